@@ -1,0 +1,1 @@
+"""Events in Parquet, and time: sources, cleaning, partitions, as-of features, splits."""

@@ -1,0 +1,1 @@
+"""How organisations form one sum: updates, rounds, channel, masks, averaging, statistics."""

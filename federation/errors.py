@@ -1,0 +1,35 @@
+"""What can go wrong between organisations, each with the exit code that scripts see."""
+
+
+class ChorusError(Exception):
+    """Something that the person at the keyboard can act on; shown without a traceback."""
+
+    exit_code = 1
+
+
+class BadInput(ChorusError):
+    """A file, key, column or value that is not what it should be; the message says what was expected."""
+
+    exit_code = 2
+
+
+class Refused(ChorusError):
+    """A contribution or a plan that the policy of a participant or of the aggregator does not let pass."""
+
+    exit_code = 3
+
+
+class TooFew(ChorusError):
+    """Fewer participants than the quorum, or than the minimum whose sum may be opened."""
+
+    exit_code = 4
+
+
+class Lost(ChorusError):
+    """A participant went silent, ended, or broke off; `participants` maps each one's name to the reason."""
+
+    exit_code = 5
+
+    def __init__(self, participants: dict[str, str]) -> None:
+        self.participants = participants
+        super().__init__("; ".join(f"{name}: {reason}" for name, reason in sorted(participants.items())))

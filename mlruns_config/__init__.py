@@ -1,0 +1,1 @@
+"""MLflow: where it is, what things are called, how a model is packed."""
