@@ -1,0 +1,119 @@
+"""Numbers as words of the ring mod 2^width, in which every order of adding gives the same bits.
+
+A value v travels as round(v * 2^fraction_bits) in two's complement (Bonawitz et al. 2017, section 7).
+`terms` bounds what one participant may say, so that no sum of so many terms can overflow.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from federation.errors import Refused
+
+Words = NDArray[np.unsignedinteger[Any]]
+
+BLOCK = 1 << 15
+"""Values handled at once, so that a block and its scratch stay in the cache."""
+
+
+class FixedPoint(BaseModel):
+    """The form of a vector in the ring: how wide, how fine, for how many terms."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: Literal[8, 16, 32, 64] = Field(64, description="bits of a ring word")
+    fraction_bits: Annotated[int, Field(ge=0, le=64)] = Field(
+        24, description="bits behind the point; 0 for integers"
+    )
+    terms: Annotated[int, Field(ge=1)] = Field(description="most terms that a sum may have")
+    signed: bool = Field(True, description="false: non-negative values that use the whole word")
+
+    @model_validator(mode="after")
+    def _room_for_something(self) -> "FixedPoint":
+        if self.limit < 1:
+            raise ValueError(f"{self.width} bits are too few for {self.terms} terms")
+        return self
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The unsigned, little-endian type of a word."""
+        return np.dtype(f"<u{self.width // 8}")
+
+    @property
+    def limit(self) -> int:
+        """The largest magnitude, in units of 2^-fraction_bits, that one participant may say."""
+        return int((1 << (self.width - self.signed)) - 1) // self.terms
+
+    @property
+    def bound(self) -> float:
+        """The largest |value| that one participant may say."""
+        return _at_most(self.limit) / 2.0**self.fraction_bits
+
+    def encode(self, vector: NDArray[Any]) -> Words:
+        """The words of a one-dimensional real vector; values are rounded to even.
+
+        Raises `Refused` on another shape or type, on NaN, infinity, a value beyond `bound`, and on a
+        fraction where `fraction_bits` is 0.  The message tells positions, never values.
+        """
+        vector = np.asarray(vector)
+        if vector.ndim != 1:
+            raise Refused(f"a vector has one dimension, this has shape {vector.shape}")
+        if vector.dtype.kind not in "biuf":
+            raise Refused(f"expected real numbers, found {vector.dtype}")
+        words = np.empty(vector.size, self.dtype)
+        encode_block = self._encode_floats if vector.dtype.kind == "f" else self._encode_integers
+        for block in _blocks(vector.size):
+            encode_block(vector[block], words[block], block.start)
+        return words
+
+    def decode(self, words: Words) -> NDArray[Any]:
+        """The vector of `words`: float64, or integers (int64; uint64 if not signed and 64 wide)."""
+        if words.dtype != self.dtype:
+            raise Refused(f"expected words of {self.dtype}, found {words.dtype}")
+        numbers = words.view(f"<i{self.width // 8}") if self.signed else words
+        if self.fraction_bits:
+            return numbers * np.float64(2.0**-self.fraction_bits)
+        return numbers.astype(np.int64 if self.signed or self.width < 64 else np.uint64)
+
+    def _encode_floats(self, values: NDArray[Any], out: Words, start: int) -> None:
+        with np.errstate(over="ignore"):
+            scaled = np.multiply(values, 2.0**self.fraction_bits, dtype=np.float64)
+        whole = np.rint(scaled)
+        most = _at_most(self.limit)
+        if not (whole.min() >= (-most if self.signed else 0) and whole.max() <= most):
+            raise self._refusal(values, whole, start)
+        if self.fraction_bits == 0 and not np.array_equal(whole, scaled):
+            raise Refused(f"value {start + int(np.argmax(whole != scaled))} is not an integer")
+        out[:] = whole.astype(np.int64 if self.signed or self.width < 64 else np.uint64).astype(self.dtype)
+
+    def _encode_integers(self, values: NDArray[Any], out: Words, start: int) -> None:
+        most = self.limit >> self.fraction_bits
+        least = -most if self.signed else 0
+        if int(values.min()) < least or int(values.max()) > most:
+            outside = [not least <= int(value) <= most for value in values]
+            raise Refused(f"value {start + outside.index(True)} is outside [{least}, {most}]")
+        out[:] = values.astype(self.dtype) << self.dtype.type(self.fraction_bits % self.width)
+
+    def _refusal(self, values: NDArray[Any], whole: NDArray[Any], start: int) -> Refused:
+        strange = ~np.isfinite(values)
+        if strange.any():
+            first = int(np.argmax(strange))
+            return Refused(f"value {start + first} is {'NaN' if np.isnan(values[first]) else 'infinite'}")
+        most = _at_most(self.limit)
+        first = int(np.argmax((whole < (-most if self.signed else 0)) | (whole > most)))
+        return Refused(
+            f"value {start + first} is outside [{-self.bound if self.signed else 0.0:g}, {self.bound:g}]"
+        )
+
+
+def _at_most(limit: int) -> float:
+    """The largest float that is no larger than `limit`."""
+    nearest = float(limit)
+    return nearest if int(nearest) <= limit else float(np.nextafter(nearest, 0.0))
+
+
+def _blocks(size: int) -> Iterator[slice]:
+    return (slice(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK))

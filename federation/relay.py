@@ -1,0 +1,190 @@
+"""The aggregator of one attempt: adds what a fixed cohort says, one named sum after the other.
+
+It holds one accumulator and adds each chunk as it arrives, so its memory does not grow with the number
+of participants.  A sum is opened when the whole cohort's terms are in, or never: once anyone is refused
+or lost, everyone gets an error that names the culprit, and what was added is dropped.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from federation.errors import ChorusError, Lost, Refused
+from federation.fixed_point import FixedPoint, Words
+from federation.plan import RoundPlan
+from federation.update import Update
+
+Chunk = memoryview | bytes | Words
+
+
+class Header(BaseModel):
+    """What a contribution says of itself; the same for every participant of a sum."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str = Field(description="run/round/attempt")
+    name: str = Field(description="name of the sum, once in an attempt")
+    form: FixedPoint = Field(description="what the words mean")
+    length: int = Field(ge=0, description="number of words")
+
+
+class _Sum:
+    """The accumulator of one named sum."""
+
+    def __init__(self, header: Header) -> None:
+        self.header = header
+        self.words: Words = np.zeros(header.length, header.form.dtype)
+        self.adding = threading.Lock()
+        self.started: set[str] = set()
+        self.arrived: set[str] = set()
+        self.total: Update | None = None
+
+
+class Relay:
+    """Adds the cohort's contributions; `add` is called by one thread for each participant.
+
+    `on_opened(name, form, total)` is called once for every opened sum, before anyone hears the total.
+    `culprits` maps who was refused or lost to the reason, `opened` counts opened sums, `bytes_up` and
+    `bytes_down` count words' bytes by participant.
+    """
+
+    def __init__(
+        self, plan: RoundPlan, on_opened: Callable[[str, FixedPoint, Update], None] | None = None
+    ) -> None:
+        self.plan = plan
+        self.deadline = time.monotonic() + plan.deadline_seconds
+        self.culprits: dict[str, str] = {}
+        self.opened = 0
+        self.bytes_up: Counter[str] = Counter()
+        self.bytes_down: Counter[str] = Counter()
+        self._on_opened = on_opened
+        self._changed = threading.Condition()
+        self._current: _Sum | None = None
+        self._names: set[str] = set()
+        self._ended: set[str] = set()
+
+    def add(self, participant: str, header: Header, chunks: Iterable[Chunk]) -> Update:
+        """Add `chunks` to the sum that `header` names; waits for the cohort and returns the total.
+
+        Raises `Refused` where this contribution does not fit, and `Lost` where another's failed or
+        the deadline passed.
+        """
+        current = self._admit(participant, header)
+        try:
+            self._accumulate(participant, current, chunks)
+        except (ChorusError, OSError, EOFError) as error:
+            self.fail(participant, _reason(error))
+            raise
+        return self._finish(participant, current)
+
+    def fail(self, participant: str, reason: str) -> None:
+        """Give the attempt up because of `participant`: everyone who waits or comes gets `Lost`."""
+        with self._changed:
+            self._fail({participant: reason})
+
+    def leave(self, participant: str) -> None:
+        """`participant` has ended its work and says nothing more in this attempt."""
+        with self._changed:
+            self._ended.add(participant)
+            if self._current is not None and participant not in self._current.started:
+                self._fail({participant: f"ended its work without a term of {self._current.header.name!r}"})
+
+    def _admit(self, participant: str, header: Header) -> _Sum:
+        with self._changed:
+            self._raise_if_over()
+            reason = self._objection(participant, header)
+            if reason:
+                self._fail({participant: reason})
+                raise Refused(f"{participant}: {reason}")
+            if self._current is None:
+                self._current = _Sum(header)
+                self._names.add(header.name)
+            self._current.started.add(participant)
+            for ended in self._ended:
+                self._fail({ended: f"ended its work without a term of {header.name!r}"})
+            self._raise_if_over()
+            return self._current
+
+    def _objection(self, participant: str, header: Header) -> str | None:
+        if participant not in self.plan.cohort:
+            return f"is not in the cohort {list(self.plan.cohort)}"
+        if header.label != self.plan.label:
+            return f"its contribution is for {header.label}, not for {self.plan.label}"
+        if len(self.plan.cohort) > header.form.terms:
+            return f"its form is for {header.form.terms} terms, the cohort has {len(self.plan.cohort)}"
+        if self._current is None:
+            return f"gave a second term to {header.name!r}" if header.name in self._names else None
+        if participant in self._current.started:
+            return f"gave {header.name!r} while its term of {self._current.header.name!r} was being added"
+        return _difference(header, self._current.header)
+
+    def _accumulate(self, participant: str, current: _Sum, chunks: Iterable[Chunk]) -> None:
+        words, start = current.words, 0
+        for chunk in chunks:
+            term = np.frombuffer(chunk, words.dtype)
+            if start + term.size > words.size:
+                raise Refused(f"{participant}: gave more than the {words.size} words it announced")
+            with current.adding:
+                self._raise_if_over()
+                np.add(words[start : start + term.size], term, out=words[start : start + term.size])
+            start += term.size
+            self.bytes_up[participant] += term.nbytes
+        if start != words.size:
+            raise Refused(f"{participant}: gave {start} of the {words.size} words it announced")
+
+    def _finish(self, participant: str, current: _Sum) -> Update:
+        with self._changed:
+            self._raise_if_over()
+            current.arrived.add(participant)
+            if len(current.arrived) == len(self.plan.cohort):
+                self._open(current)
+            self._changed.wait_for(
+                lambda: current.total is not None or self.culprits, self.deadline - time.monotonic()
+            )
+            if current.total is None:
+                self._raise_if_over()
+                raise AssertionError("woken without a cause")
+        self.bytes_down[participant] += current.total.words.nbytes
+        return current.total
+
+    def _open(self, current: _Sum) -> None:
+        total = Update(current.words, len(current.arrived))
+        self.opened += 1
+        if self._on_opened is not None:
+            self._on_opened(current.header.name, current.header.form, total)
+        current.total, self._current = total, None
+        self._changed.notify_all()
+
+    def _raise_if_over(self) -> None:
+        """Raise `Lost` if someone failed; past the deadline the missing ones have."""
+        if not self.culprits and time.monotonic() >= self.deadline:
+            with self._changed:
+                arrived = self._current.arrived if self._current is not None else set()
+                missing = set(self.plan.cohort) - arrived
+                self._fail(dict.fromkeys(missing, "silent until the deadline"))
+        if self.culprits:
+            raise Lost(dict(self.culprits))
+
+    def _fail(self, culprits: dict[str, str]) -> None:
+        """Under the lock: the first failure is the cause; what follows from it is not recorded."""
+        if not self.culprits:
+            self.culprits = culprits
+            self._current = None
+            self._changed.notify_all()
+
+
+def _difference(found: Header, expected: Header) -> str | None:
+    for field in ("name", "length", "form"):
+        if getattr(found, field) != getattr(expected, field):
+            return f"gave {field} {getattr(found, field)!r} where others gave {getattr(expected, field)!r}"
+    return None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Lost):
+        return next(iter(error.participants.values()))
+    return str(error) or type(error).__name__

@@ -1,0 +1,99 @@
+"""The same participants in one process: threads instead of processes, the same layers and relay.
+
+For tests, benchmarks and experiments; gives bit for bit what a run of processes gives.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+from federation.channel import Channel, Vector
+from federation.errors import BadInput, Lost, Refused
+from federation.fixed_point import FixedPoint
+from federation.layers import stack
+from federation.masks import KeyPair, Masks
+from federation.plan import RoundPlan
+from federation.relay import Header, Relay
+from federation.update import Update
+
+Result = TypeVar("Result")
+
+
+class InProcess:
+    """A participant's channel to a relay in the same process."""
+
+    def __init__(
+        self, name: str, relay: Relay, masks: Masks | None, read: Callable[[str], Vector] | None = None
+    ) -> None:
+        self.name = name
+        self._relay = relay
+        self._masks = masks
+        self._read = read
+
+    def sum(self, name: str, vector: Vector, form: FixedPoint) -> Vector:
+        """The opened total over the cohort; see `Channel.sum`."""
+        plan, layers = self._relay.plan, stack(form, self._masks)
+        try:
+            words = layers.on_participant(vector, plan)
+        except Refused as error:
+            self._relay.fail(self.name, f"sum {name!r}: {error}")
+            raise Refused(f"{self.name}: sum {name!r}: {error}") from None
+        header = Header(label=plan.label, name=name, form=form, length=words.size)
+        total = self._relay.add(self.name, header, (words,))
+        return layers.on_aggregate(total.words, plan, plan.cohort)
+
+    def read(self, name: str) -> Vector:
+        """A total that was opened earlier; see `Channel.read`."""
+        if self._read is None:
+            raise BadInput(f"there is no earlier total {name!r}")
+        return self._read(name)
+
+
+def simulate(
+    parts: Mapping[str, Callable[[Channel], Result]],
+    plan: RoundPlan,
+    masks: bool = True,
+    on_opened: Callable[[str, FixedPoint, Update], None] | None = None,
+    read: Callable[[str], Vector] | None = None,
+) -> dict[str, Result]:
+    """What each participant's part returns, run in a thread with its channel.
+
+    Raises the error of the participant that failed first; the others' parts see `Lost`.
+    """
+    if set(parts) != set(plan.cohort):
+        raise BadInput(f"parts of {sorted(parts)} for a cohort of {list(plan.cohort)}")
+    relay = Relay(plan, on_opened)
+    results: dict[str, Result] = {}
+    errors: dict[str, BaseException] = {}
+
+    def work(name: str, channel: Channel) -> None:
+        try:
+            results[name] = parts[name](channel)
+            relay.leave(name)
+        except BaseException as error:
+            errors[name] = error
+            relay.fail(name, f"{type(error).__name__}: {error}")
+
+    channels = {name: InProcess(name, relay, own, read) for name, own in _masks(plan, masks).items()}
+    threads = [threading.Thread(target=work, args=item, name=item[0]) for item in channels.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise next((errors[name] for name in relay.culprits if name in errors), _first(errors.values()))
+    return results
+
+
+def _masks(plan: RoundPlan, on: bool) -> dict[str, Masks | None]:
+    if not on:
+        return dict.fromkeys(plan.cohort)
+    pairs = {name: KeyPair() for name in plan.cohort}
+    publics = {name: pair.public for name, pair in pairs.items()}
+    return {name: Masks(name, pair, publics, plan) for name, pair in pairs.items()}
+
+
+def _first(errors: Iterable[BaseException]) -> BaseException:
+    """The error that is not a mere consequence of another's, if there is one."""
+    found = list(errors)
+    return next((error for error in found if not isinstance(error, Lost)), found[0])
