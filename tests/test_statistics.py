@@ -1,0 +1,96 @@
+import math
+from fractions import Fraction
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from federation.channel import Solo
+from federation.errors import Refused
+from federation.plan import RoundPlan
+from federation.simulate import simulate
+from federation.statistics import column_statistics, item_popularity
+
+VALUES = st.floats(-1e100, 1e100) | st.integers(-5, 5).map(float) | st.just(math.nan)
+
+
+def together(job, parts):
+    plan = RoundPlan(run="test", number=0, cohort=tuple(f"shop {n}" for n in range(len(parts))))
+    jobs = {name: partial(job, part) for name, part in zip(plan.cohort, parts, strict=True)}
+    return simulate(jobs, plan).values()
+
+
+def dealt(rows, data, parties=3):
+    owners = np.array([data.draw(st.integers(0, parties - 1)) for _ in rows])
+    return [rows[owners == owner] for owner in range(parties)]
+
+
+def same(a, b):
+    return all(
+        np.array_equal(x, y, equal_nan=True) for x, y in zip(vars(a).values(), vars(b).values(), strict=True)
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=25), st.data())
+def test_figures_are_exact_and_do_not_depend_on_who_holds_which_row(rows, data):
+    rows = np.array(rows)
+    pooled = column_statistics(Solo(), rows)
+    parts = dealt(rows, data)
+    for found in together(lambda rows, channel: column_statistics(channel, rows), parts):
+        assert same(found, pooled)
+    for column in range(2):
+        values = [Fraction(v) for v in rows[:, column] if not math.isnan(v)]
+        assert pooled.count[column] == len(values)
+        assert pooled.missing[column] == len(rows) - len(values)
+        if values:
+            mean = sum(values) / len(values)
+            variance = sum((v - mean) ** 2 for v in values) / len(values)
+            assert pooled.mean[column] == float(mean)
+            assert pooled.variance[column] == pytest.approx(float(variance), rel=1e-12, abs=1e-300)
+
+
+def test_variance_survives_a_mean_that_float64_cannot_hold():
+    found = column_statistics(Solo(), np.array([[1e16], [1e16 + 2]]))
+    assert found.variance[0] == 1.0
+
+
+def test_standardised_columns_have_mean_0_and_variance_1():
+    rows = np.random.default_rng(1).gamma(2.0, 3.0, (500, 3)) + np.array([0, 100, -7])
+    rows[::7, 0] = np.nan
+    scaled = column_statistics(Solo(), rows).standardisation.apply(rows)
+    again = column_statistics(Solo(), scaled)
+    assert np.allclose(again.mean, 0, atol=1e-12)
+    assert np.allclose(again.variance, 1)
+    assert np.array_equal(np.isnan(scaled), np.isnan(rows))
+
+
+def test_constant_and_empty_columns_are_left_alone():
+    rows = np.array([[4.0, np.nan], [4.0, np.nan]])
+    found = column_statistics(Solo(), rows)
+    assert np.isnan(found.mean[1])
+    assert np.isnan(found.variance[1])
+    assert np.array_equal(found.standardisation.apply(rows), [[0.0, np.nan]] * 2, equal_nan=True)
+
+
+@pytest.mark.parametrize(("value", "what"), [(np.inf, "infinite"), (-np.inf, "infinite"), (-1e200, "beyond")])
+def test_infinite_and_huge_values_are_refused_by_name(value, what):
+    rows = np.array([[1.0, 2.0], [3.0, value]])
+    with pytest.raises(Refused, match=f"'price'.*row 1 is {what}"):
+        column_statistics(Solo(), rows, ["age", "price"])
+    with pytest.raises(Refused, match="column 1"):
+        column_statistics(Solo(), rows)
+
+
+def test_item_popularity_counts_over_the_consortium():
+    parts = [np.array([0, 2, 2]), np.array([], int), np.array([4, 2])]
+    for found in together(lambda items, channel: item_popularity(channel, items, 5), parts):
+        assert found.tolist() == [1, 0, 3, 0, 1]
+
+
+@pytest.mark.parametrize("item", [-1, 5])
+def test_items_outside_the_catalogue_are_refused(item):
+    with pytest.raises(Refused, match="row 1 is not in the catalogue of 5"):
+        item_popularity(Solo(), np.array([0, item]), 5)
