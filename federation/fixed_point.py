@@ -24,12 +24,12 @@ class FixedPoint(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    width: Literal[8, 16, 32, 64] = Field(64, description="bits of a ring word")
+    width: Literal[8, 16, 32, 64] = Field(default=64, description="bits of a ring word")
     fraction_bits: Annotated[int, Field(ge=0, le=64)] = Field(
-        24, description="bits behind the point; 0 for integers"
+        default=24, description="bits behind the point; 0 for integers"
     )
     terms: Annotated[int, Field(ge=1)] = Field(description="most terms that a sum may have")
-    signed: bool = Field(True, description="false: non-negative values that use the whole word")
+    signed: bool = Field(default=True, description="false: non-negative values that use the whole word")
 
     @model_validator(mode="after")
     def _room_for_something(self) -> "FixedPoint":

@@ -52,6 +52,7 @@ class Masks:
         if publics[name] != pair.public:
             raise Refused(f"{name}: the key that is shown as its own is not its own")
         self.cohort = plan.cohort
+        self._keystream = bytearray(BLOCK + algorithms.AES.block_size // 8 - 1)
         self._adds: list[CipherContext] = []
         self._subtracts: list[CipherContext] = []
         for peer in sorted(set(publics) - {name}):
@@ -71,7 +72,8 @@ class Masks:
         return masked
 
     def _next(self, stream: CipherContext, like: Words) -> NDArray[Any]:
-        return np.frombuffer(stream.update(memoryview(_ZEROS)[: like.nbytes]), like.dtype)
+        stream.update_into(memoryview(_ZEROS)[: like.nbytes], self._keystream)
+        return np.frombuffer(self._keystream, like.dtype, like.size)
 
     def __repr__(self) -> str:
         return f"Masks(among {', '.join(self.cohort)})"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from federation.errors import ChorusError, Lost, Refused
+from federation.errors import Lost, Refused
 from federation.fixed_point import FixedPoint, Words
 from federation.plan import RoundPlan
 from federation.update import Update
@@ -39,8 +39,9 @@ class _Sum:
         self.header = header
         self.words: Words = np.zeros(header.length, header.form.dtype)
         self.adding = threading.Lock()
-        self.started: set[str] = set()
+        self.announced: dict[str, Header] = {}
         self.arrived: set[str] = set()
+        self.disputed = False
         self.total: Update | None = None
 
 
@@ -76,7 +77,7 @@ class Relay:
         current = self._admit(participant, header)
         try:
             self._accumulate(participant, current, chunks)
-        except (ChorusError, OSError, EOFError) as error:
+        except Exception as error:
             self.fail(participant, _reason(error))
             raise
         return self._finish(participant, current)
@@ -90,7 +91,7 @@ class Relay:
         """`participant` has ended its work and says nothing more in this attempt."""
         with self._changed:
             self._ended.add(participant)
-            if self._current is not None and participant not in self._current.started:
+            if self._current is not None and participant not in self._current.announced:
                 self._fail({participant: f"ended its work without a term of {self._current.header.name!r}"})
 
     def _admit(self, participant: str, header: Header) -> _Sum:
@@ -103,11 +104,33 @@ class Relay:
             if self._current is None:
                 self._current = _Sum(header)
                 self._names.add(header.name)
-            self._current.started.add(participant)
+            current = self._current
+            current.announced[participant] = header
             for ended in self._ended:
                 self._fail({ended: f"ended its work without a term of {header.name!r}"})
+            self._settle(participant, current)
+            return current
+
+    def _settle(self, participant: str, current: _Sum) -> None:
+        """Where announcements differ, wait until all are made: those unlike most others are refused."""
+        odd = current.announced[participant] != current.header
+        current.disputed |= odd
+        if current.disputed:
+            self._changed.notify_all()
+        while odd:
             self._raise_if_over()
-            return self._current
+            if len(current.announced) == len(self.plan.cohort):
+                self._refuse_the_odd(current)
+                break
+            self._changed.wait(self.deadline - time.monotonic())
+        if participant in self.culprits:
+            raise Refused(f"{participant}: {self.culprits[participant]}")
+        self._raise_if_over()
+
+    def _refuse_the_odd(self, current: _Sum) -> None:
+        usual = Counter(current.announced.values()).most_common(1)[0][0]
+        odd = {who: _difference(found, usual) for who, found in current.announced.items() if found != usual}
+        self._fail(odd)
 
     def _objection(self, participant: str, header: Header) -> str | None:
         if participant not in self.plan.cohort:
@@ -118,9 +141,9 @@ class Relay:
             return f"its form is for {header.form.terms} terms, the cohort has {len(self.plan.cohort)}"
         if self._current is None:
             return f"gave a second term to {header.name!r}" if header.name in self._names else None
-        if participant in self._current.started:
+        if participant in self._current.announced:
             return f"gave {header.name!r} while its term of {self._current.header.name!r} was being added"
-        return _difference(header, self._current.header)
+        return None
 
     def _accumulate(self, participant: str, current: _Sum, chunks: Iterable[Chunk]) -> None:
         words, start = current.words, 0
@@ -142,20 +165,21 @@ class Relay:
             current.arrived.add(participant)
             if len(current.arrived) == len(self.plan.cohort):
                 self._open(current)
-            self._changed.wait_for(
-                lambda: current.total is not None or self.culprits, self.deadline - time.monotonic()
-            )
-            if current.total is None:
+            while current.total is None:
                 self._raise_if_over()
-                raise AssertionError("woken without a cause")
+                self._changed.wait(self.deadline - time.monotonic())
         self.bytes_down[participant] += current.total.words.nbytes
         return current.total
 
     def _open(self, current: _Sum) -> None:
         total = Update(current.words, len(current.arrived))
         self.opened += 1
-        if self._on_opened is not None:
-            self._on_opened(current.header.name, current.header.form, total)
+        try:
+            if self._on_opened is not None:
+                self._on_opened(current.header.name, current.header.form, total)
+        except BaseException as error:
+            self._fail({"coordinator": f"could not keep the sum: {_reason(error)}"})
+            raise
         current.total, self._current = total, None
         self._changed.notify_all()
 
@@ -177,14 +201,13 @@ class Relay:
             self._changed.notify_all()
 
 
-def _difference(found: Header, expected: Header) -> str | None:
-    for field in ("name", "length", "form"):
-        if getattr(found, field) != getattr(expected, field):
-            return f"gave {field} {getattr(found, field)!r} where others gave {getattr(expected, field)!r}"
-    return None
+def _difference(found: Header, usual: Header) -> str:
+    fields = [field for field in Header.model_fields if getattr(found, field) != getattr(usual, field)]
+    told = (f"{field} {getattr(found, field)} where others gave {getattr(usual, field)}" for field in fields)
+    return f"gave {', '.join(told)}"
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, Lost):
         return next(iter(error.participants.values()))
     return str(error) or type(error).__name__

@@ -1,0 +1,235 @@
+"""The coordinator's end of a participant: a process of its own that is asked, watched, and ended at the
+deadline, then started anew.
+
+It is started as a fresh program, never forked, with one end of a socket pair; it ends with its parent.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from pydantic import ValidationError
+
+from federation.channel import Vector
+from federation.errors import BadInput, ChorusError, Lost, Refused
+from federation.frames import Frames
+from federation.messages import GRACE, from_message, to_message
+from federation.plan import RoundPlan
+from federation.relay import Header, Relay
+
+Read = Callable[[str], Vector]
+
+
+class Asked(Protocol):
+    """A participant as the coordinator sees it; `Door` is one."""
+
+    def ready(self, plan: RoundPlan, *, deadline_seconds: float) -> str:
+        """A fresh public key for this attempt, in hexadecimal."""
+        ...
+
+    def ask(
+        self,
+        job: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        plan: RoundPlan | None = None,
+        relay: Relay | None = None,
+        keys: Mapping[str, str] | None = None,
+        read: Read | None = None,
+        deadline_seconds: float = 600.0,
+    ) -> dict[str, Any]:
+        """What the job returns."""
+        ...
+
+
+class Door:
+    """One participant's process, started when it is first asked.
+
+    `argv` is its command line, to which `--fd N` is added; its output goes to `log_path` (mode 0600).
+    Doors may be asked from several threads; each answers one request at a time.
+    """
+
+    def __init__(
+        self, name: str, argv: Sequence[str], log_path: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.starts = 0
+        self._argv = list(argv)
+        self._log_path = log_path
+        self._environment = {**os.environ, **(environment or {})}
+        self._asking = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._frames: Frames | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id, None while there is none."""
+        process = self._process
+        return None if process is None else process.pid
+
+    def ready(self, plan: RoundPlan, *, deadline_seconds: float) -> str:
+        """A fresh public key for this attempt, in hexadecimal; raises `Lost` where none comes in time."""
+        request = {"do": "ready", "plan": plan.model_dump()}
+        return str(self._request(request, None, None, deadline_seconds)["public"])
+
+    def ask(
+        self,
+        job: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        plan: RoundPlan | None = None,
+        relay: Relay | None = None,
+        keys: Mapping[str, str] | None = None,
+        read: Read | None = None,
+        deadline_seconds: float = 600.0,
+    ) -> dict[str, Any]:
+        """What the job `job` returns for `arguments`; its sums go through `relay`.
+
+        Raises `Lost` where the participant is silent at the deadline or ends (it is then killed, and
+        started anew when it is asked next), and the participant's own error where it reports one.
+        """
+        request = {
+            "do": "job",
+            "job": job,
+            "arguments": dict(arguments or {}),
+            "plan": None if plan is None else plan.model_dump(),
+            "publics": None if keys is None else dict(keys),
+        }
+        result: dict[str, Any] = self._request(request, relay, read, deadline_seconds)["result"]
+        return result
+
+    def kill(self) -> None:
+        """End the process now, from any thread; whoever waits for it gets `Lost`."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End the process and wait for its end; the door can be asked again."""
+        self.kill()
+        with self._asking:
+            self._end()
+
+    def __enter__(self) -> "Door":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _request(
+        self, request: dict[str, Any], relay: Relay | None, read: Read | None, seconds: float
+    ) -> dict[str, Any]:
+        deadline = time.monotonic() + seconds
+        if not self._asking.acquire(timeout=seconds):
+            raise Lost({self.name: f"busy with another request for {seconds:g} s"})
+        try:
+            frames = self._connected()
+            frames.send({**request, "seconds": deadline - time.monotonic()}, deadline=deadline)
+            return _Conversation(self.name, frames, relay, read, deadline).reply()
+        except TimeoutError:
+            self._end()
+            raise Lost({self.name: f"silent until its deadline of {seconds:g} s"}) from None
+        except (EOFError, OSError):
+            raise Lost({self.name: f"its process ended ({self._end()})"}) from None
+        except ChorusError:
+            raise
+        except BaseException:
+            self._end()
+            raise
+        finally:
+            self._asking.release()
+
+    def _connected(self) -> Frames:
+        if self._process is not None and self._process.poll() is not None:
+            self._end()
+        if self._frames is None:
+            ours, theirs = socket.socketpair()
+            log = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                self._process = subprocess.Popen(
+                    [*self._argv, "--fd", str(theirs.fileno())],
+                    pass_fds=(theirs.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=self._environment,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                ours.close()
+                raise BadInput(f"{self.name}: cannot start {self._argv[0]}: {error.strerror}") from None
+            finally:
+                os.close(log)
+                theirs.close()
+            self.starts += 1
+            self._frames = Frames(ours)
+        return self._frames
+
+    def _end(self) -> str:
+        """Kill and forget the process; returns how it ended."""
+        code = None
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.05)
+            ended_itself = self._process.poll() is not None
+            self.kill()
+            code = self._process.wait()
+            code = code if ended_itself else None
+        if self._frames is not None:
+            self._frames.close()
+        self._process = self._frames = None
+        return "connection closed" if code is None else f"exit code {code}"
+
+
+class _Conversation:
+    """What the coordinator answers while a participant works on one request."""
+
+    def __init__(
+        self, name: str, frames: Frames, relay: Relay | None, read: Read | None, deadline: float
+    ) -> None:
+        self.name, self.frames, self.relay, self.read, self.deadline = name, frames, relay, read, deadline
+
+    def reply(self) -> dict[str, Any]:
+        """The participant's final answer; raises the error that it reports."""
+        while True:
+            message, size = self.frames.receive(deadline=self.deadline)
+            if message.get("say") == "error":
+                raise from_message(message["error"])
+            if message.get("say") in ("result", "ready"):
+                return message
+            try:
+                self._serve(message, size)
+            except ChorusError as error:
+                self.deadline = max(self.deadline, time.monotonic() + GRACE)
+                self.frames.send({"error": to_message(error)}, deadline=self.deadline)
+
+    def _serve(self, message: dict[str, Any], size: int) -> None:
+        if message.get("say") == "sum" and self.relay is not None:
+            self._add(self.relay, message, size)
+        elif message.get("say") == "read" and self.read is not None:
+            total = np.ascontiguousarray(self.read(str(message["name"])))
+            header = {"dtype": total.dtype.str, "shape": list(total.shape)}
+            self.frames.send(header, total.reshape(-1).view(np.uint8).data, deadline=self.deadline)
+        else:
+            raise Refused(f"{self.name}: may not say {message.get('say')!r} in this job")
+
+    def _add(self, relay: Relay, message: dict[str, Any], size: int) -> None:
+        try:
+            header = Header.model_validate(message["sum"])
+        except (ValidationError, KeyError):
+            relay.fail(self.name, "its contribution has no readable header")
+            raise Refused(f"{self.name}: its contribution has no readable header") from None
+        if size != header.length * header.form.dtype.itemsize:
+            relay.fail(self.name, f"gave {size} bytes for {header.length} words of {header.form.dtype}")
+        total = relay.add(self.name, header, self.frames.payload(deadline=self.deadline))
+        answer = {"present": list(relay.plan.cohort)}
+        self.frames.send(answer, total.words.view(np.uint8).data, deadline=self.deadline)

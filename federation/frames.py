@@ -1,0 +1,109 @@
+"""Messages over a stream socket: a JSON header and a binary payload, with size limits and deadlines.
+
+Works over a socket pair and over TLS alike.  Nothing that is received is ever executed.
+"""
+
+import json
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from federation.errors import Refused
+
+MAX_HEADER = 1 << 24
+MAX_PAYLOAD = 1 << 36
+BLOCK = 1 << 20
+"""Bytes of a payload sent or held at once."""
+
+_SIZES = struct.Struct(">4sIQ")
+_MAGIC = b"CHO1"
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Frames:
+    """One end of a connection.  Deadlines are in `time.monotonic()` seconds, None waits for ever.
+
+    Raises `TimeoutError` at a deadline, `EOFError` or `OSError` when the other end is gone, and `Refused`
+    for what is not a frame or too large.  After any of them only `close` makes sense.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self._unread = 0
+        self._block = memoryview(bytearray(0))
+
+    def send(self, header: dict[str, Any], payload: Buffer = b"", *, deadline: float | None = None) -> None:
+        """Send one frame."""
+        text = json.dumps(header).encode()
+        body = memoryview(payload).cast("B") if len(payload) else memoryview(b"")
+        if len(text) > MAX_HEADER or body.nbytes > MAX_PAYLOAD:
+            raise Refused(f"a frame of {len(text)} + {body.nbytes} bytes is over the limit")
+        start = _SIZES.pack(_MAGIC, len(text), body.nbytes) + text
+        if body.nbytes <= 1 << 16:
+            start, body = start + bytes(body), body[:0]
+        self._send(memoryview(start), deadline)
+        for offset in range(0, body.nbytes, BLOCK):
+            self._send(body[offset : offset + BLOCK], deadline)
+
+    def receive(self, *, deadline: float | None = None) -> tuple[dict[str, Any], int]:
+        """The next frame's header and its payload's bytes; what was left of the payload before is dropped."""
+        for _ in self.payload(deadline=deadline):
+            pass
+        magic, size, payload = _SIZES.unpack(self._exactly(_SIZES.size, deadline))
+        if magic != _MAGIC or size > MAX_HEADER or payload > MAX_PAYLOAD:
+            raise Refused(f"not a frame, or one over the limit ({size} + {payload} bytes)")
+        header = json.loads(self._exactly(size, deadline))
+        if not isinstance(header, dict):
+            raise Refused(f"expected a JSON object, found {type(header).__name__}")
+        self._unread = payload
+        return header, payload
+
+    def payload(self, *, deadline: float | None = None) -> Iterator[memoryview]:
+        """The last frame's payload, block by block; a block is valid until the next is asked for."""
+        if len(self._block) < min(self._unread, BLOCK):
+            self._block = memoryview(bytearray(min(self._unread, BLOCK)))
+        while self._unread:
+            block = self._block[: min(self._unread, BLOCK)]
+            self._fill(block, deadline)
+            self._unread -= block.nbytes
+            yield block
+
+    def whole(self, *, deadline: float | None = None) -> bytearray:
+        """The last frame's payload in one piece."""
+        whole = bytearray(self._unread)
+        self._fill(memoryview(whole), deadline)
+        self._unread = 0
+        return whole
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+    def _exactly(self, size: int, deadline: float | None) -> bytes:
+        piece = bytearray(size)
+        self._fill(memoryview(piece), deadline)
+        return bytes(piece)
+
+    def _fill(self, view: memoryview, deadline: float | None) -> None:
+        while view.nbytes:
+            self._wait_until(deadline)
+            received = self.connection.recv_into(view)
+            if received == 0:
+                raise EOFError("the connection was closed")
+            view = view[received:]
+
+    def _send(self, view: memoryview, deadline: float | None) -> None:
+        self._wait_until(deadline)
+        self.connection.sendall(view)
+
+    def _wait_until(self, deadline: float | None) -> None:
+        if deadline is None:
+            self.connection.settimeout(None)
+            return
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the deadline has passed")
+        self.connection.settimeout(left)

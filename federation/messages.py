@@ -1,0 +1,36 @@
+"""Errors as messages between a participant and the coordinator: type and text, never a traceback."""
+
+from typing import Any
+
+from federation import errors
+from federation.errors import ChorusError, Lost
+
+GRACE = 5.0
+"""Seconds that a participant has to take note of an error after the deadline of its work."""
+
+_KINDS: dict[str, type[ChorusError]] = {
+    kind.__name__: kind for kind in (errors.BadInput, errors.Refused, errors.TooFew, ChorusError)
+}
+
+
+def to_message(error: Exception, shown: tuple[type[Exception], ...] = ()) -> dict[str, Any]:
+    """`error` as JSON.
+
+    Texts of Chorus' own errors, and of those of the types `shown`, are written for other eyes; of
+    all others only the type is told, since a text may quote data.
+    """
+    if isinstance(error, Lost):
+        return {"type": "Lost", "participants": error.participants}
+    if isinstance(error, ChorusError):
+        kind = next(name for name, known in _KINDS.items() if isinstance(error, known))
+        return {"type": kind, "message": str(error)}
+    if isinstance(error, shown):
+        return {"type": "BadInput", "message": str(error)}
+    return {"type": "ChorusError", "message": f"{type(error).__name__} (its own log says more)"}
+
+
+def from_message(message: dict[str, Any]) -> ChorusError:
+    """The error that `to_message` was given."""
+    if message.get("type") == "Lost":
+        return Lost({str(name): str(why) for name, why in message.get("participants", {}).items()})
+    return _KINDS.get(str(message.get("type")), ChorusError)(str(message.get("message", "unknown error")))

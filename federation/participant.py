@@ -1,0 +1,212 @@
+"""A participant's process: answers requests by named jobs, and says nothing but terms of sums and
+the disclosures that its jobs return.
+
+It checks every request against its own copy of the policy, sends nothing after its own deadline, and
+ends when its connection closes, even in the middle of work.
+"""
+
+import os
+import select
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from federation.channel import Channel, Vector
+from federation.errors import BadInput, ChorusError, Lost, Refused
+from federation.fixed_point import FixedPoint
+from federation.frames import Frames
+from federation.layers import stack
+from federation.masks import KeyPair, Masks
+from federation.messages import GRACE, from_message, to_message
+from federation.plan import RoundPlan
+from federation.policy import RoundPolicy
+from federation.relay import Header
+
+Job = Callable[[dict[str, Any], Channel], dict[str, Any]]
+
+
+class Disconnected(BaseException):
+    """The connection broke, or a deadline passed within a message: the process ends whatever the job does."""
+
+
+class SocketChannel:
+    """A participant's channel to a relay at the other end of a connection."""
+
+    def __init__(
+        self, name: str, frames: Frames, deadline: float, plan: RoundPlan | None, masks: Masks | None
+    ) -> None:
+        self.name = name
+        self.opened: list[str] = []
+        self._frames = frames
+        self._deadline = deadline
+        self._plan = plan
+        self._masks = masks
+
+    def sum(self, name: str, vector: Vector, form: FixedPoint) -> Vector:
+        """The opened total over the cohort; see `Channel.sum`."""
+        if self._plan is None:
+            raise Refused(f"{self.name}: sum {name!r} in a job that belongs to no round")
+        layers = stack(form, self._masks)
+        try:
+            words = layers.on_participant(vector, self._plan)
+        except Refused as error:
+            raise Refused(f"{self.name}: sum {name!r}: {error}") from None
+        header = Header(label=self._plan.label, name=name, form=form, length=words.size)
+        reply, size = self._ask({"say": "sum", "sum": header.model_dump()}, words.view(np.uint8).data)
+        if size != words.nbytes:
+            raise Refused(f"sum {name!r}: {size} bytes came back for {words.nbytes}")
+        total = np.frombuffer(self._rest(), words.dtype)
+        self.opened.append(name)
+        return layers.on_aggregate(total, self._plan, reply["present"])
+
+    def read(self, name: str) -> Vector:
+        """A total that was opened earlier; see `Channel.read`."""
+        reply, _ = self._ask({"say": "read", "name": name}, b"")
+        return np.frombuffer(self._rest(), np.dtype(reply["dtype"])).reshape(reply["shape"])
+
+    def _ask(self, header: dict[str, Any], payload: bytes | memoryview) -> tuple[dict[str, Any], int]:
+        if time.monotonic() >= self._deadline:
+            raise Lost({self.name: "its own deadline has passed"})
+        try:
+            self._frames.send(header, payload, deadline=self._deadline)
+            reply, size = self._frames.receive(deadline=self._deadline + GRACE)
+        except (OSError, EOFError) as error:
+            raise Disconnected from error
+        if "error" in reply:
+            raise from_message(reply["error"])
+        return reply, size
+
+    def _rest(self) -> bytearray:
+        try:
+            return self._frames.whole(deadline=self._deadline + GRACE)
+        except (OSError, EOFError) as error:
+            raise Disconnected from error
+
+
+class _Participant:
+    """What a participant remembers between requests: the keys of one attempt, and whom it was summed with."""
+
+    def __init__(
+        self,
+        name: str,
+        jobs: Mapping[str, Job],
+        policy: RoundPolicy,
+        frames: Frames,
+        log: Path | None,
+        shown: tuple[type[Exception], ...],
+    ) -> None:
+        self.name, self.jobs, self.policy = name, jobs, policy
+        self.frames, self.log, self.shown = frames, log, shown
+        self._ready: tuple[str, KeyPair] | None = None
+        self._summed: dict[tuple[str, int, str], tuple[str, ...]] = {}
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        deadline = time.monotonic() + float(request["seconds"])
+        try:
+            plan = RoundPlan(**request["plan"]) if request.get("plan") else None
+            answer = (
+                self._get_ready(plan) if request["do"] == "ready" else self._work(request, plan, deadline)
+            )
+            if time.monotonic() >= deadline:
+                raise Lost({self.name: "its own deadline has passed"})
+            return answer
+        except Exception as error:
+            if not isinstance(error, ChorusError):
+                self._write_log()
+            return {"say": "error", "error": to_message(error, self.shown)}
+
+    def _get_ready(self, plan: RoundPlan | None) -> dict[str, Any]:
+        if plan is None or self.name not in plan.cohort:
+            raise Refused(f"{self.name}: is not invited to this round")
+        self._ready = plan.label, KeyPair()
+        return {"say": "ready", "public": self._ready[1].public.hex()}
+
+    def _work(self, request: dict[str, Any], plan: RoundPlan | None, deadline: float) -> dict[str, Any]:
+        job = self.jobs.get(request["job"])
+        if job is None:
+            raise BadInput(f"{self.name}: knows no job {request['job']!r}, only {sorted(self.jobs)}")
+        masks = None if plan is None else self._agree(plan, request.get("publics"))
+        if plan is not None:
+            self._object_to_exposure(plan, request["job"])
+        channel = SocketChannel(self.name, self.frames, deadline, plan, masks)
+        try:
+            return {"say": "result", "result": job(request["arguments"], channel)}
+        finally:
+            if plan is not None and channel.opened:
+                self._summed[plan.run, plan.number, request["job"]] = plan.cohort
+
+    def _agree(self, plan: RoundPlan, publics: dict[str, str] | None) -> Masks | None:
+        """The masks of this attempt; its keys are used up."""
+        ready, self._ready = self._ready, None
+        if ready is None or ready[0] != plan.label:
+            raise Refused(f"{self.name}: was not asked whether it is ready for {plan.label}")
+        if self.name not in plan.cohort or len(plan.cohort) < self.policy.minimum:
+            raise Refused(
+                f"{self.name}: agreed to sums of {self.policy.minimum} or more with itself, "
+                f"not of {list(plan.cohort)}"
+            )
+        if publics is None:
+            if self.policy.masks:
+                raise Refused(f"{self.name}: did not agree to sums without masks")
+            return None
+        return Masks(self.name, ready[1], {who: bytes.fromhex(key) for who, key in publics.items()}, plan)
+
+    def _object_to_exposure(self, plan: RoundPlan, job: str) -> None:
+        """An update goes into one opened sum: the difference of two cohorts' sums is somebody's own."""
+        before = self._summed.get((plan.run, plan.number, job))
+        if before not in (None, plan.cohort) and self.policy.on_loss == "wait":
+            raise Refused(
+                f"{self.name}: was summed in {plan.run}/{plan.number} among {before}; a second sum "
+                f"among {plan.cohort} would expose the difference"
+            )
+
+    def _write_log(self) -> None:
+        if self.log is None:
+            traceback.print_exc(file=sys.stderr)
+            return
+        descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "a") as log:
+            traceback.print_exc(file=log)
+
+
+def serve(
+    connection: socket.socket,
+    name: str,
+    jobs: Mapping[str, Job],
+    policy: RoundPolicy | None = None,
+    log: Path | None = None,
+    shown: tuple[type[Exception], ...] = (),
+) -> None:
+    """Answer requests until the connection closes; the process then ends.
+
+    `policy` is this participant's own copy of what was agreed.  Tracebacks go to `log` (mode 0600), or to
+    stderr.  Texts of exceptions of the types `shown` may be shown to the coordinator.
+    """
+    _end_with(connection)
+    frames = Frames(connection)
+    participant = _Participant(name, jobs, policy or RoundPolicy(), frames, log, shown)
+    try:
+        while True:
+            request, _ = frames.receive()
+            frames.send(participant.answer(request))
+    except (OSError, EOFError, Disconnected):
+        frames.close()
+
+
+def _end_with(connection: socket.socket) -> None:
+    """Watch the connection from a thread of its own: when its other end goes, so does this process."""
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(connection, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+        poll.poll()
+        os._exit(0)
+
+    threading.Thread(target=watch, name="watch the connection", daemon=True).start()

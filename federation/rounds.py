@@ -1,0 +1,221 @@
+"""One round among processes: who is ready, one job at all of them at once, and what a loss means.
+
+An update goes into one opened sum.  So the cohort is fixed by a ready call before masks are agreed;
+whoever is lost before a sum was opened, the rest begin anew under fresh keys; after that the round is
+repeated with the same cohort or not at all, unless the participants agreed to be exposed.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+
+from federation.door import Asked, Read
+from federation.errors import BadInput, ChorusError, Lost, TooFew
+from federation.fixed_point import FixedPoint
+from federation.plan import RoundPlan
+from federation.policy import RoundPolicy
+from federation.relay import Relay
+from federation.update import Update
+
+__all__ = ["Opened", "RoundPolicy", "Together", "together"]
+
+OnOpened = Callable[[RoundPlan, str, FixedPoint, Update], None]
+Result = TypeVar("Result")
+
+
+class Opened:
+    """Keeps the totals that one attempt opened; an attempt that begins drops those of the one before."""
+
+    def __init__(self) -> None:
+        self.label = ""
+        self.totals: dict[str, NDArray[Any]] = {}
+
+    def __call__(self, plan: RoundPlan, name: str, form: FixedPoint, total: Update) -> None:
+        """Keep one total, decoded."""
+        if plan.label != self.label:
+            self.label, self.totals = plan.label, {}
+        self.totals[name] = form.decode(total.words)
+
+
+@dataclass(frozen=True)
+class Together:
+    """What came of a round.
+
+    `plan` is the attempt that counts and `plan.cohort` who is in its sums; `lost` maps all others
+    that were invited to the reason.  Bytes of words are by participant, over all attempts.
+    """
+
+    plan: RoundPlan
+    results: dict[str, dict[str, Any]]
+    lost: dict[str, str]
+    bytes_up: dict[str, int]
+    bytes_down: dict[str, int]
+    attempts: int
+    degraded: bool = False
+
+    @property
+    def cohort(self) -> tuple[str, ...]:
+        """Who is in the sums."""
+        return self.plan.cohort
+
+
+def together(
+    doors: Mapping[str, Asked],
+    plan: RoundPlan,
+    job: str,
+    arguments: Mapping[str, Any] | Callable[[str], Mapping[str, Any]] | None = None,
+    policy: RoundPolicy | None = None,
+    on_opened: OnOpened | None = None,
+    read: Read | None = None,
+) -> Together:
+    """Run `job` at all of `plan.cohort` (who are invited) at once, with one relay between them.
+
+    `arguments` are common, or a function of the participant's name.  `on_opened(plan, name, form, total)`
+    is called for every sum as it is opened, with the plan of its attempt: only those of the attempt that
+    is returned count (`Opened` keeps just these).  `read(name)` serves earlier totals.
+
+    Raises `TooFew` where quorum or minimum no longer hold, and `Lost` where a participant was lost
+    after a sum was opened and did not come back: the round can be resumed with the same cohort.
+    """
+    if missing := set(plan.cohort) - set(doors):
+        raise BadInput(f"no door leads to {sorted(missing)}")
+    common: Mapping[str, Any] = {} if arguments is None or callable(arguments) else arguments
+    each = arguments if callable(arguments) else lambda name: common
+    this = _Round(doors, plan.cohort, job, each, policy or RoundPolicy(), on_opened, read)
+    while True:
+        keys = this.ready(plan)
+        plan = RoundPlan(**{**plan.model_dump(), "cohort": tuple(keys)})
+        results, culprits, opened = this.attempt(plan, keys)
+        if not culprits:
+            return this.report(plan, results)
+        plan = plan.again(this.rest(plan, culprits, opened))
+
+
+@dataclass
+class _Round:
+    """What does not change between the attempts of a round, and what has become of them."""
+
+    doors: Mapping[str, Asked]
+    invited: tuple[str, ...]
+    job: str
+    arguments: Callable[[str], Mapping[str, Any]]
+    policy: RoundPolicy
+    on_opened: OnOpened | None
+    read: Read | None
+    bytes_up: Counter[str] = field(default_factory=Counter)
+    bytes_down: Counter[str] = field(default_factory=Counter)
+    lost: dict[str, str] = field(default_factory=dict)
+    attempts: int = 0
+    repeated: bool = False
+    degraded: bool = False
+
+    def ready(self, plan: RoundPlan) -> dict[str, str]:
+        """The ready call: public keys of those who answer, and are enough to go on."""
+        self.attempts += 1
+        seconds = min(self.policy.ready_seconds, plan.deadline_seconds)
+        keys, silent = _in_threads(
+            plan.cohort, lambda name: self.doors[name].ready(plan, deadline_seconds=seconds)
+        )
+        self.lost |= silent
+        if self.repeated and silent:
+            raise Lost(silent)
+        self._require(plan, tuple(keys))
+        return keys
+
+    def attempt(
+        self, plan: RoundPlan, keys: dict[str, str]
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, str], bool]:
+        """The job at the whole cohort: results, culprits, and whether a sum was opened."""
+        on_opened = self.on_opened
+        relay = Relay(plan, None if on_opened is None else lambda *opened: on_opened(plan, *opened))
+        results, failed = _in_threads(plan.cohort, lambda name: self._ask(name, plan, keys, relay))
+        self.bytes_up.update(relay.bytes_up)
+        self.bytes_down.update(relay.bytes_down)
+        causes = {name: why for name, why in relay.culprits.items() if name in plan.cohort}
+        return results, causes or failed, relay.opened > 0
+
+    def rest(self, plan: RoundPlan, culprits: dict[str, str], opened: bool) -> tuple[str, ...]:
+        """Who is in the next attempt: all of them where a sum was opened, unless they agreed otherwise."""
+        self.lost |= culprits
+        if self.repeated:
+            raise Lost(culprits)
+        if opened and self.policy.on_loss == "wait":
+            self.repeated = True
+            return plan.cohort
+        self.degraded |= opened
+        rest = tuple(name for name in plan.cohort if name not in culprits)
+        self._require(plan, rest)
+        return rest
+
+    def report(self, plan: RoundPlan, results: dict[str, dict[str, Any]]) -> Together:
+        """The round as it came out."""
+        lost = {name: why for name, why in self.lost.items() if name not in plan.cohort}
+        sent = dict(self.bytes_up), dict(self.bytes_down)
+        return Together(plan, results, lost, *sent, self.attempts, self.degraded)
+
+    def _ask(self, name: str, plan: RoundPlan, keys: dict[str, str], relay: Relay) -> dict[str, Any]:
+        try:
+            result = self.doors[name].ask(
+                self.job,
+                self.arguments(name),
+                plan=plan,
+                relay=relay,
+                keys=keys if self.policy.masks else None,
+                read=self.read,
+                deadline_seconds=plan.deadline_seconds,
+            )
+        except Exception as error:
+            relay.fail(name, _reason(name, error))
+            raise
+        relay.leave(name)
+        return result
+
+    def _require(self, plan: RoundPlan, present: tuple[str, ...]) -> None:
+        needed = self.policy.needed(len(self.invited))
+        if len(present) >= needed:
+            return
+        raise TooFew(
+            f"{plan.label}: needs {needed} participants (minimum {self.policy.minimum}, quorum "
+            f"{self.policy.quorum:g} of {len(self.invited)}), found {len(present)} "
+            f"({', '.join(sorted(present)) or 'nobody'}); {Lost(self.lost)}"
+        )
+
+
+def _in_threads(
+    names: tuple[str, ...], call: Callable[[str], Result]
+) -> tuple[dict[str, Result], dict[str, str]]:
+    """What `call` returns for each name, in threads of their own, and the reasons of those that failed.
+
+    What is not a `ChorusError` is a fault of ours and raised.
+    """
+    results: dict[str, Result] = {}
+    errors: dict[str, BaseException] = {}
+
+    def one(name: str) -> None:
+        try:
+            results[name] = call(name)
+        except BaseException as error:
+            errors[name] = error
+
+    threads = [threading.Thread(target=one, args=(name,), name=f"asks {name}") for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for error in errors.values():
+        if not isinstance(error, ChorusError):
+            raise error
+    return (
+        {name: results[name] for name in names if name in results},
+        {name: _reason(name, error) for name, error in errors.items()},
+    )
+
+
+def _reason(name: str, error: BaseException) -> str:
+    if isinstance(error, Lost):
+        return error.participants.get(name, str(error))
+    return str(error).removeprefix(f"{name}: ") or type(error).__name__

@@ -1,0 +1,97 @@
+"""A small participant for the tests of federation: `python participant_program.py NAME ... --fd N`."""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from federation.channel import Channel
+from federation.fixed_point import FixedPoint
+from federation.participant import serve
+from federation.policy import RoundPolicy
+
+FORM = FixedPoint(terms=16)
+SPECIAL = {"nan": np.nan, "infinity": np.inf, "huge": 1e30}
+
+
+def echo(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    return arguments
+
+
+def sleep(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    time.sleep(arguments["seconds"])
+    return {}
+
+
+def stop(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return {}
+
+
+def sum_vector(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    """`rounds` sums of the `vector`; what `trouble` says happens at the one that `at` counts."""
+    for number in range(arguments.get("rounds", 1)):
+        vector = np.array(arguments["vector"], float)
+        if number == arguments.get("at", 0) and not _spared(arguments):
+            vector = _trouble(arguments.get("trouble"), vector)
+        total = channel.sum(f"sum/{number}", vector, FORM)
+    return {"total": total.tolist(), "pid": os.getpid()}
+
+
+def read_total(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    return {"total": channel.read(arguments["name"]).tolist()}
+
+
+def secret_error(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    raise KeyError("alice@example.org")
+
+
+def missing_file(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    return {"text": Path("/nonexistent/file").read_text()}
+
+
+def grow(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    total = channel.sum("large", np.full(arguments["length"], 0.5), FORM)
+    return {"correct": bool((total == 0.5 * arguments["terms"]).all())}
+
+
+def _spared(arguments: dict[str, Any]) -> bool:
+    """With `once`, a file that is there, trouble has happened already."""
+    once = arguments.get("once")
+    if once is None:
+        return False
+    if Path(once).exists():
+        return True
+    Path(once).touch()
+    return False
+
+
+def _trouble(kind: str | None, vector: np.ndarray) -> np.ndarray:
+    if kind in SPECIAL:
+        vector[-1] = SPECIAL[kind]
+    if kind == "shape":
+        return vector[:-1]
+    if kind == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return vector
+
+
+JOBS = {job.__name__: job for job in (echo, sleep, stop, sum_vector, read_total, secret_error, missing_file, grow)}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    parser.add_argument("--policy", type=json.loads, default={})
+    parser.add_argument("--log", type=Path)
+    parser.add_argument("--fd", type=int, required=True)
+    options = parser.parse_args(sys.argv[1:])
+    serve(socket.socket(fileno=options.fd), options.name, JOBS, RoundPolicy(**options.policy), options.log)
