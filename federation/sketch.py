@@ -80,7 +80,8 @@ def quantiles(
     The p-quantile is the smallest value that at least a share p of the values does not exceed.  Cells
     with at most a share `tolerance` of their column's values are not split further.  With the default bits
     4 sums, 6 for 255 quantiles of 50 columns, each of one vector for all columns: 4097 words a column,
-    then at most `CELLS`.  Needs memory for one more copy of the columns.  Raises `Refused` for infinite values and probabilities outside [0, 1].
+    then at most `CELLS`.  Needs memory for one more copy of the columns.  Raises `Refused` for infinite
+    values and probabilities outside [0, 1].
     """
     wanted = np.asarray(probabilities, np.float64)
     if not (TOP_BITS <= bits <= 64 and wanted.ndim == 1 and bool(np.all((wanted >= 0) & (wanted <= 1)))):
