@@ -67,6 +67,7 @@ class Relay:
         self._current: _Sum | None = None
         self._names: set[str] = set()
         self._ended: set[str] = set()
+        self._refused = False
 
     def add(self, participant: str, header: Header, chunks: Iterable[Chunk]) -> Update:
         """Add `chunks` to the sum that `header` names; waits for the cohort and returns the total.
@@ -78,7 +79,10 @@ class Relay:
         try:
             self._accumulate(participant, current, chunks)
         except Exception as error:
-            self.fail(participant, _reason(error))
+            with self._changed:
+                self._fail({participant: _reason(error)}, refused=isinstance(error, Refused))
+            if isinstance(error, Refused):
+                self._raise_if_over(participant)
             raise
         return self._finish(participant, current)
 
@@ -96,11 +100,12 @@ class Relay:
 
     def _admit(self, participant: str, header: Header) -> _Sum:
         with self._changed:
-            self._raise_if_over()
-            reason = self._objection(participant, header)
-            if reason:
-                self._fail({participant: reason})
-                raise Refused(f"{participant}: {reason}")
+            if participant not in self.plan.cohort:
+                raise Refused(f"{participant}: is not in the cohort {list(self.plan.cohort)}")
+            self._raise_if_over(participant)
+            if reason := self._objection(participant, header):
+                self._fail({participant: reason}, refused=True)
+                self._raise_if_over(participant)
             if self._current is None:
                 self._current = _Sum(header)
                 self._names.add(header.name)
@@ -118,23 +123,19 @@ class Relay:
         if current.disputed:
             self._changed.notify_all()
         while odd:
-            self._raise_if_over()
+            self._raise_if_over(participant)
             if len(current.announced) == len(self.plan.cohort):
                 self._refuse_the_odd(current)
-                break
-            self._changed.wait(self.deadline - time.monotonic())
-        if participant in self.culprits:
-            raise Refused(f"{participant}: {self.culprits[participant]}")
-        self._raise_if_over()
+            else:
+                self._changed.wait(self.deadline - time.monotonic())
+        self._raise_if_over(participant)
 
     def _refuse_the_odd(self, current: _Sum) -> None:
         usual = Counter(current.announced.values()).most_common(1)[0][0]
         odd = {who: _difference(found, usual) for who, found in current.announced.items() if found != usual}
-        self._fail(odd)
+        self._fail(odd, refused=True)
 
     def _objection(self, participant: str, header: Header) -> str | None:
-        if participant not in self.plan.cohort:
-            return f"is not in the cohort {list(self.plan.cohort)}"
         if header.label != self.plan.label:
             return f"its contribution is for {header.label}, not for {self.plan.label}"
         if len(self.plan.cohort) > header.form.terms:
@@ -150,23 +151,23 @@ class Relay:
         for chunk in chunks:
             term = np.frombuffer(chunk, words.dtype)
             if start + term.size > words.size:
-                raise Refused(f"{participant}: gave more than the {words.size} words it announced")
+                raise Refused(f"gave more than the {words.size} words it announced")
             with current.adding:
-                self._raise_if_over()
+                self._raise_if_over(participant)
                 np.add(words[start : start + term.size], term, out=words[start : start + term.size])
             start += term.size
             self.bytes_up[participant] += term.nbytes
         if start != words.size:
-            raise Refused(f"{participant}: gave {start} of the {words.size} words it announced")
+            raise Refused(f"gave {start} of the {words.size} words it announced")
 
     def _finish(self, participant: str, current: _Sum) -> Update:
         with self._changed:
-            self._raise_if_over()
+            self._raise_if_over(participant)
             current.arrived.add(participant)
             if len(current.arrived) == len(self.plan.cohort):
                 self._open(current)
             while current.total is None:
-                self._raise_if_over()
+                self._raise_if_over(participant)
                 self._changed.wait(self.deadline - time.monotonic())
         self.bytes_down[participant] += current.total.words.nbytes
         return current.total
@@ -183,20 +184,22 @@ class Relay:
         current.total, self._current = total, None
         self._changed.notify_all()
 
-    def _raise_if_over(self) -> None:
-        """Raise `Lost` if someone failed; past the deadline the missing ones have."""
+    def _raise_if_over(self, participant: str) -> None:
+        """Raise if someone failed; past the deadline the missing ones have."""
         if not self.culprits and time.monotonic() >= self.deadline:
             with self._changed:
                 arrived = self._current.arrived if self._current is not None else set()
                 missing = set(self.plan.cohort) - arrived
                 self._fail(dict.fromkeys(missing, "silent until the deadline"))
+        if self._refused and participant in self.culprits:
+            raise Refused(f"{participant}: {self.culprits[participant]}")
         if self.culprits:
             raise Lost(dict(self.culprits))
 
-    def _fail(self, culprits: dict[str, str]) -> None:
+    def _fail(self, culprits: dict[str, str], refused: bool = False) -> None:
         """Under the lock: the first failure is the cause; what follows from it is not recorded."""
         if not self.culprits:
-            self.culprits = culprits
+            self._refused, self.culprits = refused, culprits
             self._current = None
             self._changed.notify_all()
 
