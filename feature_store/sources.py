@@ -1,0 +1,157 @@
+"""Event files as they come: CSV with any separator, TSV, Parquet, JSON lines, each also gzipped.
+
+`read_batches` streams: a file larger than memory passes in blocks of a few megabytes.
+"""
+
+import glob
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from feature_store import cells
+from feature_store.errors import BadData
+from feature_store.readers import Cells, read_csv, read_jsonl, read_parquet
+
+EVENT_SCHEMA = pa.schema(
+    [
+        ("user", pa.string()),
+        ("item", pa.string()),
+        ("time", cells.INSTANT),
+        ("value", pa.float64()),
+        ("known_time", cells.INSTANT),
+    ]
+)
+_SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".pq": "parquet"} | dict.fromkeys(
+    (".jsonl", ".ndjson", ".json"), "jsonl"
+)
+
+
+class Columns(BaseModel):
+    """Where each field of an event stands: a column's name, or its position counted from 0."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    user: str | int = Field(description="column of the user's id")
+    item: str | int = Field(description="column of the item's id")
+    time: str | int | None = Field(
+        default=None, description="column of the event's time; none only for `given` splits"
+    )
+    value: str | int | None = Field(
+        default=None, description="column of the event's value, such as a rating; none: no values"
+    )
+    known_time: str | int | None = Field(
+        default=None, description="column of the time at which the event became known; none: when it happened"
+    )
+
+
+class Source(BaseModel):
+    """Event files of one organisation, and how to read them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str = Field(min_length=1, description="a file, or a pattern such as events-*.csv.gz")
+    format: Literal["csv", "tsv", "parquet", "jsonl"] | None = Field(
+        default=None, description="kind of file; none: from the suffix, csv where only a separator is given"
+    )
+    separator: str | None = Field(
+        default=None, min_length=1, description="between the cells of a csv file, as , or :: or a space"
+    )
+    header: bool = Field(
+        default=True, description="whether the first line of a csv or tsv file names its columns"
+    )
+    columns: Columns = Field(description="which column holds what")
+    time_unit: Literal["iso", "s", "ms", "us", "ns", "day"] = Field(
+        default="iso", description="dates and times as text (iso), or a count since 1970 in this unit"
+    )
+    timezone: str = Field(
+        default="UTC", description="zone of times that name none themselves, as Europe/Berlin"
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, timezone: str) -> str:
+        try:
+            ZoneInfo(timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(
+                f"found timezone {timezone!r}, expected a name such as UTC or Europe/Berlin"
+            ) from error
+        return timezone
+
+    def files(self) -> list[Path]:
+        """The files that `path` names, in the order of their names; raises `BadData` where there is none."""
+        found = (
+            [Path(self.path)] if Path(self.path).is_file() else [Path(name) for name in glob.glob(self.path)]
+        )
+        files = sorted(path for path in found if path.is_file())
+        if not files:
+            raise BadData(f"{self.path}: no such file; expected a file or a pattern that matches some")
+        return files
+
+    def format_of(self, path: Path) -> str:
+        """`format`, or what the suffix of `path` says."""
+        suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
+        found = self.format or _SUFFIXES.get(suffixes[-1].lower() if suffixes else "")
+        if found is None and self.separator is None:
+            raise BadData(
+                f"{path}: format? found suffix {path.suffix!r}, expected one of {', '.join(_SUFFIXES)}"
+            )
+        return found or "csv"
+
+
+def read_batches(source: Source) -> Iterator[pa.RecordBatch]:
+    """Every file of `source` in turn, in batches of `EVENT_SCHEMA` in file order.
+
+    Columns that the source does not map are null, and so is what cannot be read.  A line with too
+    few or too many cells is a row of nulls at the end of its batch.  Raises `BadData`.
+    """
+    for path in source.files():
+        yield from read_file(source, path)
+
+
+def read_file(source: Source, path: Path) -> Iterator[pa.RecordBatch]:
+    """One file of `source`, as `read_batches`."""
+    line = 1
+    try:
+        for found in _cells(source, path):
+            batch = _events(found, source, f"{path}, from row {line}", first=line == 1)
+            line += batch.num_rows
+            yield batch
+    except (pa.ArrowException, OSError, EOFError) as error:
+        expected = source.format_of(path)
+        raise BadData(
+            f"{path}: after row {line - 1}: expected readable {expected}, found: {error}"
+        ) from error
+
+
+def _cells(source: Source, path: Path) -> Iterator[Cells]:
+    columns, found = source.columns.model_dump(exclude_none=True), source.format_of(path)
+    if found == "parquet":
+        return read_parquet(path, columns)
+    if found == "jsonl":
+        return read_jsonl(path, columns)
+    return read_csv(path, columns, source.separator or ("\t" if found == "tsv" else ","), source.header)
+
+
+def _events(found: Cells, source: Source, place: str, first: bool) -> pa.RecordBatch:
+    rows = len(found["user"])
+    events = {
+        name: cells.identifiers(found[name])
+        if name in ("user", "item")
+        else pa.nulls(rows, EVENT_SCHEMA.field(name).type)
+        for name in EVENT_SCHEMA.names
+    }
+    for name in {"time", "known_time"} & found.keys():
+        events[name] = cells.instants(found[name], source.time_unit, source.timezone)
+        if first:
+            where = f"{place}, column {getattr(source.columns, name)!r}"
+            cells.check_times(found[name], events[name], source.time_unit, where)
+    if "value" in found:
+        events["value"] = cells.numbers(found["value"])
+        if first:
+            cells.check_values(found["value"], events["value"], f"{place}, column {source.columns.value!r}")
+    return pa.record_batch(events, schema=EVENT_SCHEMA)
