@@ -6,6 +6,7 @@ It is started as a fresh program, never forked, with one end of a socket pair; i
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 
 from federation.channel import Vector
 from federation.errors import BadInput, ChorusError, Lost, Refused
-from federation.frames import Frames
+from federation.frames import Frames, NotAFrame
 from federation.messages import GRACE, from_message, to_message
 from federation.plan import RoundPlan
 from federation.relay import Header, Relay
@@ -78,7 +79,10 @@ class Door:
     def ready(self, plan: RoundPlan, *, deadline_seconds: float) -> str:
         """A fresh public key for this attempt, in hexadecimal; raises `Lost` where none comes in time."""
         request = {"do": "ready", "plan": plan.model_dump()}
-        return str(self._request(request, None, None, deadline_seconds)["public"])
+        public = str(self._request(request, None, None, deadline_seconds).get("public"))
+        if not re.fullmatch("[0-9a-f]{64}", public):
+            raise Refused(f"{self.name}: its public key is not one of X25519")
+        return public
 
     def ask(
         self,
@@ -103,7 +107,9 @@ class Door:
             "plan": None if plan is None else plan.model_dump(),
             "publics": None if keys is None else dict(keys),
         }
-        result: dict[str, Any] = self._request(request, relay, read, deadline_seconds)["result"]
+        result = self._request(request, relay, read, deadline_seconds).get("result")
+        if not isinstance(result, dict):
+            raise Refused(f"{self.name}: job {job!r} returned no table of disclosures")
         return result
 
     def kill(self) -> None:
@@ -140,6 +146,9 @@ class Door:
             raise Lost({self.name: f"silent until its deadline of {seconds:g} s"}) from None
         except (EOFError, OSError):
             raise Lost({self.name: f"its process ended ({self._end()})"}) from None
+        except NotAFrame as error:
+            self._end()
+            raise Refused(f"{self.name}: {error}") from None
         except ChorusError:
             raise
         except BaseException:
@@ -203,7 +212,7 @@ class _Conversation:
         while True:
             message, size = self.frames.receive(deadline=self.deadline)
             if message.get("say") == "error":
-                raise from_message(message["error"])
+                raise from_message(message.get("error") or {})
             if message.get("say") in ("result", "ready"):
                 return message
             try:
@@ -216,7 +225,7 @@ class _Conversation:
         if message.get("say") == "sum" and self.relay is not None:
             self._add(self.relay, message, size)
         elif message.get("say") == "read" and self.read is not None:
-            total = np.ascontiguousarray(self.read(str(message["name"])))
+            total = np.ascontiguousarray(self.read(str(message.get("name"))))
             header = {"dtype": total.dtype.str, "shape": list(total.shape)}
             self.frames.send(header, total.reshape(-1).view(np.uint8).data, deadline=self.deadline)
         else:

@@ -23,11 +23,15 @@ _MAGIC = b"CHO1"
 Buffer = bytes | bytearray | memoryview
 
 
+class NotAFrame(Refused):
+    """What arrived is not a frame, or one over the limits; where the next begins is unknown."""
+
+
 class Frames:
     """One end of a connection.  Deadlines are in `time.monotonic()` seconds, None waits for ever.
 
-    Raises `TimeoutError` at a deadline, `EOFError` or `OSError` when the other end is gone, and `Refused`
-    for what is not a frame or too large.  After any of them only `close` makes sense.
+    Raises `TimeoutError` at a deadline, `EOFError` or `OSError` when the other end is gone, and `NotAFrame`
+    for what is none.  After any of them only `close` makes sense.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -54,10 +58,13 @@ class Frames:
             pass
         magic, size, payload = _SIZES.unpack(self._exactly(_SIZES.size, deadline))
         if magic != _MAGIC or size > MAX_HEADER or payload > MAX_PAYLOAD:
-            raise Refused(f"not a frame, or one over the limit ({size} + {payload} bytes)")
-        header = json.loads(self._exactly(size, deadline))
+            raise NotAFrame(f"not a frame, or one over the limit ({size} + {payload} bytes)")
+        try:
+            header = json.loads(self._exactly(size, deadline))
+        except ValueError:
+            header = None
         if not isinstance(header, dict):
-            raise Refused(f"expected a JSON object, found {type(header).__name__}")
+            raise NotAFrame("expected a JSON object")
         self._unread = payload
         return header, payload
 

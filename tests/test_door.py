@@ -1,0 +1,167 @@
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from federation.door import Door
+from federation.errors import BadInput, ChorusError, Lost, Refused
+from federation.plan import RoundPlan
+
+PROGRAM = str(Path(__file__).with_name("participant_program.py"))
+
+
+@pytest.fixture
+def door(tmp_path):
+    with Door("a", [sys.executable, PROGRAM, "a"], tmp_path / "a.log") as door:
+        yield door
+
+
+def gone(pid, seconds=10.0):
+    """Whether the process ends within `seconds`."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if time.monotonic() >= until:
+            return False
+        time.sleep(0.02)
+
+
+def test_answers_one_request_after_the_other(door):
+    assert door.pid is None
+    assert door.ask("echo", {"x": [1, "ü"]}) == {"x": [1, "ü"]}
+    pid = door.pid
+    assert door.ask("echo", {}) == {}
+    assert door.pid == pid
+    assert door.starts == 1
+    door.close()
+    assert gone(pid)
+    assert door.ask("echo", {"again": True}) == {"again": True}
+
+
+def test_requests_from_threads_wait_for_each_other(door):
+    answers = []
+    threads = [
+        threading.Thread(target=lambda n=n: answers.append(door.ask("echo", {"n": n}))) for n in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answer["n"] for answer in answers) == list(range(5))
+
+
+def test_errors_say_what_is_known_and_never_data(door, tmp_path):
+    with pytest.raises(BadInput, match=r"a: knows no job 'dance', only \['echo'"):
+        door.ask("dance")
+    with pytest.raises(ChorusError, match="KeyError") as caught:
+        door.ask("secret_error")
+    assert "alice" not in str(caught.value)
+    with pytest.raises(ChorusError, match="FileNotFoundError"):
+        door.ask("missing_file")
+    log = tmp_path / "a.log"
+    assert "alice@example.org" in log.read_text()
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    assert door.starts == 1
+
+
+def test_a_log_of_its_own_is_its_owners_only(tmp_path):
+    log = tmp_path / "own.log"
+    with Door("a", [sys.executable, PROGRAM, "a", "--log", str(log)], tmp_path / "a.log") as door:
+        with pytest.raises(ChorusError):
+            door.ask("secret_error")
+        assert "alice@example.org" in log.read_text()
+        assert stat.S_IMODE(log.stat().st_mode) == 0o600
+        assert (tmp_path / "a.log").read_text() == ""
+
+
+@pytest.mark.parametrize(("job", "arguments"), [("sleep", {"seconds": 600}), ("stop", {})])
+def test_who_hangs_is_ended_at_the_deadline(door, job, arguments):
+    door.ask("echo", {})
+    pid, started = door.pid, time.monotonic()
+    with pytest.raises(Lost, match=r"a: silent until its deadline of 0.5 s"):
+        door.ask(job, arguments, deadline_seconds=0.5)
+    assert time.monotonic() - started < 5
+    assert gone(pid, 0)
+    assert door.ask("echo", {"alive": 1}) == {"alive": 1}
+    assert door.starts == 2
+
+
+def test_killed_from_another_thread(door):
+    door.ask("echo", {})
+    threading.Timer(0.3, door.kill).start()
+    with pytest.raises(Lost, match="a: its process ended"):
+        door.ask("sleep", {"seconds": 600})
+
+
+def test_a_program_that_does_not_start_is_told(tmp_path):
+    with pytest.raises(BadInput, match="a: cannot start /nonexistent"):
+        Door("a", ["/nonexistent"], tmp_path / "a.log").ask("echo")
+    with pytest.raises(Lost, match=r"a: its process ended \(exit code 3\)"):
+        Door("a", [sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "a.log").ask("echo")
+
+
+def test_a_job_without_a_round_has_no_sums(door):
+    with pytest.raises(Refused, match="belongs to no round"):
+        door.ask("sum_vector", {"vector": [1.0]})
+
+
+def test_keys_are_fresh_for_each_ready_call_and_serve_one_job(door):
+    plan = RoundPlan(run="r", number=0, cohort=("a", "b", "c"))
+    keys = [door.ready(plan, deadline_seconds=20) for _ in range(3)]
+    assert len(set(keys)) == 3
+    publics = dict(zip("abc", [keys[2], *keys[:2]], strict=True))
+    assert door.ask("echo", {}, plan=plan, keys=publics) == {}
+    with pytest.raises(Refused, match="was not asked whether it is ready for r/0/0"):
+        door.ask("echo", {}, plan=plan, keys=publics)
+
+
+def test_the_participant_holds_to_its_own_policy(door):
+    plan = RoundPlan(run="r", number=0, cohort=("a", "b", "c"))
+    with pytest.raises(Refused, match="not invited"):
+        door.ready(RoundPlan(run="r", number=0, cohort=("b", "c")), deadline_seconds=20)
+    door.ready(plan, deadline_seconds=20)
+    with pytest.raises(Refused, match="did not agree to sums without masks"):
+        door.ask("echo", {}, plan=plan)
+    key = door.ready(plan, deadline_seconds=20)
+    two = RoundPlan(run="r", number=0, cohort=("a", "b"))
+    with pytest.raises(Refused, match="agreed to sums of 3 or more"):
+        door.ask("echo", {}, plan=two, keys={"a": key, "b": key})
+    door.ready(plan, deadline_seconds=20)
+    with pytest.raises(Refused, match="was not asked whether it is ready for r/0/1"):
+        door.ask("echo", {}, plan=plan.again(plan.cohort), keys={})
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from threading import Thread
+from federation.door import Door
+folder = Path(sys.argv[1])
+doors = [Door(n, [sys.executable, sys.argv[2], n], folder / n) for n in "ab"]
+for door in doors:
+    door.ask("echo", {})
+Thread(target=doors[0].ask, args=("sleep", {"seconds": 600})).start()
+time.sleep(0.2)
+print(*[door.pid for door in doors], flush=True)
+"""
+
+
+def test_participants_end_with_a_parent_that_is_killed(tmp_path):
+    command = [sys.executable, "-c", PARENT, str(tmp_path), PROGRAM]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(pids) == 2
+        assert not any(gone(pid, 0) for pid in pids)
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait()
+    assert all(gone(pid) for pid in pids)

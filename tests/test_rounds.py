@@ -1,0 +1,226 @@
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from federation.door import Door
+from federation.errors import BadInput, Lost, TooFew
+from federation.fixed_point import FixedPoint
+from federation.plan import RoundPlan
+from federation.rounds import Opened, RoundPolicy, together
+from federation.simulate import simulate
+
+PROGRAM = str(Path(__file__).with_name("participant_program.py"))
+FORM = FixedPoint(terms=16)
+
+
+class Consortium:
+    """Doors of a, b, c, ... and rounds among them; vectors are [1, 1/3], [2, 1/3], ..."""
+
+    def __init__(self, folder, names="abcd", **policy):
+        self.policy = RoundPolicy(**policy)
+        own = json.dumps(policy)
+        self.doors = {
+            name: Door(name, [sys.executable, PROGRAM, name, "--policy", own], folder / f"{name}.log")
+            for name in names
+        }
+        self.opened = Opened()
+        self.number = 0
+
+    def round(self, job="sum_vector", deadline=20.0, rounds=1, **troubles):
+        self.number += 1
+        self.plan = RoundPlan(
+            run="r", number=self.number, cohort=tuple(self.doors), deadline_seconds=deadline
+        )
+        return together(
+            self.doors,
+            self.plan,
+            job,
+            lambda name: {"vector": vector_of(name), "rounds": rounds, **troubles.get(name, {})},
+            self.policy,
+            self.opened,
+            lambda name: self.opened.totals[name],
+        )
+
+    def close(self):
+        for door in self.doors.values():
+            door.close()
+
+
+def vector_of(name):
+    return [1.0 + "abcdefgh".index(name), 1 / 3]
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    consortium = Consortium(tmp_path_factory.mktemp("four"), ready_seconds=20)
+    yield consortium
+    consortium.close()
+
+
+@pytest.fixture
+def consortium(tmp_path):
+    made = []
+
+    def make(**more):
+        made.append(Consortium(tmp_path, **more))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_a_round_of_processes_gives_what_the_simulation_gives(four):
+    done = four.round(rounds=5)
+    parts = {n: lambda channel, n=n: channel.sum("x", np.array(vector_of(n)), FORM) for n in "abcd"}
+    simulated = simulate(parts, four.plan, masks=False)["a"]
+    assert all(result["total"] == simulated.tolist() for result in done.results.values())
+    assert len({result["pid"] for result in done.results.values()}) == 4
+    np.testing.assert_array_equal(four.opened.totals["sum/4"], simulated)
+    assert (done.attempts, done.lost, done.degraded) == (1, {}, False)
+    assert done.bytes_up == done.bytes_down == dict.fromkeys("abcd", 5 * 2 * 8)
+
+
+def test_totals_are_read_over_the_connection(four):
+    four.round()
+    expected = four.opened.totals["sum/0"].tolist()
+    done = together(
+        four.doors,
+        RoundPlan(run="r", number=1000, cohort=tuple("abcd")),
+        "read_total",
+        {"name": "sum/0"},
+        read=lambda name: four.opened.totals[name],
+    )
+    assert done.results["b"] == {"total": expected}
+
+
+TROUBLES = {
+    "nan": "value 1 is NaN",
+    "infinity": "value 1 is infinite",
+    "huge": "value 1 is outside",
+    "shape": "gave length 1 where others gave 2",
+    "die": "its process ended",
+}
+
+
+@pytest.mark.parametrize(("trouble", "why"), TROUBLES.items())
+def test_the_round_goes_on_without_the_refused_and_the_dead(four, trouble, why):
+    done = four.round(c={"trouble": trouble})
+    assert done.cohort == ("a", "b", "d")
+    assert done.results["a"]["total"][0] == 1 + 2 + 4
+    assert why in done.lost["c"]
+    assert (set(done.lost), done.attempts, done.degraded) == ({"c"}, 2, False)
+    assert four.opened.label == done.plan.label
+    assert four.opened.totals["sum/0"][0] == 7
+
+
+def test_who_hangs_is_ended_at_the_deadline_and_the_round_goes_on(four):
+    four.round()
+    started = time.monotonic()
+    done = four.round(deadline=1.5, b={"trouble": "stop"})
+    assert time.monotonic() - started < 10
+    assert done.lost == {"b": "silent until the deadline"}
+    assert done.cohort == ("a", "c", "d")
+
+
+def test_after_an_opened_sum_the_round_waits_for_the_same_cohort(four, tmp_path):
+    done = four.round(rounds=3, c={"trouble": "die", "at": 1, "once": str(tmp_path / "once")})
+    assert done.cohort == ("a", "b", "c", "d")
+    assert (done.lost, done.attempts, done.degraded) == ({}, 2, False)
+    assert four.opened.label == f"r/{four.number}/1"
+    assert set(four.opened.totals) == {"sum/0", "sum/1", "sum/2"}
+
+
+@pytest.mark.parametrize("trouble", ["die", "nan"])
+def test_after_an_opened_sum_no_other_cohort_is_summed(four, trouble):
+    with pytest.raises(Lost) as caught:
+        four.round(rounds=3, c={"trouble": trouble, "at": 1})
+    assert set(caught.value.participants) == {"c"}
+    assert caught.value.exit_code == 5
+
+
+def test_participants_themselves_refuse_to_be_exposed(four):
+    four.round()
+    four.number -= 1
+    with pytest.raises(TooFew, match="would expose the difference"):
+        four.round(c={"trouble": "nan"})
+
+
+def test_where_all_agreed_to_be_exposed_the_rest_goes_on(consortium):
+    agreed = consortium(on_loss="continue")
+    done = agreed.round(rounds=3, c={"trouble": "die", "at": 1})
+    assert done.cohort == ("a", "b", "d")
+    assert done.degraded
+    assert done.results["a"]["total"][0] == 7
+
+
+def test_too_few_left_stops_the_round(consortium):
+    three = consortium(names="abc")
+    with pytest.raises(
+        TooFew, match=r"needs 3 participants .* found 2 \(a, c\); b: sum 'sum/0': value 1 is NaN"
+    ):
+        three.round(b={"trouble": "nan"})
+    assert three.opened.totals == {}
+
+
+def test_the_quorum_is_a_part_of_the_invited(consortium):
+    with pytest.raises(TooFew, match=r"needs 4 participants .*quorum 1 of 4\), found 3"):
+        consortium(quorum=1.0).round(b={"trouble": "nan"})
+
+
+def test_two_sum_only_where_all_agreed(consortium):
+    with pytest.raises(ValidationError, match="agreed_to_two"):
+        RoundPolicy(minimum=2)
+    with pytest.raises(ValidationError, match="greater than or equal to 2"):
+        RoundPolicy(minimum=1, agreed_to_two=True)
+    two = consortium(names="ab", minimum=2, agreed_to_two=True)
+    assert two.round().results["a"]["total"][0] == 3
+    with pytest.raises(TooFew, match=r"needs 2 participants .* found 1"):
+        two.round(b={"trouble": "nan"})
+
+
+def test_without_masks_the_same_bits(consortium, four):
+    plain = consortium(masks=False)
+    assert plain.round().results["a"]["total"] == four.round().results["a"]["total"]
+
+
+def test_who_cannot_start_is_lost_at_the_ready_call(consortium, tmp_path):
+    some = consortium()
+    some.doors["d"] = Door("d", [sys.executable, "-c", "raise SystemExit(7)"], tmp_path / "d.log")
+    done = some.round()
+    assert done.lost == {"d": "its process ended (exit code 7)"}
+    assert (done.cohort, done.attempts) == (("a", "b", "c"), 1)
+
+
+def test_large_vectors_travel_in_blocks(four):
+    length = 300_001
+    done = together(
+        four.doors,
+        RoundPlan(run="r", number=2000, cohort=tuple("abcd"), deadline_seconds=30),
+        "grow",
+        {"length": length, "terms": 4},
+    )
+    assert all(result["correct"] for result in done.results.values())
+    assert done.bytes_up["a"] == 8 * length
+
+
+def test_everyone_invited_has_a_door(four):
+    with pytest.raises(BadInput, match=r"no door leads to \['z'\]"):
+        together(four.doors, RoundPlan(run="r", number=0, cohort=("a", "z")), "echo")
+
+
+def test_logs_never_hold_keys(four, monkeypatch):
+    seen = []
+    for door in four.doors.values():
+        monkeypatch.setattr(
+            door, "ready", lambda *a, ready=door.ready, **k: seen.append(ready(*a, **k)) or seen[-1]
+        )
+    four.round()
+    assert len(seen) == len(set(seen)) == 4
+    for door in four.doors.values():
+        assert not any(key in door._log_path.read_text() for key in seen)
