@@ -1,0 +1,143 @@
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from feature_store.cleaning import CleaningReport, CleaningRules, Keys, crowded, microseconds, repeated
+from feature_store.errors import BadData
+from feature_store.importing import ImportOutcome, import_events
+from feature_store.partitions import Store
+from feature_store.sources import Columns, Source
+
+NOW = datetime(2020, 1, 1, tzinfo=UTC)
+COLUMNS = Columns(user="u", item="i", time="t", value="v")
+FEW = st.integers(0, 2)
+EVENTS = st.lists(st.tuples(FEW, FEW, FEW, st.sampled_from([0.0, -0.0, 1.0, float("nan")])))
+
+
+def cleaned(folder: Path, rows: list[str], **rules: Any) -> tuple[ImportOutcome, list[dict[str, Any]]]:
+    path = folder / "e.csv"
+    path.write_text("u,i,t,v\n" + "".join(row + "\n" for row in rows))
+    store = Store(folder / "store")
+    source = Source(path=str(path), columns=COLUMNS)
+    outcome = import_events(store, "shop", source, CleaningRules(**rules), now=NOW)
+    return outcome, store.events("shop").to_pylist()
+
+
+def test_each_rule_counts_what_it_drops(tmp_path: Path) -> None:
+    rows = [
+        "a,x,2016-10-08,1",
+        "a,x,2016-10-08,1",  # duplicate
+        "a,x,2016-10-08,2",
+        ",x,2016-10-08,1",  # no user
+        "a,,soon,1",  # no item, which counts before its time
+        "a,x,,1",  # no time
+        "a,x,someday,1",  # unreadable time
+        "a,x,1970-01-01,1",  # the zero of the epoch
+        "a,x,2020-01-03,1",  # more than a day after now
+        "a,x,2020-01-01 12:00,1",
+        "a,x,2016-10-08,",  # no value
+        "a,x,2016-10-08,good",  # unreadable value
+        "a,x,2016-10-08,inf",  # infinite
+        "a,x,2016-10-08,6",  # too large
+        "a,x,2016-10-08,0",  # too small
+        "torn,line",
+    ]
+    outcome, events = cleaned(tmp_path, rows, lowest=1, highest=5)
+    assert outcome.report == CleaningReport(
+        rows_read=16,
+        kept=3,
+        missing_id=3,
+        missing_time=2,
+        impossible_time=2,
+        missing_value=2,
+        value_out_of_range=3,
+        duplicate=1,
+    )
+    assert outcome.report.quality == 3 / 16
+    assert outcome.added_rows == 3
+    assert [event["sequence"] for event in events] == [0, 2, 9]
+    manifest = Store(tmp_path / "store").manifest("shop")
+    assert manifest.imports[0].months["2016-10"].rows_read == 9
+    assert manifest.imports[0].months["none"].missing_time == 2
+
+
+def test_each_rule_can_be_switched_off(tmp_path: Path) -> None:
+    rows = ["a,x,2016-10-08,1", "a,x,2016-10-08,1", "a,x,1969-01-01,", "a,x,2099-01-01,2"]
+    off = {"duplicates": "keep", "missing_values": "keep", "earliest": None, "future_hours": None}
+    outcome, events = cleaned(tmp_path, rows, **off)
+    assert outcome.report == CleaningReport(rows_read=4, kept=4)
+    assert [event["sequence"] for event in events] == [2, 0, 1, 3]
+    assert events[0]["value"] is None
+
+
+def test_missing_ids_can_stop_the_import(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match="found 1 rows without user or item, expected none"):
+        cleaned(tmp_path, ["a,,2016-10-08,1"], missing_ids="refuse")
+
+
+def test_latest_is_a_bound(tmp_path: Path) -> None:
+    outcome, _ = cleaned(
+        tmp_path, ["a,x,2016-10-08,1", "a,x,2016-10-09,1"], latest=datetime(2016, 10, 8, tzinfo=UTC)
+    )
+    assert (outcome.report.kept, outcome.report.impossible_time) == (1, 1)
+
+
+def test_bots_lose_the_hours_and_days_in_which_they_are_too_fast(tmp_path: Path) -> None:
+    fast = [f"bot,{n},2016-10-08 10:{n:02}:00,1" for n in range(6)]
+    slow = [f"bot,{n},2016-10-08 {n:02}:30:00,1" for n in range(3)]
+    human = [f"ann,{n},2016-10-08 10:{n:02}:00,1" for n in range(5)]
+    outcome, _ = cleaned(tmp_path, fast + slow + human, bot_events_per_hour=5)
+    assert (outcome.report.bot, outcome.report.kept) == (6, 8)
+    second = tmp_path / "second"
+    second.mkdir()
+    outcome, events = cleaned(second, fast + slow + human, bot_events_per_day=5)
+    assert (outcome.report.bot, outcome.report.kept) == (9, 5)
+    assert {event["user"] for event in events} == {"ann"}
+
+
+def keys(events: list[tuple[int, int, int, float]]) -> Keys:
+    time, user, item, value = zip(*events, strict=True) if events else ((), (), (), ())
+    return Keys(
+        np.array(time, np.int64), np.array(user, np.int32), np.array(item, np.int32), np.array(value, float)
+    )
+
+
+@given(EVENTS, EVENTS)
+def test_duplicates_equal_a_loop(older: list[Any], new: list[Any]) -> None:
+    def same(event: tuple[int, int, int, float]) -> tuple[object, ...]:
+        return (*event[:3], None if event[3] != event[3] else event[3])
+
+    seen = {same(event) for event in older}
+    expected = []
+    for event in new:
+        expected.append(same(event) in seen)
+        seen.add(same(event))
+    assert repeated(keys(new), keys(older)).tolist() == expected
+
+
+@given(EVENTS, EVENTS, st.integers(1, 4), st.sampled_from([1, 2, 10**9]))
+def test_crowds_equal_a_loop(older: list[Any], new: list[Any], limit: int, scale: int) -> None:
+    older, new = ([(event[0] * scale, *event[1:]) for event in events] for events in (older, new))
+    counts = Counter((event[0] // 2, event[1]) for event in older + new)
+    expected = [counts[event[0] // 2, event[1]] > limit for event in new]
+    assert crowded(keys(new), keys(older), 2, limit).tolist() == expected
+
+
+def test_reports_add_up() -> None:
+    one = CleaningReport(rows_read=3, kept=1, bot=2)
+    assert one + one == CleaningReport(rows_read=6, kept=2, bot=4)
+    assert CleaningReport().quality == 1
+    with pytest.raises(ValidationError, match="3 rows read, but 1 kept and 1 dropped"):
+        CleaningReport(rows_read=3, kept=1, bot=1)
+
+
+def test_microseconds_are_exact() -> None:
+    assert microseconds(datetime(1970, 1, 1, 0, 0, 1, 7)) == 1_000_007
+    assert microseconds(datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)) == -1

@@ -1,0 +1,248 @@
+import gzip
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from feature_store import readers
+from feature_store.cells import identifiers, instants, numbers
+from feature_store.errors import BadData
+from feature_store.sources import EVENT_SCHEMA, Columns, Source, read_batches
+
+COLUMNS = Columns(user="u", item="i", time="t", value="v")
+ROWS = [("a", "007", 1381945744, 4.5), ("b", "x y", 1381945745, 1.0), ("a", "é", 1381945744, -2.0)]
+TIMES = [datetime.fromtimestamp(row[2], UTC) for row in ROWS]
+
+
+def table(source: Source) -> pa.Table:
+    found = pa.Table.from_batches(read_batches(source))
+    assert found.schema == EVENT_SCHEMA
+    return found
+
+
+def written(folder: Path, name: str, text: str) -> str:
+    path = folder / name
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    return str(path)
+
+
+def lines(separator: str, header: bool) -> str:
+    rows = [("u", "i", "t", "v"), *ROWS] if header else ROWS
+    return "".join(separator.join(str(cell) for cell in row) + "\n" for row in rows)
+
+
+def json_lines() -> str:
+    return "".join(json.dumps(dict(zip("uitv", row, strict=True)) | {"more": [1]}) + "\n\n" for row in ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "settings"),
+    [
+        ("e.csv", lines(",", True), {}),
+        ("e.csv.gz", lines(",", True), {}),
+        ("e.csv", "\ufeff" + lines(",", True).replace("\n", "\r\n"), {}),
+        ("e.tsv", lines("\t", True), {}),
+        ("e.tsv.gz", lines("\t", True), {"format": "tsv"}),
+        ("e.dat", lines("::", False), {"separator": "::", "header": False}),
+        ("e.dat.gz", lines("::", True), {"separator": "::"}),
+        ("e.txt", lines("|", True), {"separator": "|"}),
+        ("e.jsonl", json_lines(), {}),
+        ("e.ndjson.gz", json_lines(), {}),
+    ],
+)
+def test_every_format_gives_the_same_events(
+    tmp_path: Path, name: str, text: str, settings: dict[str, Any]
+) -> None:
+    columns = COLUMNS if settings.get("header", True) else Columns(user=0, item=1, time=2, value=3)
+    path = written(tmp_path, name, text)
+    found = table(Source(path=path, columns=columns, time_unit="s", **settings))
+    assert found["user"].to_pylist() == [row[0] for row in ROWS]
+    assert found["item"].to_pylist() == [row[1] for row in ROWS]
+    assert found["time"].to_pylist() == TIMES
+    assert found["value"].to_pylist() == [row[3] for row in ROWS]
+    assert found["known_time"].null_count == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        (pa.string(), pa.int64(), pa.float64()),
+        (pa.dictionary(pa.int32(), pa.string()), pa.timestamp("ns"), pa.float32()),
+        (pa.large_string(), pa.timestamp("s", tz="Europe/Berlin"), pa.int8()),
+        (pa.string_view(), pa.string(), pa.decimal128(5, 2)),
+    ],
+)
+def test_parquet_of_any_type(tmp_path: Path, kinds: tuple[pa.DataType, ...]) -> None:
+    seconds = pa.array([row[2] for row in ROWS])
+    times = seconds.cast(pa.timestamp("s")).cast(kinds[1]) if pa.types.is_timestamp(kinds[1]) else seconds
+    values = pa.array([4.0, 1.0, -2.0]).cast(kinds[2])
+    columns = {
+        "u": pa.array([row[0] for row in ROWS]).cast(kinds[0]),
+        "i": ["7", "8", "9"],
+        "t": times,
+        "v": values,
+    }
+    pq.write_table(pa.table(columns), tmp_path / "e.parquet")
+    found = table(Source(path=str(tmp_path / "e.parquet"), columns=COLUMNS, time_unit="s"))
+    assert found["user"].to_pylist() == ["a", "b", "a"]
+    assert found["time"].to_pylist() == TIMES
+    assert found["value"].to_pylist() == [4.0, 1.0, -2.0]
+
+
+def test_patterns_read_files_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for name in ("e-2.csv", "e-1.csv"):
+        written(tmp_path, name, f"u,i\n{name},x\n")
+    found = table(Source(path=str(tmp_path / "e-*.csv"), columns=Columns(user="u", item=1)))
+    assert found["user"].to_pylist() == ["e-1.csv", "e-2.csv"]
+    assert found["time"].null_count == 2
+
+
+def test_ids_stay_text_and_gaps_become_null() -> None:
+    assert identifiers(pa.array(["007", "", "NA", None])).to_pylist() == ["007", None, "NA", None]
+    assert identifiers(pa.array([7.0, None])).to_pylist() == ["7", None]
+    assert numbers(pa.array(["1e3", "x", " 5 ", "1_0", None])).to_pylist() == [1000.0, None, 5.0, None, None]
+
+
+@pytest.mark.parametrize(
+    ("cell", "unit", "expected"),
+    [
+        ("2016-10-08", "iso", datetime(2016, 10, 8, tzinfo=UTC)),
+        ("2016-10-08 12:30:01.000005", "iso", datetime(2016, 10, 8, 12, 30, 1, 5, tzinfo=UTC)),
+        ("2016-10-08T12:30:00+02:00", "iso", datetime(2016, 10, 8, 10, 30, tzinfo=UTC)),
+        ("2016-10-08T12:30:00Z", "iso", datetime(2016, 10, 8, 12, 30, tzinfo=UTC)),
+        ("2016-02-30", "iso", None),
+        ("20161008", "iso", None),
+        ("1381945744", "s", TIMES[0]),
+        ("1381945744.5", "s", TIMES[0].replace(microsecond=500_000)),
+        ("1381945744000", "ms", TIMES[0]),
+        ("1381945744000000", "us", TIMES[0]),
+        ("1381945744000000999", "ns", TIMES[0]),
+        ("15994", "day", datetime(2013, 10, 16, tzinfo=UTC)),
+        ("-1", "s", datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        ("9" * 30, "s", None),
+        ("soon", "s", None),
+        (None, "s", None),
+    ],
+)
+def test_times(cell: str | None, unit: str, expected: datetime | None) -> None:
+    alone = instants(pa.array([cell], pa.string()), unit, "UTC")
+    among_unreadable = instants(pa.array(["?", cell], pa.string()), unit, "UTC")
+    assert alone.to_pylist() == [expected]
+    assert among_unreadable.to_pylist() == [None, expected]
+
+
+def test_local_times_are_of_the_named_zone() -> None:
+    for cells in (["2016-07-01 12:00"], ["2016-07-01 12:00", "?"]):
+        found = instants(pa.array(cells), "iso", "Europe/Berlin")
+        assert found[0].as_py() == datetime(2016, 7, 1, 10, tzinfo=UTC)
+
+
+@given(st.lists(st.integers(-(2**40), 2**40)), st.sampled_from(["s", "ms", "us", "day"]))
+def test_odd_cells_change_no_other(counts: list[int], unit: str) -> None:
+    odd = instants(pa.array([*map(str, counts), "odd"], pa.string()), unit, "UTC")
+    fast = instants(pa.array(list(map(str, counts)), pa.string()), unit, "UTC")
+    assert odd.slice(0, len(counts)).cast(pa.int64()).equals(fast.cast(pa.int64()))
+
+
+def test_unreadable_cells_and_torn_lines_become_nulls(tmp_path: Path) -> None:
+    text = (
+        "u,i,t,v\n"
+        + "a,x,2016-10-08,1\n" * 20
+        + "b,y,soon,2\nc,z,2016-10-09,good\ntorn,line\n,q,2016-10-08,1\n"
+    )
+    found = table(Source(path=written(tmp_path, "e.csv", text), columns=COLUMNS))
+    assert found.num_rows == 24
+    assert found.slice(20, 2)["time"].null_count == 1
+    assert found.slice(20, 2)["value"].null_count == 1
+    assert found["user"].null_count == 2  # the empty cell and the torn line
+    assert found["item"].null_count == 1
+
+
+def bad(path: str, **settings: Any) -> str:
+    with pytest.raises(BadData) as caught:
+        table(Source(**{"path": path, "columns": COLUMNS, **settings}))
+    return str(caught.value)
+
+
+def test_wrong_units_are_named(tmp_path: Path) -> None:
+    def text(time: object) -> str:
+        return written(tmp_path, "e.csv", f"u,i,t,v\na,x,{time},1\n")
+
+    found = bad(text(1381945744000), time_unit="s")
+    assert "e.csv, from row 1, column 't': time_unit s? found 1381945744000, which would be year 45" in found
+    assert "expected 1970 to 2099; time_unit ms would give 2013" in found
+    assert "time_unit s would give 2013" in bad(text(1381945744), time_unit="ms")
+    assert "expected ISO dates or times such as 2016-10-08; time_unit s would give 2013" in bad(
+        text(1381945744)
+    )
+    assert "found '2016-10-08', expected a count of time unit s; try time_unit iso" in bad(
+        text("2016-10-08"), time_unit="s"
+    )
+    assert "column 'v': found 'x', expected a number" in bad(
+        written(tmp_path, "v.csv", "u,i,t,v\na,x,2016-10-08,x\n")
+    )
+
+
+def test_other_bad_input_is_named(tmp_path: Path) -> None:
+    good = written(tmp_path, "e.csv", "u,i,t,v\na,x,2016-10-08,1\n")
+    assert "no such file" in bad(str(tmp_path / "none.csv"))
+    assert "found suffix '.txt'" in bad(written(tmp_path, "e.txt", "u,i\n"))
+    assert (
+        "columns.item: found no column 'what', expected one of u, i, t, v or a position from 0 to 3"
+        in bad(good, columns={"user": "u", "item": "what"})
+    )
+    assert "columns.item: found no column 4" in bad(good, columns={"user": "u", "item": 4})
+    assert "line 1: found nothing, expected the names of columns" in bad(written(tmp_path, "empty.csv", ""))
+    assert "after row 0: expected readable parquet" in bad(written(tmp_path, "e.parquet", "no parquet"))
+    (tmp_path / "e.csv.gz").write_text("u,i,t,v\n")
+    assert "e.csv.gz: after row 0: expected readable csv" in bad(str(tmp_path / "e.csv.gz"))
+    assert "columns.item: found no column 'i', expected one of u" in bad(
+        written(tmp_path, "e.jsonl", '{"u": "a"}\n')
+    )
+    assert "found positions [0]" in bad(
+        written(tmp_path, "p.jsonl", "{}\n"), columns={"user": 0, "item": "i"}
+    )
+    latin = tmp_path / "latin.csv"
+    latin.write_bytes("u,i\né,x\n".encode("latin-1"))
+    assert "latin.csv: after row 0" in bad(str(latin), columns={"user": "u", "item": "i"})
+
+
+def test_settings_are_checked() -> None:
+    for wrong in ({"time_unit": "minutes"}, {"timezone": "Mars"}, {"colums": {}}, {"separator": ""}):
+        with pytest.raises(ValidationError):
+            Source(**{"path": "e.csv", "columns": COLUMNS, **wrong})
+
+
+@pytest.mark.parametrize("separator", [",", "::"])
+def test_files_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, separator: str) -> None:
+    monkeypatch.setattr(readers, "BLOCK_BYTES", 1000)
+    rows = "".join(f"user-{n}{separator}{n}\n" for n in range(1000))
+    source = Source(
+        path=written(tmp_path, "e.csv", rows),
+        separator=separator,
+        header=False,
+        columns=Columns(user=0, item=1),
+    )
+    batches = list(read_batches(source))
+    assert max(batch.num_rows for batch in batches) < 150
+    assert np.array_equal(
+        np.concatenate([batch["item"].to_numpy(False) for batch in batches]).astype(int), np.arange(1000)
+    )
+
+
+def test_json_lines_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "BLOCK_BYTES", 100)
+    rows = "".join(json.dumps({"u": n, "i": n}) + "\n" for n in range(200)) + "no json\n[1]\n{}"
+    source = Source(path=written(tmp_path, "e.jsonl", rows), columns=Columns(user="u", item="i"))
+    batches = list(read_batches(source))
+    assert max(batch.num_rows for batch in batches) < 15
+    users = [user for batch in batches for user in batch["user"].to_pylist()]
+    assert users == [*map(str, range(200)), None, None, None]
