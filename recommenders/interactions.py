@@ -1,0 +1,41 @@
+"""One participant's user-item pairs, in indices of the common catalogue."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Events as arrays of one length, in the order in which they happened.
+
+    `users` are codes below `user_count`, `items` indices of a catalogue of `item_count`, `times`
+    microseconds since 1970.
+    """
+
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    times: NDArray[np.int64]
+    user_count: int
+    item_count: int
+
+    def where(self, keep: NDArray[np.bool_]) -> "Interactions":
+        """The events for which `keep` is true."""
+        return Interactions(
+            self.users[keep], self.items[keep], self.times[keep], self.user_count, self.item_count
+        )
+
+    def matrix(self) -> sparse.csr_array:
+        """X of shape (users, items): 1 where a user had an item at least once."""
+        shape = (self.user_count, self.item_count)
+        ones = np.ones(len(self.users), np.int32)
+        matrix = sparse.csr_array((ones, (self.users, self.items)), shape=shape)
+        matrix.sum_duplicates()
+        matrix.data[:] = 1
+        return matrix
+
+    def own_items(self) -> NDArray[np.int32]:
+        """The part of the catalogue that occurs here, ascending."""
+        return np.unique(self.items).astype(np.int32)

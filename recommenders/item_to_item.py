@@ -1,0 +1,120 @@
+"""Item-to-item by EASE (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data").
+
+It needs X'X only, a sum over users: one round of sums makes the model that pooled rows make.  X'X
+travels as dense blocks of rows of its upper triangle, so which cells are empty is not shown.  Each
+participant solves its own: its X'X plus a share of the others' sum, on the items that it sells.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import lapack
+
+from federation.channel import Channel
+from federation.errors import BadInput
+from federation.fixed_point import FixedPoint
+from recommenders.interactions import Interactions
+
+BLOCK_CELLS = 1 << 22
+
+
+def gram_form(users_bound: int, participants: int) -> FixedPoint:
+    """The narrowest words that cannot overflow when each participant's cells count at most `users_bound`."""
+    for width in (16, 32):
+        if users_bound * participants < 1 << width:
+            return FixedPoint(width=width, fraction_bits=0, terms=participants, signed=False)
+    return FixedPoint(width=64, fraction_bits=0, terms=participants, signed=False)
+
+
+def row_blocks(items: int) -> list[slice]:
+    """Rows of the upper triangle, cut so that a block has about 4 million cells."""
+    blocks, start = [], 0
+    while start < items:
+        stop = min(items, start + max(1, BLOCK_CELLS // (items - start)))
+        blocks.append(slice(start, stop))
+        start = stop
+    return blocks
+
+
+def gram_blocks(data: Interactions) -> Iterator[NDArray[np.int64]]:
+    """X'X of one participant's users, block by block: for each row i the cells (i, j) with j >= i."""
+    columns = data.matrix().tocsc()
+    for rows in row_blocks(data.item_count):
+        block = (columns[:, rows].T @ columns[:, rows.start :]).toarray()
+        yield np.asarray(block[_upper(*block.shape)], np.int64)
+
+
+def sum_gram(channel: Channel, blocks: Iterator[NDArray[Any]], form: FixedPoint) -> Iterator[NDArray[Any]]:
+    """The consortium's blocks, each one named sum `gram/<i>` of the participants' blocks."""
+    for index, block in enumerate(blocks):
+        yield channel.sum(f"gram/{index}", block, form)
+
+
+def assemble(
+    blocks: Iterator[NDArray[Any]], items: int, keep: NDArray[np.int32], hide_below: int = 0
+) -> NDArray[np.float64]:
+    """The full X'X over the items `keep` (ascending), from the blocks of the whole catalogue's triangle.
+
+    Off-diagonal cells that count fewer than `hide_below` users are taken as empty.
+    """
+    gram = np.zeros((len(keep), len(keep)))
+    for rows, block in zip(row_blocks(items), blocks, strict=True):
+        wide = np.zeros((rows.stop - rows.start, items - rows.start))
+        wide[_upper(*wide.shape)] = block
+        first, last = np.searchsorted(keep, (rows.start, rows.stop))
+        picked = wide[keep[first:last] - rows.start][:, keep[first:] - rows.start]
+        gram[first:last, first:] = picked
+    gram += np.triu(gram, 1).T
+    if hide_below:
+        hidden = gram < hide_below
+        np.fill_diagonal(hidden, False)
+        gram[hidden] = 0
+    return gram
+
+
+def own_gram(data: Interactions, keep: NDArray[np.int32]) -> NDArray[np.float64]:
+    """X'X of one participant's users over the items `keep`, shape (len(keep), len(keep))."""
+    columns = data.matrix().tocsc()[:, keep]
+    return np.asarray((columns.T @ columns).toarray(), np.float64)
+
+
+def solve(gram: NDArray[np.float64], regularisation: float) -> NDArray[np.float32]:
+    """EASE's weights B, zero on the diagonal, shape of `gram`: B = I - P / diag(P), P = (gram + λI)^-1.
+
+    LAPACK factors and inverts one matrix in place: two matrices of float64 in all, then the result.
+    """
+    system = np.array(gram, order="F")
+    system[np.diag_indices_from(system)] += regularisation
+    factor, broken = lapack.dpotrf(system, lower=1, overwrite_a=1)
+    if broken:
+        raise BadInput(f"X'X + {regularisation} I is not positive definite; choose a larger regularisation")
+    inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    scale = -1.0 / np.diag(inverse)
+    weights = np.empty(gram.shape, np.float32)
+    for row in range(len(gram)):
+        weights[row, : row + 1] = inverse[row, : row + 1]
+        weights[: row + 1, row] = inverse[row, : row + 1]
+    weights *= scale.astype(np.float32)
+    np.fill_diagonal(weights, 0)
+    return weights
+
+
+def memory_needed(items: int) -> int:
+    """Bytes that one solve takes at its peak: X'X, its inverse in place, and the weights."""
+    return items * items * (8 + 8 + 4)
+
+
+def require_memory(items: int, limit_gb: float) -> None:
+    """Raise `BadInput`, naming the alternatives, where one solve would take more than `limit_gb`."""
+    needed = memory_needed(items) / 2**30
+    if needed > limit_gb:
+        raise BadInput(
+            f"item-to-item over {items} items needs {needed:.1f} GiB to solve, model.memory_gb is {limit_gb:g}; "
+            "use a smaller catalogue (drop rare items), or model.kind: popularity"
+        )
+
+
+def _upper(rows: int, columns: int) -> NDArray[np.bool_]:
+    return np.arange(columns)[None, :] >= np.arange(rows)[:, None]

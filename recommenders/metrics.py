@@ -1,0 +1,96 @@
+"""Ranking metrics as additive sums over the full ranking; negatives are never sampled.
+
+Krichene and Rendle (KDD 2020) show why sampled metrics mislead.  Per query, over the list of the
+first k items: precision = hits/k, recall = hits/relevant, F1 their harmonic mean, hit rate = any hit,
+MRR = 1/rank of the first hit, accuracy = the first item is relevant, NDCG with gains of 1 and the
+ideal over min(k, relevant) (Järvelin and Kekäläinen 2002).  Coverage counts the items that anyone got.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federation.fixed_point import FixedPoint
+
+NAMES = ("ndcg", "hit_rate", "precision", "recall", "f1", "mrr", "accuracy")
+SUMS = FixedPoint(width=64, fraction_bits=32, terms=2**10, signed=True)
+COUNTS = FixedPoint(width=64, fraction_bits=0, terms=2**10, signed=True)
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What is asked: per query a user, what it has seen, and what turned out to be relevant.
+
+    Row q has `seen_items[seen_starts[q]:seen_starts[q + 1]]`, and likewise for relevant ones.
+    """
+
+    users: NDArray[np.int32]
+    seen_starts: NDArray[np.int64]
+    seen_items: NDArray[np.int32]
+    relevant_starts: NDArray[np.int64]
+    relevant_items: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+def per_query(top: NDArray[np.int32], queries: Queries) -> NDArray[np.float64]:
+    """The metrics of `NAMES` for each query, shape (queries, 7); `top` is (queries, k), -1 where empty."""
+    k = top.shape[1]
+    hits = _hits(top, queries)
+    found = hits.sum(axis=1)
+    relevant = np.diff(queries.relevant_starts)
+    discount = 1 / np.log2(np.arange(2, k + 2))
+    ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(relevant, k)]
+    precision, recall = found / k, found / relevant
+    both = np.where(found > 0, precision + recall, 1.0)
+    first = np.where(found > 0, 1 / (1.0 + hits.argmax(axis=1)), 0.0)
+    return np.column_stack(
+        [
+            (hits @ discount) / ideal,
+            found > 0,
+            precision,
+            recall,
+            2 * precision * recall / both,
+            first,
+            hits[:, 0],
+        ]
+    ).astype(np.float64)
+
+
+def metric_sums(top: NDArray[np.int32], queries: Queries) -> NDArray[np.float64]:
+    """The additive form: sums of the metrics over the queries, and the number of queries; 8 numbers."""
+    return np.append(per_query(top, queries).sum(axis=0), float(len(queries)))
+
+
+def item_counts(top: NDArray[np.int32], item_count: int) -> NDArray[np.int64]:
+    """How often each item was recommended; the sum's non-zero cells are what coverage counts."""
+    return np.bincount(top[top >= 0].ravel(), minlength=item_count).astype(np.int64)
+
+
+def metrics(sums: NDArray[np.float64], k: int, counts: NDArray[np.int64] | None = None) -> dict[str, float]:
+    """Means over all queries, by name (`ndcg_at_10`, ...), and `queries`; NaN where nobody asked."""
+    queries = float(sums[-1])
+    means = {
+        f"{name}_at_{1 if name == 'accuracy' else k}": float(value) / queries if queries else float("nan")
+        for name, value in zip(NAMES, sums[:-1], strict=True)
+    }
+    if counts is not None:
+        means[f"coverage_at_{k}"] = float(np.count_nonzero(counts)) / len(counts)
+    return {**means, "queries": queries}
+
+
+def bootstrap(values: NDArray[np.float64], rng: np.random.Generator, draws: int = 500) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the mean of `values`."""
+    picked = rng.integers(0, len(values), (draws, len(values)))
+    low, high = np.quantile(values[picked].mean(axis=1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _hits(top: NDArray[np.int32], queries: Queries) -> NDArray[np.bool_]:
+    width = int(max(top.max(initial=0), queries.relevant_items.max(initial=0))) + 1
+    asked = np.repeat(np.arange(len(queries), dtype=np.int64), np.diff(queries.relevant_starts))
+    relevant = asked * width + queries.relevant_items
+    given = np.arange(len(queries), dtype=np.int64)[:, None] * width + top
+    return np.isin(given, relevant) & (top >= 0)
