@@ -15,7 +15,7 @@ from federation.errors import Refused
 
 Words = NDArray[np.unsignedinteger[Any]]
 
-BLOCK = 1 << 15
+BLOCK = 1 << 14
 """Values handled at once, so that a block and its scratch stay in the cache."""
 
 
@@ -64,30 +64,39 @@ class FixedPoint(BaseModel):
         if vector.dtype.kind not in "biuf":
             raise Refused(f"expected real numbers, found {vector.dtype}")
         words = np.empty(vector.size, self.dtype)
-        encode_block = self._encode_floats if vector.dtype.kind == "f" else self._encode_integers
+        scratch = np.empty(min(vector.size, BLOCK))
         for block in _blocks(vector.size):
-            encode_block(vector[block], words[block], block.start)
+            if vector.dtype.kind == "f":
+                self._encode_floats(
+                    vector[block], words[block], scratch[: block.stop - block.start], block.start
+                )
+            else:
+                self._encode_integers(vector[block], words[block], block.start)
         return words
 
     def decode(self, words: Words) -> NDArray[Any]:
         """The vector of `words`: float64, or integers (int64; uint64 if not signed and 64 wide)."""
         if words.dtype != self.dtype:
             raise Refused(f"expected words of {self.dtype}, found {words.dtype}")
-        numbers = words.view(f"<i{self.width // 8}") if self.signed else words
+        numbers = self._numbers(words)
         if self.fraction_bits:
             return numbers * np.float64(2.0**-self.fraction_bits)
         return numbers.astype(np.int64 if self.signed or self.width < 64 else np.uint64)
 
-    def _encode_floats(self, values: NDArray[Any], out: Words, start: int) -> None:
+    def _numbers(self, words: Words) -> NDArray[Any]:
+        """The same memory as numbers: two's complement where the form is signed."""
+        return words.view(f"<i{self.width // 8}") if self.signed else words
+
+    def _encode_floats(self, values: NDArray[Any], out: Words, units: NDArray[Any], start: int) -> None:
         with np.errstate(over="ignore"):
-            scaled = np.multiply(values, 2.0**self.fraction_bits, dtype=np.float64)
-        whole = np.rint(scaled)
+            np.multiply(values, 2.0**self.fraction_bits, out=units, dtype=np.float64)
+        np.rint(units, out=units)
         most = _at_most(self.limit)
-        if not (whole.min() >= (-most if self.signed else 0) and whole.max() <= most):
-            raise self._refusal(values, whole, start)
-        if self.fraction_bits == 0 and not np.array_equal(whole, scaled):
-            raise Refused(f"value {start + int(np.argmax(whole != scaled))} is not an integer")
-        out[:] = whole.astype(np.int64 if self.signed or self.width < 64 else np.uint64).astype(self.dtype)
+        if not (units.min() >= (-most if self.signed else 0) and units.max() <= most):
+            raise self._refusal(values, units, start)
+        if self.fraction_bits == 0 and not np.array_equal(units, values):
+            raise Refused(f"value {start + int(np.argmax(units != values))} is not an integer")
+        np.copyto(self._numbers(out), units, casting="unsafe")
 
     def _encode_integers(self, values: NDArray[Any], out: Words, start: int) -> None:
         most = self.limit >> self.fraction_bits
@@ -97,13 +106,13 @@ class FixedPoint(BaseModel):
             raise Refused(f"value {start + outside.index(True)} is outside [{least}, {most}]")
         out[:] = values.astype(self.dtype) << self.dtype.type(self.fraction_bits % self.width)
 
-    def _refusal(self, values: NDArray[Any], whole: NDArray[Any], start: int) -> Refused:
+    def _refusal(self, values: NDArray[Any], units: NDArray[Any], start: int) -> Refused:
         strange = ~np.isfinite(values)
         if strange.any():
             first = int(np.argmax(strange))
             return Refused(f"value {start + first} is {'NaN' if np.isnan(values[first]) else 'infinite'}")
         most = _at_most(self.limit)
-        first = int(np.argmax((whole < (-most if self.signed else 0)) | (whole > most)))
+        first = int(np.argmax((units < (-most if self.signed else 0)) | (units > most)))
         return Refused(
             f"value {start + first} is outside [{-self.bound if self.signed else 0.0:g}, {self.bound:g}]"
         )

@@ -62,6 +62,12 @@ def grow(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     return {"correct": bool((total == 0.5 * arguments["terms"]).all())}
 
 
+def late_sum(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    time.sleep(arguments["seconds"])
+    channel.sum("late", np.ones(3), FORM)
+    return {"secret": 1}
+
+
 def _spared(arguments: dict[str, Any]) -> bool:
     """With `once`, a file that is there, trouble has happened already."""
     once = arguments.get("once")
@@ -85,7 +91,10 @@ def _trouble(kind: str | None, vector: np.ndarray) -> np.ndarray:
     return vector
 
 
-JOBS = {job.__name__: job for job in (echo, sleep, stop, sum_vector, read_total, secret_error, missing_file, grow)}
+JOBS = {
+    job.__name__: job
+    for job in (echo, sleep, stop, sum_vector, read_total, secret_error, missing_file, grow, late_sum)
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()

@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from federation.door import Door
 from federation.errors import BadInput, ChorusError, Lost, Refused
+from federation.frames import Frames
 from federation.plan import RoundPlan
 
 PROGRAM = str(Path(__file__).with_name("participant_program.py"))
@@ -139,6 +141,27 @@ def test_the_participant_holds_to_its_own_policy(door):
     door.ready(plan, deadline_seconds=20)
     with pytest.raises(Refused, match="was not asked whether it is ready for r/0/1"):
         door.ask("echo", {}, plan=plan.again(plan.cohort), keys={})
+
+
+@pytest.mark.parametrize("job", ["late_sum", "sleep"])
+def test_nothing_is_sent_after_its_own_deadline(job, tmp_path):
+    """A coordinator that is ready to wait longer hears an error, and neither a term nor a result."""
+    plan = RoundPlan(run="r", number=0, cohort=("a", "b", "c")).model_dump()
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, PROGRAM, "a", "--policy", '{"masks": false}', "--fd", str(theirs.fileno())]
+    with subprocess.Popen(command, pass_fds=[theirs.fileno()]) as process:
+        theirs.close()
+        frames = Frames(ours)
+        frames.send({"do": "ready", "plan": plan, "seconds": 20})
+        assert frames.receive(deadline=time.monotonic() + 20)[0]["say"] == "ready"
+        frames.send({"do": "job", "job": job, "arguments": {"seconds": 0.5}, "plan": plan, "seconds": 0.3})
+        reply = frames.receive(deadline=time.monotonic() + 20)
+        assert reply == (
+            {"say": "error", "error": {"type": "Lost", "participants": {"a": "its own deadline has passed"}}},
+            0,
+        )
+        frames.close()
+        assert process.wait(10) == 0
 
 
 PARENT = """

@@ -57,7 +57,7 @@ def test_as_many_terms_as_promised_never_overflow(form):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("kind", ["i1", "u1", "i4", "i8", "u8", "f4", "f8", "?"])
+@pytest.mark.parametrize("kind", ["i1", "u1", "i4", "i8", "u8", "f2", "f4", "f8", ">f8", "?"])
 def test_integers_of_any_type_pass_unchanged(width, kind):
     form = FixedPoint(width=width, fraction_bits=0, terms=2)
     values = np.array([0, 1, 1, 0]).astype(kind)
@@ -70,6 +70,11 @@ def test_whole_unsigned_words_pass():
     words = np.array([0, 2**63, 2**64 - 1], np.uint64)
     np.testing.assert_array_equal(form.encode(words), words)
     assert form.decode(words).dtype == np.uint64
+
+
+def test_small_floats_are_scaled_as_large_ones():
+    form = FixedPoint(fraction_bits=24, terms=3)
+    np.testing.assert_array_equal(form.decode(form.encode(np.array([1000.5], np.float16))), [1000.5])
 
 
 def test_integers_get_a_fraction_too():
