@@ -1,0 +1,200 @@
+"""LightGBM's two collectives, reduce-scatter and all-gather, as sums over a channel.
+
+LightGBM's data-parallel learner lets its caller supply them (`LGBM_NetworkInitWithFunctions`).  It asks
+for three things: the root's totals, a histogram for each new leaf, and the best splits, each found by the
+participant that owns the feature.  Each becomes one named sum; anything else is an error.
+"""
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import lightgbm
+import numpy as np
+from lightgbm import basic
+from numpy.typing import NDArray
+
+from federation.channel import Channel
+from federation.errors import ChorusError, Refused
+from federation.fixed_point import FixedPoint
+from recommenders.histograms import ROW, Layout, narrow, pack, unpack, wide
+
+_I32 = ctypes.c_int32
+_REDUCE_SCATTER = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, _I32, ctypes.c_int, ctypes.POINTER(_I32), ctypes.POINTER(_I32), ctypes.c_int,
+    ctypes.c_void_p, _I32, ctypes.c_void_p,
+)  # fmt: skip
+_ALLGATHER = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, _I32, ctypes.POINTER(_I32), ctypes.POINTER(_I32), ctypes.c_int, ctypes.c_void_p,
+    _I32,
+)  # fmt: skip
+
+
+class Seat(NamedTuple):
+    """A participant's place in its cohort: `rank` of `size`, in the order of the plan."""
+
+    rank: int = 0
+    size: int = 1
+
+
+class Wire(NamedTuple):
+    """How this build of LightGBM lays out what it gathers: bytes, and places of the root's totals."""
+
+    root: int
+    rows_at: int
+    gradient_at: int
+    hessian_at: int
+    splits: int
+
+
+class Collectives:
+    """The callbacks of one participant.
+
+    C++ cannot see a Python exception: it is kept, the outputs are zeroed (no split has gain), and
+    `check` raises it after the iteration.
+    """
+
+    def __init__(self, channel: Channel, seat: Seat, wire: Wire, gradient_bits: int, rows: int) -> None:
+        self._channel, self._seat, self._wire = channel, seat, wire
+        self._gradient_bits, self._rows = gradient_bits, rows
+        self._words = FixedPoint(width=64, fraction_bits=0, terms=seat.size)
+        self._bytes = FixedPoint(width=16, fraction_bits=0, terms=seat.size, signed=False)
+        self._layout: Layout | None = None
+        self._prefix, self._calls = "", 0
+        self._error: BaseException | None = None
+        self.callbacks = _REDUCE_SCATTER(self._reduce_scatter), _ALLGATHER(self._allgather)
+
+    def begin(self, tree: int) -> None:
+        """Name what follows after tree number `tree`."""
+        self._prefix, self._calls, self._layout = f"tree/{tree}", 0, None
+
+    def check(self) -> None:
+        """Raise what went wrong since the last check."""
+        if self._error is not None:
+            raise self._error
+
+    def _name(self, kind: str) -> str:
+        self._calls += 1
+        return f"{self._prefix}/{kind}/{self._calls}"
+
+    def _guard(self, out: int, size: int, work: Callable[[], bytes | NDArray[Any]]) -> None:
+        if self._error is None:
+            try:
+                answer = np.frombuffer(work(), np.uint8)
+                if answer.nbytes > size:
+                    raise ChorusError(f"an answer of {answer.nbytes} bytes for {size}")
+                ctypes.memmove(out, answer.ctypes.data, answer.nbytes)
+                return
+            except BaseException as error:
+                self._error = error
+        ctypes.memset(out, 0, size)
+
+    def _reduce_scatter(
+        self, source: int, size: int, width: int, start: Any, length: Any, blocks: int, out: int,
+        out_size: int, _reducer: Any,
+    ) -> None:  # fmt: skip
+        def work() -> NDArray[Any]:
+            if width not in (8, 16) or blocks != self._seat.size or size % 16:
+                raise Refused(f"LightGBM asks for a reduce-scatter of {size} bytes in units of {width}")
+            cells = np.ctypeslib.as_array((ctypes.c_double * (size // 8)).from_address(source))
+            totals = self._histogram(cells, np.array(start[:blocks], np.int64) // 16)
+            first = start[self._seat.rank] // 8
+            return totals[first : first + length[self._seat.rank] // 8]
+
+        self._guard(out, length[self._seat.rank], work)
+
+    def _histogram(self, cells: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArray[np.float64]:
+        layout = self._layout or wide(len(cells) // 2, self._rows, self._gradient_bits)
+        if len(layout.word) != len(cells) // 2:
+            raise Refused(f"a histogram of {len(cells) // 2} cells in a tree of {len(layout.word)}")
+        words = self._channel.sum(self._name("histogram"), pack(cells, layout), self._words)
+        totals = unpack(words, layout)
+        if self._layout is None:
+            self._layout = narrow(totals, starts, self._gradient_bits, self._seat.size)
+        return totals
+
+    def _allgather(
+        self, source: int, size: int, start: Any, length: Any, blocks: int, out: int, out_size: int
+    ) -> None:
+        def work() -> bytes | NDArray[Any]:
+            raw = ctypes.string_at(source, size)
+            if blocks == self._seat.size and size == self._wire.root:
+                return self._root(raw, blocks)
+            if blocks == self._seat.size and size == self._wire.splits:
+                return self._splits(raw, start[self._seat.rank], sum(length[:blocks]))
+            raise Refused(f"LightGBM asks {blocks} participants for {size} bytes of an unknown kind")
+
+        self._guard(out, out_size, work)
+
+    def _root(self, raw: bytes, blocks: int) -> bytes:
+        """The consortium's totals in the first slot and zeros in the others: LightGBM adds the slots."""
+        wire = self._wire
+        gradient = float(np.frombuffer(raw, np.float64, 1, wire.gradient_at)[0])
+        rows = int(np.frombuffer(raw, np.int32, 1, wire.rows_at)[0])
+        total = self._channel.sum(self._name("root"), np.array([int(gradient), rows]), self._words)
+        answer = np.zeros(wire.root * blocks, np.uint8)
+        answer[wire.gradient_at : wire.gradient_at + 8].view(np.float64)[0] = total[0]
+        answer[wire.hessian_at : wire.hessian_at + 8].view(np.float64)[0] = total[1] * ROW
+        answer[wire.rows_at : wire.rows_at + 4].view(np.int32)[0] = total[1]
+        return answer.tobytes()
+
+    def _splits(self, raw: bytes, start: int, size: int) -> NDArray[Any]:
+        """A gather is a sum of slots: everyone adds zeros outside the own one."""
+        slots = np.zeros(size, np.uint16)
+        slots[start : start + len(raw)] = np.frombuffer(raw, np.uint8)
+        return self._channel.sum(self._name("splits"), slots, self._bytes).astype(np.uint8)
+
+
+@contextmanager
+def network(seat: Seat, callbacks: tuple[Any, Any]) -> Iterator[None]:
+    """LightGBM's network of this thread; all that uses it must run in the same thread."""
+    library: Any = getattr(basic, "_LIB")  # noqa: B009
+    pointers = (ctypes.cast(callback, ctypes.c_void_p) for callback in callbacks)
+    basic._safe_call(library.LGBM_NetworkInitWithFunctions(seat.size, seat.rank, *pointers))
+    try:
+        yield
+    finally:
+        library.LGBM_NetworkFree()
+
+
+def probe(parameters: dict[str, Any]) -> Wire:
+    """The layout of what LightGBM gathers, from one tree on seven known rows beside an empty neighbour.
+
+    Raises `Refused` where the traffic is not root totals, a histogram, and splits.
+    """
+    gathered: list[bytes] = []
+
+    def allgather(source: int, size: int, _s: Any, _l: Any, _b: int, out: int, out_size: int) -> None:
+        gathered.append(ctypes.string_at(source, size))
+        ctypes.memset(out, 0, out_size)
+        if len(gathered) == 1:
+            ctypes.memmove(out, source, size)
+
+    def reduce_scatter(
+        source: int, _size: int, _w: int, start: Any, length: Any, _b: int, out: int, _o: int, _r: Any
+    ) -> None:
+        ctypes.memmove(out, source + start[0], length[0])
+
+    parameters = {**parameters, "min_data_in_leaf": 1, "max_depth": -1, "feature_fraction": 1.0}
+    gradients = np.array([1, 2, 4, 8, 16, 32, 64], np.float32)
+    data = lightgbm.Dataset(np.arange(7.0).reshape(-1, 1), np.zeros(7), params=parameters).construct()
+    with network(Seat(0, 2), (_REDUCE_SCATTER(reduce_scatter), _ALLGATHER(allgather))):
+        booster = lightgbm.Booster({**parameters, "tree_learner": "data", "num_machines": 2}, data)
+        booster.update(fobj=lambda *_: (gradients, np.full(7, ROW, np.float32)))
+    if len(gathered) != 2:
+        raise Refused(f"LightGBM gathered {[len(piece) for piece in gathered]} bytes, expected two pieces")
+    root, splits = gathered
+    rows, gradient, hessian = (
+        _place(root, value) for value in (np.int32(7), np.float64(gradients.sum()), np.float64(7 * ROW))
+    )
+    return Wire(len(root), rows, gradient, hessian, len(splits))
+
+
+def _place(raw: bytes, value: np.generic) -> int:
+    """Where in `raw` the bytes of `value` stand, aligned and once."""
+    step = value.nbytes
+    places = [at for at in range(0, len(raw) - step + 1, step) if raw[at : at + step] == value.tobytes()]
+    if len(places) != 1:
+        raise Refused(f"LightGBM's root totals have {value!r} at {places}, expected it once")
+    return places[0]

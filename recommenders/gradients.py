@@ -1,0 +1,211 @@
+"""First and second derivatives of the objectives, as integers of an agreed unit.
+
+Trees are grown on integer gradients, so that every sum of them is exact in any order.  Leaves are set by
+a Newton step (Friedman 2001) from sums in a finer unit.  lambdarank is LambdaMART (Burges 2010) with
+LightGBM's normalisation.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federation.errors import BadInput
+from recommenders.compiled import compiled
+
+Objective = Literal["binary", "regression", "poisson", "lambdarank"]
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Derivatives = Callable[[Floats], tuple[Floats, Floats]]
+
+BOUND_BITS: dict[Objective, int] = {"binary": 0, "regression": 4, "poisson": 4, "lambdarank": 3}
+"""log2 of the largest |gradient|.  A probability differs from a label by at most 1.  Labels of regressions
+are scaled by their deviation, beyond 16 of them a gradient is clipped.  LightGBM's normalisation leaves a
+query whose lambdas sum to s with log2(1 + s): 8 on one row means s of more than 65,000."""
+
+LEAF_BITS = 24
+"""Bits behind the point of the gradients and hessians that set leaves."""
+
+MOST_RELEVANT = 30
+"""Largest label of lambdarank: its gain is 2^label - 1."""
+
+
+class Rounded(NamedTuple):
+    """Derivatives as integers: for the growth of a tree, and finer ones for its leaves."""
+
+    growth: NDArray[np.float32]
+    gradient: Integers
+    hessian: Integers
+    clipped: int
+
+
+def derivatives(
+    objective: Objective, labels: Floats, queries: Integers | None, scale: float, truncation: int
+) -> Derivatives:
+    """A function of the scores (n,) that returns gradients and hessians (n,), each divided by `scale`.
+
+    `queries` are the sizes of consecutive queries, for lambdarank.  Raises `BadInput` for labels that
+    the objective does not know.
+    """
+    check_labels(objective, labels, queries)
+    if objective == "lambdarank":
+        assert queries is not None
+        return _lambdarank(labels, queries, truncation)
+    plain = {"binary": _binary, "regression": _squared, "poisson": _poisson}[objective]
+
+    def derive(scores: Floats) -> tuple[Floats, Floats]:
+        gradient, hessian = np.empty_like(scores), np.empty_like(scores)
+        plain(scores, labels, 1.0 / scale, gradient, hessian)
+        return gradient, hessian
+
+    return derive
+
+
+def rounded(objective: Objective, bits: int, gradient: Floats, hessian: Floats) -> Rounded:
+    """Integers: gradients in units of 2^-bits for the growth, both in units of 2^-LEAF_BITS for leaves.
+
+    What is beyond the objective's bound is clipped and counted.  A hessian is at least 1 unit where
+    the gradient is not 0: a leaf with a hessian of 0 would have no bound.
+    """
+    growth = np.empty(gradient.size, np.float32)
+    fine, curvature = np.empty(gradient.size, np.int64), np.empty(gradient.size, np.int64)
+    bound = 2.0 ** BOUND_BITS[objective]
+    clipped = _round(gradient, hessian, bound, 2.0**bits, 2.0**LEAF_BITS, growth, fine, curvature)
+    return Rounded(growth, fine, curvature, clipped)
+
+
+def check_labels(objective: Objective, labels: Floats, queries: Integers | None) -> None:
+    """Raise `BadInput` for labels or queries that `objective` does not know."""
+    if not labels.size or not np.isfinite(labels).all():
+        raise BadInput(f"{objective}: expected one or more finite labels, found {labels.size}")
+    if objective == "binary" and not np.isin(labels, (0.0, 1.0)).all():
+        raise BadInput("binary: expected labels 0 and 1")
+    if objective == "poisson" and (labels < 0).any():
+        raise BadInput("poisson: expected labels of 0 and more")
+    if objective != "lambdarank":
+        return
+    if queries is None or queries.sum() != labels.size or (queries < 1).any():
+        raise BadInput(f"lambdarank: expected sizes of queries that sum to {labels.size} rows")
+    if not ((labels == np.floor(labels)) & (labels >= 0) & (labels <= MOST_RELEVANT)).all():
+        raise BadInput(f"lambdarank: expected whole labels from 0 to {MOST_RELEVANT}")
+
+
+def _lambdarank(labels: Floats, queries: Integers, truncation: int) -> Derivatives:
+    starts = np.concatenate([[0], np.cumsum(queries)])
+    discounts = np.array([1.0 / math.log2(place + 2) for place in range(int(queries.max()))])
+    gains = np.array([float(2**label - 1) for label in range(MOST_RELEVANT + 1)])
+    ideals = np.zeros(len(queries))
+    _inverse_ideals(labels, starts, discounts, gains, truncation, ideals)
+
+    def derive(scores: Floats) -> tuple[Floats, Floats]:
+        gradient, hessian = np.zeros_like(scores), np.zeros_like(scores)
+        _lambdas(scores, labels, starts, ideals, discounts, gains, truncation, gradient, hessian)
+        return gradient, hessian
+
+    return derive
+
+
+@compiled
+def _binary(scores: Floats, labels: Floats, factor: float, gradient: Floats, hessian: Floats) -> None:
+    for row in range(len(scores)):
+        p = 1.0 / (1.0 + math.exp(-scores[row]))
+        gradient[row] = (p - labels[row]) * factor
+        hessian[row] = p * (1.0 - p) * factor
+
+
+@compiled
+def _squared(scores: Floats, labels: Floats, factor: float, gradient: Floats, hessian: Floats) -> None:
+    for row in range(len(scores)):
+        gradient[row] = (scores[row] - labels[row]) * factor
+        hessian[row] = 1.0
+
+
+@compiled
+def _poisson(scores: Floats, labels: Floats, factor: float, gradient: Floats, hessian: Floats) -> None:
+    for row in range(len(scores)):
+        mean = math.exp(scores[row])
+        gradient[row] = (mean - labels[row]) * factor
+        hessian[row] = mean * factor
+
+
+@compiled
+def _inverse_ideals(
+    labels: Floats, starts: Integers, discounts: Floats, gains: Floats, truncation: int, inverse: Floats
+) -> None:
+    """1 / the largest DCG of each query; 0 where nothing is relevant."""
+    for query in range(len(starts) - 1):
+        best = np.sort(labels[starts[query] : starts[query + 1]])[::-1]
+        ideal = 0.0
+        for place in range(min(truncation, len(best))):
+            ideal += gains[int(best[place])] * discounts[place]
+        inverse[query] = 1.0 / ideal if ideal > 0.0 else 0.0
+
+
+@compiled
+def _lambdas(
+    scores: Floats,
+    labels: Floats,
+    starts: Integers,
+    inverse: Floats,
+    discounts: Floats,
+    gains: Floats,
+    truncation: int,
+    gradient: Floats,
+    hessian: Floats,
+) -> None:
+    """Every pair of a query that swaps a place above the truncation, as LightGBM weighs it."""
+    for query in range(len(starts) - 1):
+        first, last = starts[query], starts[query + 1]
+        if inverse[query] == 0.0:
+            continue
+        order = np.argsort(-scores[first:last], kind="mergesort") + first
+        spread = scores[order[0]] != scores[order[-1]]
+        total = 0.0
+        for i in range(min(truncation, len(order) - 1)):
+            for j in range(i + 1, len(order)):
+                high, low = order[i], order[j]
+                if labels[high] == labels[low]:
+                    continue
+                if labels[high] < labels[low]:
+                    high, low = low, high
+                delta = scores[high] - scores[low]
+                weight = gains[int(labels[high])] - gains[int(labels[low])]
+                weight *= abs(discounts[i] - discounts[j]) * inverse[query]
+                if spread:
+                    weight /= 0.01 + abs(delta)
+                p = 1.0 / (1.0 + math.exp(delta))
+                gradient[high] -= weight * p
+                gradient[low] += weight * p
+                hessian[high] += weight * p * (1.0 - p)
+                hessian[low] += weight * p * (1.0 - p)
+                total += 2.0 * weight * p
+        if total > 0.0:
+            factor = math.log2(1.0 + total) / total
+            for row in range(first, last):
+                gradient[row] *= factor
+                hessian[row] *= factor
+
+
+@compiled
+def _round(
+    gradient: Floats,
+    hessian: Floats,
+    bound: float,
+    growth_unit: float,
+    leaf_unit: float,
+    growth: NDArray[np.float32],
+    fine: Integers,
+    curvature: Integers,
+) -> int:
+    clipped = 0
+    for row in range(len(gradient)):
+        g, h = gradient[row], hessian[row]
+        if abs(g) > bound or h > bound:
+            clipped += 1
+            g, h = min(max(g, -bound), bound), min(h, bound)
+        growth[row] = np.rint(g * growth_unit)
+        fine[row] = int(np.rint(g * leaf_unit))
+        curvature[row] = max(int(np.rint(h * leaf_unit)), 1 if g != 0.0 else 0)
+    return clipped

@@ -1,0 +1,144 @@
+"""Histograms as words: one integer gradient sum and one row count share a field, fields share a word.
+
+A cell of c rows, each with |gradient| <= 2^b, fits a signed field of 1 + b + 2 len(c) bits, where len(c)
+is the bit length of c: the value is gradient * 2^len(c) + count.  The root's histogram goes one cell a
+word, for c = all rows.  Its totals are opened to all, and no cell of the same tree can later hold more
+rows than at the root: so from then on each cell has the narrowest field that cannot overflow, and a word
+as many fields as fit below `spare` free bits, which leave room for the participants' own terms.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federation.errors import Refused
+from recommenders.compiled import compiled
+
+Cells = NDArray[np.float64]
+Words = NDArray[np.int64]
+
+ROW = 1024.0
+"""The hessian of a row: constant, so that LightGBM counts rows, and far above the 1e-15 that it adds."""
+
+
+class Layout(NamedTuple):
+    """Where each cell's field lies, and how wide its count is; `words` in all."""
+
+    word: NDArray[np.int32]
+    count_bits: NDArray[np.uint8]
+    gradient_bits: int
+    words: int
+
+
+def spare_bits(participants: int) -> int:
+    """Bits that stay free in a word so that no participant's own term exceeds its part of the sum."""
+    return (participants - 1).bit_length()
+
+
+def check_width(gradient_bits: int, rows: int, participants: int) -> None:
+    """Raise `Refused` where a cell of all rows would not fit a word."""
+    needed = 1 + gradient_bits + 2 * rows.bit_length() + spare_bits(participants)
+    if needed > 64:
+        raise Refused(
+            f"a cell needs {needed} bits, a word has 64: {gradient_bits} of a gradient, "
+            f"{rows.bit_length()} twice for {rows} rows, 1 sign, {spare_bits(participants)} "
+            f"for {participants} participants"
+        )
+
+
+def wide(cells: int, rows: int, gradient_bits: int) -> Layout:
+    """One cell a word, for cells of up to `rows` rows."""
+    counts = np.full(cells, rows.bit_length(), np.uint8)
+    return Layout(np.arange(cells, dtype=np.int32), counts, gradient_bits, cells)
+
+
+def narrow(totals: Cells, starts: NDArray[np.int64], gradient_bits: int, participants: int) -> Layout:
+    """The layout that the root's opened `totals` (2 * cells,) allow; a word never crosses `starts`."""
+    word = np.empty(len(totals) // 2, np.int32)
+    bits = np.empty(len(word), np.uint8)
+    words = _place(totals, starts, gradient_bits, 64 - spare_bits(participants), word, bits)
+    return Layout(word, bits, gradient_bits, words)
+
+
+def pack(cells: Cells, layout: Layout) -> Words:
+    """The words of a histogram (2 * cells,) of gradient sums and hessians in turn.
+
+    Raises `Refused` where a cell holds something else than whole gradients and rows, or does not fit.
+    """
+    words = np.zeros(layout.words, np.int64)
+    wrong = _pack(cells, layout.word, layout.count_bits, layout.gradient_bits, words)
+    if wrong >= 0:
+        raise Refused(f"cell {wrong} of a histogram does not fit its field")
+    return words
+
+
+def unpack(words: Words, layout: Layout) -> Cells:
+    """The histogram that a sum of packed words stands for."""
+    cells = np.empty(2 * len(layout.word))
+    _unpack(words, layout.word, layout.count_bits, layout.gradient_bits, cells)
+    return cells
+
+
+@compiled
+def _place(
+    totals: Cells,
+    starts: NDArray[np.int64],
+    gradient_bits: int,
+    room: int,
+    word: NDArray[np.int32],
+    bits: NDArray[np.uint8],
+) -> int:
+    current, used, block = 0, 0, 0
+    for cell in range(len(word)):
+        count, length = int(totals[2 * cell + 1] / 1024.0), 0
+        while count >> length:
+            length += 1
+        width = 0 if length == 0 else 1 + gradient_bits + 2 * length
+        fresh = block < len(starts) and starts[block] == cell
+        while block < len(starts) and starts[block] <= cell:
+            block += 1
+        if (fresh and cell > 0) or used + width > room:
+            current, used = current + 1, 0
+        word[cell], bits[cell] = current, length
+        used += width
+    return current + 1
+
+
+@compiled
+def _pack(
+    cells: Cells, word: NDArray[np.int32], bits: NDArray[np.uint8], gradient_bits: int, words: Words
+) -> int:
+    shift, current = 0, np.int32(-1)
+    for cell in range(len(word)):
+        if word[cell] != current:
+            shift, current = 0, word[cell]
+        gradient, count = int(cells[2 * cell]), int(cells[2 * cell + 1] / 1024.0)
+        if gradient != cells[2 * cell] or count * 1024.0 != cells[2 * cell + 1]:
+            return cell
+        length = np.int64(bits[cell])
+        if count >> length or abs(gradient) > count << gradient_bits:
+            return cell
+        if length:
+            words[current] += ((gradient << length) + count) << shift
+            shift += 1 + gradient_bits + 2 * length
+    return -1
+
+
+@compiled
+def _unpack(
+    words: Words, word: NDArray[np.int32], bits: NDArray[np.uint8], gradient_bits: int, cells: Cells
+) -> None:
+    rest, current = np.int64(0), np.int32(-1)
+    for cell in range(len(word)):
+        if word[cell] != current:
+            current = word[cell]
+            rest = words[current]
+        length = np.int64(bits[cell])
+        width = 1 + gradient_bits + 2 * length if length else 0
+        above = 64 - width
+        value = (rest << above) >> above if width else np.int64(0)
+        rest = (rest - value) >> width if width < 64 else np.int64(0)
+        count = value & ((np.int64(1) << length) - 1)
+        cells[2 * cell] = float((value - count) >> length)
+        cells[2 * cell + 1] = count * 1024.0

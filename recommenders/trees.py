@@ -1,0 +1,165 @@
+"""LightGBM's text of a tree: read for the walk to its leaves, written with leaves of our own."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recommenders.bins import Bins
+from recommenders.compiled import compiled
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Leaves = NDArray[np.int32]
+
+STUMP = """num_leaves=1
+num_cat=0
+split_feature=
+split_gain=
+threshold=
+decision_type=
+left_child=
+right_child=
+leaf_value=0
+leaf_weight=
+leaf_count=
+internal_value=
+internal_weight=
+internal_count=
+is_linear=0
+shrinkage=1"""
+"""A tree without a split."""
+
+
+class Tree(NamedTuple):
+    """The nodes of a tree, as its text gives them; a child below 0 is the leaf ~child."""
+
+    feature: NDArray[np.int32]
+    threshold: Floats
+    decision: NDArray[np.int32]
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    category_starts: NDArray[np.int32]
+    categories: NDArray[np.uint32]
+
+    @property
+    def leaves(self) -> int:
+        """How many leaves it has."""
+        return len(self.feature) + 1
+
+
+def blocks(text: str) -> list[str]:
+    """The trees in a model's text, each without its first line, which numbers it."""
+    body = text[text.index("\nTree=") : text.index("end of trees")]
+    return [part.partition("\n")[2].strip("\n") for part in body.split("\nTree=")[1:]]
+
+
+def read_tree(block: str) -> Tree:
+    """The nodes of a tree's text."""
+    lines = dict(line.split("=", 1) for line in block.splitlines())
+
+    def column(name: str, kind: type[np.generic]) -> NDArray[Any]:
+        return np.array(lines.get(name, "").split(), kind)
+
+    return Tree(
+        column("split_feature", np.int32),
+        column("threshold", np.float64),
+        column("decision_type", np.int32),
+        column("left_child", np.int32),
+        column("right_child", np.int32),
+        column("cat_boundaries", np.int32),
+        column("cat_threshold", np.uint32),
+    )
+
+
+def set_leaves(block: str, values: Floats) -> str:
+    """The tree's text with `values` in its leaves, to 17 digits, from which they are read back exactly."""
+    line = " ".join(format(value, ".17g") for value in values.tolist())
+    return re.sub(r"^leaf_value=.*$", f"leaf_value={line}", block, count=1, flags=re.MULTILINE)
+
+
+def model_text(blocks: Sequence[str], bins: Bins, objective: str) -> str:
+    """A model that `lightgbm.Booster(model_str=...)` reads: the trees under one canonical header."""
+    trees = [f"Tree={number}\n{block}\n\n\n" for number, block in enumerate(blocks)]
+    return "\n".join([
+        "tree",
+        "version=v4",
+        "num_class=1",
+        "num_tree_per_iteration=1",
+        "label_index=0",
+        f"max_feature_idx={len(bins.columns) - 1}",
+        f"objective={objective + ' sigmoid:1' if objective == 'binary' else objective}",
+        f"feature_names={' '.join(column.name for column in bins.columns)}",
+        f"feature_infos={' '.join(_infos(bins))}",
+        f"tree_sizes={' '.join(str(len(tree)) for tree in trees)}",
+        "",
+        "".join(trees) + "end of trees",
+        "",
+        "parameters:",
+        "[boosting: gbdt]",
+        f"[objective: {objective}]",
+        "end of parameters",
+        "",
+        "pandas_categorical:null",
+        "",
+    ])  # fmt: skip
+
+
+def _infos(bins: Bins) -> list[str]:
+    """What LightGBM tells of a feature: here the range, or the list, of its representatives."""
+    return [
+        ":".join(str(int(value)) for value in column.values)
+        if column.categorical
+        else f"[{column.values[0]:.17g}:{column.values[-1]:.17g}]"
+        for column in bins.columns
+    ]
+
+
+def walk(tree: Tree, features: Floats) -> Leaves:
+    """The leaf of each row of `features` (n, f), as LightGBM predicts it."""
+    leaf = np.zeros(len(features), np.int32)
+    if tree.leaves > 1:
+        _walk(features, *tree, leaf)
+    return leaf
+
+
+@compiled
+def _walk(
+    features: Floats,
+    feature: NDArray[np.int32],
+    threshold: Floats,
+    decision: NDArray[np.int32],
+    left: NDArray[np.int32],
+    right: NDArray[np.int32],
+    category_starts: NDArray[np.int32],
+    categories: NDArray[np.uint32],
+    leaf: Leaves,
+) -> None:
+    for row in range(len(features)):
+        node = 0
+        while node >= 0:
+            value, kind = features[row, feature[node]], decision[node]
+            if kind & 1:
+                which, goes_left = int(threshold[node]), False
+                first, last = category_starts[which], category_starts[which + 1]
+                if 0.0 <= value < 32.0 * (last - first):
+                    category = int(value)
+                    word = np.int64(categories[first + category // 32])
+                    goes_left = (word >> (category % 32)) & 1 == 1
+            elif np.isnan(value) and kind >> 2 == 2:
+                goes_left = kind & 2 != 0
+            else:
+                goes_left = (0.0 if np.isnan(value) else value) <= threshold[node]
+            node = left[node] if goes_left else right[node]
+        leaf[row] = ~node
+
+
+@compiled
+def add_leaves(leaf: Leaves, gradient: Integers, hessian: Integers, sums: Integers) -> None:
+    """Add each row's gradient to `sums` (2 * leaves + 1) at its leaf, and its hessian a row of leaves on."""
+    leaves = len(sums) // 2
+    for row in range(len(leaf)):
+        sums[leaf[row]] += gradient[row]
+        sums[leaves + leaf[row]] += hessian[row]

@@ -1,0 +1,130 @@
+import ctypes
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from federation.channel import Solo
+from federation.errors import Lost, Refused
+from federation.fixed_point import FixedPoint
+from federation.plan import RoundPlan
+from federation.simulate import simulate
+from recommenders.bins import from_representatives
+from recommenders.boosting import BoostingConfig, Rows, begin, grow
+from recommenders.collectives import Collectives, Seat, Wire, probe
+from recommenders.histograms import check_width, narrow, pack, unpack, wide
+
+WIRE = Wire(24, 16, 8, 0, 200)
+
+
+def histogram(r, counts, bits):
+    """A histogram with `counts` rows in its cells, each with the largest or a random gradient."""
+    most = counts << bits
+    gradient = np.where(
+        r.random(len(counts)) < 0.5, most * r.choice([-1, 1], len(counts)), r.integers(-most, most + 1)
+    )
+    return np.stack([gradient, counts * 1024.0], axis=1).ravel().astype(float)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.integers(1, 20))
+def test_packed_histograms_add_up_without_overflow(seed, participants, bits):
+    r = np.random.default_rng(seed)
+    cells = int(r.integers(1, 40))
+    root = np.array([r.integers(0, 2 ** r.integers(1, 18), cells) for _ in range(participants)])
+    rows = int(root.sum())
+    if 1 + bits + 2 * rows.bit_length() + (participants - 1).bit_length() > 64:
+        return
+    starts = np.unique(np.append(0, r.integers(0, cells, 3)))
+    form = FixedPoint(width=64, fraction_bits=0, terms=participants)
+
+    def added(counts, layout):
+        parts = [histogram(r, row, bits) for row in counts]
+        words = sum(form.encode(pack(part, layout)) for part in parts)
+        np.testing.assert_array_equal(unpack(form.decode(words), layout), sum(parts))
+        return sum(parts)
+
+    totals = added(root, wide(cells, rows, bits))
+    layout = narrow(totals, starts, bits, participants)
+    added(root, layout)
+    added(r.integers(0, root + 1), layout)
+    assert layout.words <= cells
+    for start in starts[starts > 0]:
+        assert layout.word[start] > layout.word[start - 1]
+
+
+def test_a_cell_that_its_field_cannot_hold_is_refused():
+    layout = wide(1, 3, 4)
+    for cell in ([0.0, 4 * 1024.0], [17.0, 1024.0], [0.5, 1024.0], [1.0, 1000.0], [np.nan, 1024.0]):
+        with pytest.raises(Refused):
+            pack(np.array(cell), layout)
+
+
+def test_a_plan_beyond_the_word_is_refused():
+    check_width(10, 2**24, 3)
+    with pytest.raises(Refused, match="a word has 64"):
+        check_width(10, 2**25, 3)
+
+
+def test_lightgbm_tells_how_it_lays_out_its_tuples():
+    wire = probe({"objective": "none", "verbosity": -1, "num_threads": 1, "max_cat_threshold": 1})
+    assert sorted(wire[1:4]) == sorted({*wire[1:4]})
+    assert wire.root == 24
+    assert wire.splits % 2 == 0
+
+
+def test_an_unknown_collective_is_an_error():
+    me = Collectives(Solo(), Seat(0, 1), WIRE, 10, 7)
+    source, out = ctypes.create_string_buffer(40), ctypes.create_string_buffer(b"x" * 40)
+    one = (ctypes.c_int32 * 1)(40)
+    me.callbacks[1](ctypes.addressof(source), 40, (ctypes.c_int32 * 1)(0), one, 1, ctypes.addressof(out), 40)
+    assert out.raw[:40] == bytes(40)
+    with pytest.raises(Refused, match="unknown kind"):
+        me.check()
+
+
+class Failing:
+    """A channel that breaks at its n-th sum."""
+
+    def __init__(self, channel, calls):
+        self.channel, self.calls = channel, calls
+
+    def sum(self, name, vector, form):
+        self.calls -= 1
+        if self.calls < 0:
+            raise KeyError("the disk is full")
+        return self.channel.sum(name, vector, form)
+
+    def read(self, name):
+        return self.channel.read(name)
+
+
+@pytest.mark.parametrize("calls", [0, 2, 3, 4, 5, 6, 9, 12, 30])
+def test_one_that_fails_in_a_tree_gives_the_others_an_error(calls):
+    r = np.random.default_rng(0)
+    config = BoostingConfig(objective="binary", num_leaves=5, min_data_in_leaf=5, max_bin=15)
+    features = r.normal(size=(300, 3))
+    bins = from_representatives(features[:50], max_bin=15)
+    seen = {}
+
+    def part(rank):
+        mine = Rows(np.ascontiguousarray(features[rank::3]), (features[rank::3, 0] > 0) * 1.0)
+
+        def work(channel):
+            channel = Failing(channel, calls) if rank == 1 else channel
+            try:
+                state = begin(channel, mine, bins, config, Seat(rank, 3))
+                return grow(channel, mine, state, config, 5, Seat(rank, 3))
+            except Exception as error:
+                seen[rank] = error
+                raise
+
+        return work
+
+    parts = {name: part(rank) for rank, name in enumerate("abc")}
+    with pytest.raises(KeyError, match="the disk is full"):
+        simulate(parts, RoundPlan(run="r", number=0, cohort=tuple("abc"), deadline_seconds=60))
+    assert isinstance(seen[0], Lost)
+    assert isinstance(seen[2], Lost)
+    assert set(seen[0].participants) == {"b"}

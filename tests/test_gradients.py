@@ -1,0 +1,111 @@
+import lightgbm
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from federation.errors import BadInput
+from recommenders.gradients import LEAF_BITS, derivatives, rounded
+
+
+def slow_lambdas(scores, labels, truncation):
+    """One query, pair by pair, as the papers and LightGBM's documentation have it."""
+    order = sorted(range(len(scores)), key=lambda row: -scores[row])
+    gain = [2.0**label - 1 for label in labels]
+    ideal = sum(g / np.log2(i + 2) for i, g in enumerate(sorted(gain, reverse=True)[:truncation]))
+    gradient, hessian, total = np.zeros(len(scores)), np.zeros(len(scores)), 0.0
+    for i, first in enumerate(order[:truncation]):
+        for j, second in list(enumerate(order))[i + 1 :]:
+            if labels[first] == labels[second]:
+                continue
+            better, worse = (first, second) if labels[first] > labels[second] else (second, first)
+            delta = scores[better] - scores[worse]
+            swap = abs(1 / np.log2(i + 2) - 1 / np.log2(j + 2)) * (gain[better] - gain[worse]) / ideal
+            if scores[order[0]] != scores[order[-1]]:
+                swap /= 0.01 + abs(delta)
+            p = 1 / (1 + np.exp(delta))
+            for row, sign in ((better, -1), (worse, 1)):
+                gradient[row] += sign * swap * p
+                hessian[row] += swap * p * (1 - p)
+            total += 2 * swap * p
+    factor = np.log2(1 + total) / total if total > 0 else 1.0
+    return gradient * factor, hessian * factor
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 8))
+def test_lambdas_are_those_of_a_plain_loop(seed, truncation):
+    r = np.random.default_rng(seed)
+    queries = r.integers(1, 12, 5)
+    labels = r.integers(0, 4, queries.sum()).astype(float)
+    scores = np.round(r.normal(size=len(labels)), 1)
+    gradient, hessian = derivatives("lambdarank", labels, queries, 1.0, truncation)(scores)
+    parts = np.split(np.arange(len(labels)), np.cumsum(queries)[:-1])
+    slow = [slow_lambdas(scores[rows], labels[rows], truncation) for rows in parts]
+    np.testing.assert_allclose(gradient, np.concatenate([g for g, _ in slow]), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(hessian, np.concatenate([h for _, h in slow]), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", ["binary", "regression", "lambdarank"])
+def test_derivatives_are_those_of_lightgbm(objective):
+    """LightGBM tells them in its leaves, where every row has its own."""
+    r = np.random.default_rng(3)
+    rows, queries = 60, np.full(6, 10)
+    features = r.permutation(rows).astype(float).reshape(-1, 1)
+    labels = r.integers(0, 2 if objective == "binary" else 4, rows).astype(float)
+    scores = r.normal(size=rows)
+    parameters = dict(
+        objective=objective, num_leaves=rows, min_data_in_leaf=1, min_data_in_bin=1, verbosity=-1
+    )
+    parameters |= dict(
+        learning_rate=1.0, lambda_l2=0.0, min_sum_hessian_in_leaf=0.0, boost_from_average=False
+    )
+    data = lightgbm.Dataset(features, labels, group=queries, init_score=scores, params=parameters)
+    booster = lightgbm.train(parameters, data, 1)
+    gradient, hessian = derivatives(objective, labels, queries, 1.0, 30)(scores)
+    leaf = booster.predict(features, pred_leaf=True).ravel().astype(int)
+    leaves = leaf.max() + 1
+    assert leaves > rows // 2
+    value = -np.bincount(leaf, gradient, leaves) / np.bincount(leaf, hessian, leaves)
+    np.testing.assert_allclose(booster.predict(features, raw_score=True), value[leaf], rtol=2e-4, atol=1e-5)
+
+
+def test_poisson_is_the_slope_of_its_likelihood():
+    labels, scores = np.array([0.0, 3.0, 5.0]), np.array([0.5, -1.0, 2.0])
+    gradient, hessian = derivatives("poisson", labels, None, 2.0, 30)(scores)
+    np.testing.assert_allclose(gradient, (np.exp(scores) - labels) / 2)
+    np.testing.assert_allclose(hessian, np.exp(scores) / 2)
+
+
+def test_what_is_beyond_the_bound_is_clipped_and_counted():
+    gradient, hessian = np.array([20.0, -np.inf, 0.5, 0.0]), np.array([1.0, 1.0, 99.0, 0.0])
+    integers = rounded("regression", 10, gradient, hessian)
+    assert integers.clipped == 3
+    assert integers.growth.tolist() == [16 * 1024, -16 * 1024, 512, 0]
+    assert integers.hessian.tolist() == [1 << LEAF_BITS, 1 << LEAF_BITS, 16 << LEAF_BITS, 0]
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=20))
+@settings(max_examples=50, deadline=None)
+def test_no_hessian_is_zero_under_a_gradient(values):
+    integers = rounded("binary", 10, np.array(values), np.zeros(len(values)))
+    assert ((integers.hessian > 0) == (np.array(values) != 0)).all()
+    assert ((integers.hessian > 0) | (integers.growth == 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("objective", "labels", "queries"),
+    [
+        ("binary", [0.0, 2.0], None),
+        ("poisson", [-1.0], None),
+        ("regression", [np.nan], None),
+        ("regression", [], None),
+        ("lambdarank", [1.0, 0.0], None),
+        ("lambdarank", [1.0, 0.0], [1]),
+        ("lambdarank", [0.5, 0.0], [2]),
+        ("lambdarank", [31.0, 0.0], [2]),
+    ],
+)
+def test_strange_labels_are_refused(objective, labels, queries):
+    with pytest.raises(BadInput):
+        derivatives(objective, np.array(labels), None if queries is None else np.array(queries), 1.0, 30)
