@@ -17,6 +17,9 @@ MAX_PAYLOAD = 1 << 36
 BLOCK = 1 << 20
 """Bytes of a payload sent or held at once."""
 
+AHEAD = 1 << 13
+"""Bytes that may be received before they are asked for."""
+
 _SIZES = struct.Struct(">4sIQ")
 _MAGIC = b"CHO1"
 
@@ -38,6 +41,8 @@ class Frames:
         self.connection = connection
         self._unread = 0
         self._block = memoryview(bytearray(0))
+        self._buffer = memoryview(bytearray(AHEAD))
+        self._ahead = self._buffer[:0]
 
     def send(self, header: dict[str, Any], payload: Buffer = b"", *, deadline: float | None = None) -> None:
         """Send one frame."""
@@ -95,12 +100,23 @@ class Frames:
         return bytes(piece)
 
     def _fill(self, view: memoryview, deadline: float | None) -> None:
+        """Fill `view`; small ones through a buffer, so that a short message costs one system call."""
         while view.nbytes:
-            self._wait_until(deadline)
-            received = self.connection.recv_into(view)
-            if received == 0:
-                raise EOFError("the connection was closed")
-            view = view[received:]
+            if not self._ahead and view.nbytes < AHEAD:
+                self._ahead = self._buffer[: self._receive_into(self._buffer, deadline)]
+            if self._ahead:
+                taken = min(view.nbytes, self._ahead.nbytes)
+                view[:taken], self._ahead = self._ahead[:taken], self._ahead[taken:]
+            else:
+                taken = self._receive_into(view, deadline)
+            view = view[taken:]
+
+    def _receive_into(self, view: memoryview, deadline: float | None) -> int:
+        self._wait_until(deadline)
+        received = self.connection.recv_into(view)
+        if received == 0:
+            raise EOFError("the connection was closed")
+        return received
 
     def _send(self, view: memoryview, deadline: float | None) -> None:
         self._wait_until(deadline)
