@@ -18,6 +18,7 @@ from feature_store.errors import BadData
 NO_TIME = np.iinfo(np.int64).min  # stands for null among instants in microseconds
 HOUR = 3_600 * 10**6
 DAY = 24 * HOUR
+_SIEVE = np.uint64(1 << 20)
 _FAULTS = ("missing_id", "missing_time", "impossible_time", "missing_value", "value_out_of_range")
 
 
@@ -176,10 +177,12 @@ def repeated(new: Keys, older: Keys) -> NDArray[np.bool_]:
     bits = (value + 0.0).view(np.int64)  # -0.0 is 0.0
     mixed = _mix(time, user, item, bits)
     ordered = np.sort(mixed)
-    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
     if not len(twice):
         return found
-    suspects = np.flatnonzero(np.isin(mixed, twice))  # equal events mix equally, but not only they
+    sieve = np.zeros(_SIEVE, bool)  # equal events mix equally; the few others that pass are told apart below
+    sieve[twice % _SIEVE] = True
+    suspects = np.flatnonzero(sieve[mixed % _SIEVE])
     suspects = suspects[np.lexsort([key[suspects] for key in (bits, item, user, time)])]
     same = np.ones(len(suspects) - 1, bool)
     for key in (time, user, item, bits):
@@ -194,17 +197,14 @@ def crowded(new: Keys, older: Keys, window: int, limit: int | None) -> NDArray[n
 
     Events of `older` count, and stay: a file imported in two parts may keep what the first part had.
     """
-    if limit is None or len(new.time) + len(older.time) <= limit:
-        return np.zeros(len(new.time), bool)
-    user = np.concatenate([older.user, new.user]).astype(np.int64)
-    order = np.concatenate([older.time, new.time]) // window
-    order -= order.min()
-    key = order * (int(user.max()) + 1) + user
-    if key.max() < 4 * len(key):
-        crowd = np.bincount(key)[key] > limit
-    else:
-        _, place, counts = np.unique(key, return_inverse=True, return_counts=True)
-        crowd = (counts > limit)[place]
+    crowd = np.zeros(len(older.time) + len(new.time), bool)
+    user = np.concatenate([older.user, new.user])
+    if limit is not None and len(user) > limit:
+        busy = np.flatnonzero((np.bincount(user) > limit)[user])  # few, mostly none
+        windows = np.concatenate([older.time, new.time])[busy] // window
+        pairs = np.column_stack([windows, user[busy]])
+        _, place, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+        crowd[busy] = counts[place] > limit
     return crowd[len(older.time) :]
 
 
