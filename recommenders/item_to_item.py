@@ -18,6 +18,7 @@ from federation.fixed_point import FixedPoint
 from recommenders.interactions import Interactions
 
 BLOCK_CELLS = 1 << 22
+ROWS = 512
 
 
 def gram_form(users_bound: int, participants: int) -> FixedPoint:
@@ -93,9 +94,12 @@ def solve(gram: NDArray[np.float64], regularisation: float) -> NDArray[np.float3
     inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
     scale = -1.0 / np.diag(inverse)
     weights = np.empty(gram.shape, np.float32)
-    for row in range(len(gram)):
-        weights[row, : row + 1] = inverse[row, : row + 1]
-        weights[: row + 1, row] = inverse[row, : row + 1]
+    for start in range(0, len(gram), ROWS):
+        lower = np.tril(inverse[start : start + ROWS, : start + ROWS], start).astype(np.float32)
+        weights[start : start + ROWS, : start + ROWS] = lower
+        weights[: start + ROWS, start : start + ROWS] = lower.T
+        block = np.tril(lower[:, start:])
+        weights[start : start + ROWS, start : start + ROWS] = block + np.tril(block, -1).T
     weights *= scale.astype(np.float32)
     np.fill_diagonal(weights, 0)
     return weights

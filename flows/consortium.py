@@ -1,0 +1,172 @@
+"""`consortium.yaml`: who takes part, with which data, and what is trained. The one type of `flows`."""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from feature_store.cleaning import CleaningRules
+from feature_store.sources import Source
+from feature_store.splits import Split, TemporalSplit
+from feature_store.world import World
+from federation.errors import BadInput
+from federation.policy import RoundPolicy
+from mlruns_config.tracking import TrackingConfig
+from tasks.membership import Disclosures, Membership
+from tasks.model import ModelConfig
+from tasks.opening import Settings
+
+
+class Frozen(BaseModel):
+    """A configuration that cannot change and refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Participant(Frozen):
+    """One organisation of the consortium, and where its events lie."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="lower-case letters, digits, -")]
+    events: Source = Field(description="its event files, and how their columns map")
+    test: Source | None = Field(None, description="its test events, for the split `given`")
+    reachable: Path | None = Field(None, description="the true best lists, where a generator knows them")
+    discloses: Disclosures = Field(Disclosures(), description="what it says of itself alone")
+
+
+class Consortium(Frozen):
+    """What all participants agreed on."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="lower-case letters, digits, -")]
+    data: Path = Field(Path("."), description="folder that the participants' paths start from; --data wins")
+    state: Path = Field(Path(".chorus"), description="folder for everything that runs leave behind")
+    participants: Annotated[tuple[Participant, ...], Field(min_length=1)]
+    catalogue: Path | None = Field(
+        None, description="file of item ids, common knowledge; none: the union of the participants' ids"
+    )
+    world: World | None = Field(None, description="generate the participants' events from this world")
+    cleaning: CleaningRules = Field(CleaningRules(), description="rules that each participant's events pass")
+    split: Split = Field(TemporalSplit(), description="what is training, validation and test")
+    model: ModelConfig = Field(ModelConfig(), description="what is trained")
+    rounds: RoundPolicy = Field(RoundPolicy(), description="quorum, minimum, deadline, masks")
+    tracking: TrackingConfig = Field(TrackingConfig(), description="where MLflow keeps runs and models")
+    prefect_api_url: str | None = Field(None, description="a Prefect server of your own; none: one is started")
+    keep_days: Annotated[float, Field(ge=0)] = Field(
+        7.0, description="days that a failed run's local work is kept for a resume"
+    )
+    seed: int = Field(0, description="seed of all public random streams")
+
+    @model_validator(mode="after")
+    def _names_once(self) -> "Consortium":
+        names = [each.name for each in self.participants]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"participants: '{twice[0]}' is named twice")
+        if len(names) < self.rounds.minimum:
+            raise ValueError(
+                f"rounds.minimum is {self.rounds.minimum}, but there are {len(names)} participants; a sum of "
+                "two shows each the other's part, so two need rounds.minimum: 2 and agreed_to_two: true"
+            )
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The participants' names, in order."""
+        return tuple(sorted(each.name for each in self.participants))
+
+    @property
+    def home(self) -> Path:
+        """The folder of this consortium under `state`."""
+        return self.state / self.name
+
+    @property
+    def catalogue_path(self) -> Path:
+        """The catalogue in use: the configured file, or where the union is kept."""
+        return self.data / self.catalogue if self.catalogue else self.home / "catalogue.txt"
+
+    def membership(self, participant: Participant) -> Membership:
+        """The part of the consortium that one participant's process reads."""
+        return Membership(
+            name=participant.name,
+            consortium=self.name,
+            source=_under(self.data, participant.events),
+            test=_under(self.data, participant.test) if participant.test else None,
+            reachable=self.data / participant.reachable if participant.reachable else None,
+            discloses=participant.discloses,
+            cleaning=self.cleaning,
+            split=self.split,
+            model=self.model,
+            rounds=self.rounds,
+            keep_days=self.keep_days,
+            catalogue=self.catalogue_path,
+            participants=len(self.participants),
+            seed=self.seed,
+        )
+
+    def settings(self) -> Settings:
+        """The part that the coordinator reads."""
+        return Settings(
+            name=self.name,
+            fingerprint=self.fingerprint(),
+            rounds=self.rounds,
+            tracking=self.tracking,
+            catalogue=self.catalogue_path,
+            seed=self.seed,
+        )
+
+    def fingerprint(self) -> str:
+        """A short hash of what decides the model: everything but where things lie."""
+        decides = self.model_dump_json(include={"name", "participants", "cleaning", "split", "model", "seed"})
+        return hashlib.sha256(decides.encode()).hexdigest()[:12]
+
+
+def read_consortium(path: Path, data: Path | None = None) -> Consortium:
+    """The consortium in the file at `path`, its paths made absolute; `data` replaces its data folder.
+
+    Raises `BadInput` that names file, key, what was found and what was expected.
+    """
+    raw = _read_yaml(path)
+    here = path.resolve().parent
+    if data is not None:
+        raw["data"] = str(data.resolve())
+    elif "world" in raw:
+        raw.setdefault("data", f"{raw.get('state', '.chorus')}/{raw.get('name', 'world')}/world")
+    try:
+        consortium = Consortium.model_validate(raw)
+    except ValidationError as error:
+        raise BadInput(_explain(path, error)) from None
+    base = Path.cwd() if consortium.world or data is not None else here
+    return consortium.model_copy(
+        update={"data": (base / consortium.data).resolve(), "state": (Path.cwd() / consortium.state).resolve()}
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}); expected a consortium.yaml") from None
+    except yaml.YAMLError as error:
+        raise BadInput(f"{path}: is not YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise BadInput(f"{path}: found {type(raw).__name__}, expected keys such as name and participants")
+    return {key: value for key, value in raw.items() if not key.startswith("x-")}
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = []
+    for each in error.errors():
+        key = ".".join(str(part) for part in each["loc"]) or "(the whole file)"
+        found = "" if each["type"] == "missing" else f"; found {_short(each['input'])}"
+        lines.append(f"{path}: {key}: {each['msg']}{found}")
+    return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _under(data: Path, source: Source) -> Source:
+    return source.model_copy(update={"path": str(data / source.path)})

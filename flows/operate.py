@@ -1,0 +1,135 @@
+"""What the commands do: one training at a time on a state folder, with a Prefect server while it lasts."""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from feature_store.world import generate
+from federation.errors import BadInput
+from flows import tables
+from flows.consortium import Consortium, read_consortium
+from tasks import server
+from tasks.runs import RunFolder, all_runs, find_run, runs_folder
+
+
+def start(path: Path, data: Path | None, json: Path | None) -> None:
+    """A new run of the consortium in the file at `path`, and its table."""
+    consortium = read_consortium(path, data)
+    run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    _train(consortium, run, path, json)
+
+
+def resume(run: str, path: Path, data: Path | None, json: Path | None) -> None:
+    """Go on with `run`; a finished one only shows its table again."""
+    consortium = read_consortium(path, data)
+    _known(consortium, run)
+    _train(consortium, run, path, json)
+
+
+def rerun(run: str, participant: str, path: Path, data: Path | None, json: Path | None) -> None:
+    """Drop what `participant` kept for `run`, and go on with the run: its part is redone."""
+    consortium = read_consortium(path, data)
+    _known(consortium, run)
+    if participant not in consortium.names:
+        raise BadInput(f"participant '{participant}' is not known; expected one of {', '.join(consortium.names)}")
+    _train(consortium, run, path, json, redo=participant)
+
+
+def list_runs(path: Path, json: Path | None) -> None:
+    """The runs of the consortium, oldest first."""
+    consortium = read_consortium(path)
+    tables.show_runs([folder.facts for folder in all_runs(consortium.home)], json)
+
+
+def recommend(
+    path: Path, participant: str | None, user: str | None, history: str | None, top: int, json: Path | None
+) -> None:
+    """A list from the newest finished run: a participant's own model for its user, or the common one."""
+    consortium = read_consortium(path)
+    finished = [each.facts for each in all_runs(consortium.home) if each.facts.get("status") == "finished"]
+    if not finished:
+        raise BadInput(f"{consortium.home}: has no finished run yet; run `.venv/bin/chorus run {path}`")
+    if participant is not None and user is not None:
+        from tasks.answers import ask_participant
+
+        memberships = [consortium.membership(each) for each in consortium.participants]
+        answer = ask_participant(consortium.home, memberships, participant, finished[-1]["run"], user, top)
+    elif history is not None:
+        from tasks.answers import ask_common
+
+        items = [item for item in history.split(",") if item]
+        answer = ask_common(consortium.home, consortium.settings(), items, top)
+    else:
+        raise BadInput("expected --participant NAME --user ID, or --history ITEM,ITEM,...")
+    tables.show_list(answer, json)
+
+
+def compare(path: Path, data: Path | None, json: Path | None) -> None:
+    """A run whose table has a pooled column, too."""
+    consortium = read_consortium(path, data)
+    run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    _train(consortium, run, path, json, pooled=True)
+
+
+def show_pages(path: Path) -> None:
+    """The pages of MLflow and Prefect, until Ctrl-C."""
+    from flows import pages
+
+    consortium = read_consortium(path)
+    pages.show(consortium.home, consortium.tracking, consortium.prefect_api_url)
+
+
+def _train(
+    consortium: Consortium,
+    run: str,
+    path: Path,
+    json: Path | None,
+    redo: str | None = None,
+    pooled: bool = False,
+) -> None:
+    with server.exclusive(consortium.home), _world(consortium):
+        with server.prefect_server(consortium.home, consortium.prefect_api_url):
+            _mark_crashed(consortium.home)
+            figures = _flow(pooled)(consortium=consortium, run=run, redo=redo)
+    tables.show_figures(figures, consortium, json)
+    tables.show_next(path, consortium)
+
+
+def _flow(pooled: bool) -> Callable[..., dict[str, Any]]:
+    """The flow, wrapped so that its last states reach the server's database before it stops."""
+    if pooled:
+        from flows.compare import compare as flow
+    else:
+        from flows.train import train as flow
+
+    def run(**arguments: Any) -> dict[str, Any]:
+        state = flow(**arguments, return_state=True)
+        server.settle(state.state_details.flow_run_id)
+        figures: dict[str, Any] = state.result()
+        return figures
+
+    return run
+
+
+@contextmanager
+def _world(consortium: Consortium) -> Iterator[None]:
+    if consortium.world is not None:
+        generate(consortium.world, consortium.data, consortium.names)
+    yield
+
+
+def _mark_crashed(home: Path) -> None:
+    """Nobody else works on this state now, so what says that it is running died."""
+    dead = [each for each in all_runs(home) if each.facts.get("status") == "running"]
+    for folder in dead:
+        folder.note(status="crashed", reason="its process ended without a word")
+    ids = [each.facts["flow_run_id"] for each in dead if each.facts.get("flow_run_id")]
+    server.mark_crashed(ids, "its process ended without a word")
+
+
+def _known(consortium: Consortium, run: str) -> RunFolder:
+    return find_run(consortium.home, run)

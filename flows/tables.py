@@ -1,0 +1,98 @@
+"""Tables that a manager can read, and the same figures as JSON."""
+
+import json as json_text
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.consortium import Consortium
+
+ARMS = ("alone", "consortium", "pooled")
+console = Console(soft_wrap=False)
+
+
+def show_figures(figures: Mapping[str, Any], consortium: Consortium, path: Path | None) -> None:
+    """Each participant's rows, users, NDCG and hit rate, alone and in the consortium, and the change."""
+    top = consortium.model.top
+    pooled = "pooled" in figures["overall"]
+    reachable = "reachable" in figures["overall"]
+    table = Table(title=f"{consortium.name}: run {figures['run']}", caption=_caption(figures, top))
+    for column in ("participant", "rows", "users"):
+        table.add_column(column, justify="left" if column == "participant" else "right")
+    for name in (f"NDCG@{top}", f"hit rate@{top}"):
+        for arm in ("alone", "consortium", *(("pooled",) if pooled else ()), *(("best possible",) if reachable else ())):
+            table.add_column(f"{name}\n{arm}", justify="right")
+        table.add_column("change", justify="right")
+    arms = ["alone", "consortium", *(["pooled"] if pooled else []), *(["reachable"] if reachable else [])]
+    for name, told in figures["participants"].items():
+        table.add_row(name, _count(told["rows"]), _count(told["users"]), *_cells(told, arms, top))
+    table.add_section()
+    table.add_row("all users", "", "", *_cells(figures["overall"], arms, top))
+    console.print(table)
+    for name, why in figures["lost"].items():
+        console.print(f"{name} is not in these figures: {why}")
+    write_json(path, {**figures, "participants": dict(figures["participants"])})
+
+
+def show_next(path: Path, consortium: Consortium) -> None:
+    """What to type next, as it must be typed in this shell."""
+    chorus = ".venv/bin/chorus" if Path(".venv/bin/chorus").exists() else "chorus"
+    file = shlex.quote(str(path))
+    console.print(f"\nThe pages of MLflow and Prefect:  [bold]{chorus} ui {file}[/bold]", highlight=False)
+    console.print(f"The runs so far:                  [bold]{chorus} runs {file}[/bold]", highlight=False)
+
+
+def show_runs(facts: Sequence[Mapping[str, Any]], path: Path | None) -> None:
+    """When, how far and how good."""
+    table = Table()
+    for column in ("run", "created", "status", "NDCG", "registered", "reason"):
+        table.add_column(column)
+    for each in facts:
+        overall = each.get("figures", {}).get("overall", {}).get("consortium", {})
+        ndcg = next((f"{value:.4f}" for name, value in overall.items() if name.startswith("ndcg_at_")), "")
+        version = f"version {each['model_version']}" if each.get("model_version") else ""
+        created = str(each.get("created_at", ""))
+        table.add_row(each["run"], created, each.get("status", ""), ndcg, version, each.get("reason") or "")
+    console.print(table if facts else "No runs yet.")
+    write_json(path, {"runs": list(facts)})
+
+
+def show_list(answer: Mapping[str, Any], path: Path | None) -> None:
+    """A recommendation, best first."""
+    table = Table()
+    table.add_column("rank", justify="right")
+    table.add_column("item")
+    table.add_column("score", justify="right")
+    for rank, (item, score) in enumerate(zip(answer["items"], answer["scores"], strict=True), 1):
+        table.add_row(str(rank), item, f"{score:.4f}")
+    console.print(table)
+    write_json(path, answer)
+
+
+def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
+    """The same figures at `path`, if one was asked for."""
+    if path is not None:
+        path.write_text(json_text.dumps(figures, indent=1) + "\n")
+
+
+def _cells(told: Mapping[str, Any], arms: Sequence[str], top: int) -> list[str]:
+    cells = []
+    for metric in (f"ndcg_at_{top}", f"hit_rate_at_{top}"):
+        values = [(told.get(arm) or {}).get(metric) for arm in arms]
+        cells += ["" if value is None else f"{value:.4f}" for value in values]
+        alone, together = values[0], values[1]
+        cells.append("" if not alone or together is None else f"{together / alone - 1:+.1%}")
+    return cells
+
+
+def _count(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def _caption(figures: Mapping[str, Any], top: int) -> str:
+    popularity = figures["overall"].get("popularity", {}).get(f"ndcg_at_{top}")
+    return "" if popularity is None else f"Recency popularity of the own users alone: NDCG@{top} {popularity:.4f}"

@@ -1,0 +1,60 @@
+"""The main job: from the participants' event files to a registered recommender."""
+
+from typing import Any
+
+from prefect import flow
+
+from flows.consortium import Consortium
+from tasks.opening import open_run
+from tasks.quorum import require_quorum
+from tasks.report import close_run, log_round
+from tasks.run import Run
+from tasks.sums import aggregate, agree_catalogue, agree_cuts, evaluate
+from tasks.work import arrived, prepare_participant, score_participant, train_participant
+
+ROUNDS = ("validation", "test")
+"""First everything is chosen on the validation part; then it is refitted on more, and tested."""
+
+
+@flow(name="train", flow_run_name="train {consortium.name}, {run}")
+def train(consortium: Consortium, run: str, redo: str | None = None) -> dict[str, Any]:
+    """Train the recommender of `consortium` as run `run`, or go on with it; returns its figures.
+
+    The part of the participant `redo` in the round under way is done again.
+
+    Raises `TooFew` where quorum or minimum no longer hold; what was done is kept for a resume.
+    """
+    memberships = [consortium.membership(each) for each in consortium.participants]
+    with open_run(consortium.home, memberships, run, consortium.settings()) as training:
+        if redo is not None:
+            training.ask(redo, "forget")
+        prepared = prepare(training)
+        cuts = agree_cuts(tuple(prepared), training)
+        for number in range(len(training.folder.rounds), len(ROUNDS)):
+            train_round(number, prepared, cuts, training)
+        return close_run(prepared, training)
+
+
+def prepare(training: Run) -> dict[str, dict[str, Any]]:
+    """Every participant's data, imported and cleaned; the catalogue that they agree on."""
+    asked = {name: prepare_participant.submit(name, training) for name in training.doors}
+    prepared, lost = arrived(asked)
+    require_quorum(training, "prepare", prepared, lost)
+    agree_catalogue(tuple(prepared), training)
+    return prepared
+
+
+def train_round(number: int, prepared: dict[str, dict[str, Any]], cuts: list[str], training: Run) -> None:
+    """One round: local work, its sum, what each makes of the sum, and the figures; then the checkpoint."""
+    training.folder.begin(number)
+    work = {name: (name, number, told["version"], cuts, training) for name, told in prepared.items()}
+
+    trained, silent = arrived({name: train_participant.submit(*work[name]) for name in work})
+    require_quorum(training, ROUNDS[number], trained, silent)
+    summed = aggregate(number, tuple(trained), cuts, training)
+
+    scored, lost = arrived({name: score_participant.submit(*work[name]) for name in summed["cohort"]})
+    require_quorum(training, ROUNDS[number], scored, silent | lost)
+    figures = evaluate(number, tuple(scored), cuts, training)
+
+    log_round(number, ROUNDS[number], summed, scored, figures, silent | lost, training)

@@ -1,0 +1,155 @@
+"""Runs, metrics and models at MLflow, by explicit run ids; a rerun goes on in the same run.
+
+Nothing happens on import; MLflow itself is imported when it is first spoken to.
+"""
+
+import json
+import logging
+import math
+import subprocess
+from collections.abc import Mapping
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+
+RUN_TAG = "chorus.run"
+CHAMPION = "champion"
+
+
+class TrackingConfig(BaseModel):
+    """Where MLflow keeps runs and models, and under which names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uri: str | None = Field(default=None, description="MLflow's tracking URI; none: SQLite in the state folder")
+    experiment: str = Field(default="chorus", description="name of the experiment")
+    registered_model: str | None = Field(
+        default=None, description="name of the registered model; none: the consortium's name"
+    )
+
+
+class Tracking:
+    """MLflow as one consortium uses it; safe to call from several threads."""
+
+    def __init__(self, config: TrackingConfig, home: Path) -> None:
+        self.config = config
+        self.folder = home / "mlflow"
+
+    @property
+    def uri(self) -> str:
+        """The tracking URI in use."""
+        return self.config.uri or f"sqlite:///{self.folder / 'mlflow.db'}"
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """MLflow's client; the SQLite store is made when it is first asked for."""
+        import mlflow
+
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        if self.config.uri is None:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    @cached_property
+    def experiment_id(self) -> str:
+        """The experiment, made if there is none of its name."""
+        found = self.client.get_experiment_by_name(self.config.experiment)
+        if found is not None:
+            return str(found.experiment_id)
+        place = None if self.config.uri else (self.folder / "artifacts").as_uri()
+        return str(self.client.create_experiment(self.config.experiment, artifact_location=place))
+
+    def start_or_continue(
+        self, run: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> str:
+        """The id of MLflow's run for `run`: the one that exists, running again, or a new one."""
+        found = self.client.search_runs([self.experiment_id], f"tags.`{RUN_TAG}` = '{run}'", max_results=1)
+        if found:
+            run_id = str(found[0].info.run_id)
+            self.client.update_run(run_id, status="RUNNING")
+            for key, value in tags.items():
+                self.client.set_tag(run_id, key, value)
+            return run_id
+        known = {RUN_TAG: run, "chorus.version": version("chorus-recommender"), **_commit(), **tags}
+        run_id = str(self.client.create_run(self.experiment_id, tags=known, run_name=name).info.run_id)
+        from mlflow.entities import Param
+
+        self.client.log_batch(run_id, params=[Param(key, str(value)[:5000]) for key, value in params.items()])
+        return run_id
+
+    def log_inputs(self, run_id: str, versions: Mapping[str, str]) -> None:
+        """Each participant's data version as a dataset that went into the run; nothing of its content."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        if self.client.get_run(run_id).inputs.dataset_inputs:
+            return
+        inputs = [
+            DatasetInput(
+                Dataset(name, digest[:36], "local", json.dumps({"participant": name})),
+                [InputTag("mlflow.data.context", "training")],
+            )
+            for name, digest in versions.items()
+        ]
+        self.client.log_inputs(run_id, datasets=inputs)
+
+    def log_metrics(self, run_id: str, step: int, metrics: Mapping[str, float]) -> None:
+        """The metrics of a step, once: what the step has already is neither repeated nor changed."""
+        from mlflow.entities import Metric
+
+        fresh = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+        started = int(self.client.get_run(run_id).info.start_time)
+        known = {name for name in self.client.get_run(run_id).data.metrics if name in fresh}
+        done = {
+            name
+            for name in known
+            if any(each.step == step for each in self.client.get_metric_history(run_id, name))
+        }
+        batch = [Metric(name, fresh[name], started + step, step) for name in sorted(fresh.keys() - done)]
+        for start in range(0, len(batch), 1000):
+            self.client.log_batch(run_id, metrics=batch[start : start + 1000])
+
+    def log_figure(self, run_id: str, figure: "Figure", path: str) -> None:
+        """A figure as an artifact of the run."""
+        self.client.log_figure(run_id, figure, path)
+
+    def log_json(self, run_id: str, value: Any, path: str) -> None:
+        """A value as a JSON artifact of the run."""
+        self.client.log_dict(run_id, value, path)
+
+    def finish(self, run_id: str, status: str) -> None:
+        """End the run as FINISHED or FAILED."""
+        self.client.set_terminated(run_id, status)
+
+    def register(self, run_id: str, folder: Path, name: str, metadata: Mapping[str, Any]) -> int:
+        """Log the packed model in `folder` with the run and register it; returns its version.
+
+        A run that is continued after it had registered its model keeps that version.
+        """
+        from mlruns_config.packing import log_model
+
+        name = self.config.registered_model or name
+        if not self.client.search_registered_models(f"name = '{name}'"):
+            self.client.create_registered_model(name)
+        known = [
+            each for each in self.client.search_model_versions(f"name = '{name}'") if each.run_id == run_id
+        ]
+        if not known:
+            source = log_model(self, run_id, folder, metadata)
+            known = [self.client.create_model_version(name, source, run_id=run_id)]
+        number = int(known[0].version)
+        self.client.set_registered_model_alias(name, CHAMPION, str(number))
+        return number
+
+
+def _commit() -> dict[str, str]:
+    """The commit of the code that runs, where it runs from a checkout."""
+    here = Path(__file__).parent
+    asked = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True)
+    return {"mlflow.source.git.commit": asked.stdout.strip()} if asked.returncode == 0 else {}

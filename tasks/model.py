@@ -1,0 +1,35 @@
+"""Which recommender the consortium trains, and with which settings."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ModelConfig(BaseModel):
+    """The recommender; everything that is not fixed here is chosen on each participant's validation part."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["item_to_item", "popularity"] = Field(
+        "item_to_item", description="what is learned; popularity is the baseline and is always reported"
+    )
+    top: Annotated[int, Field(ge=1, le=100)] = Field(10, description="k of the metrics at k and of the lists")
+    windows: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (30, 90, 365, 3650), description="days of history that popularity may count"
+    )
+    shares: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
+        description="how much of the others' X'X a participant may add to its own; 0 is alone",
+    )
+    regularisations: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (5.0, 20.0, 50.0, 100.0, 300.0), description="lambda of EASE (Steck 2019)"
+    )
+    users_bound: Annotated[int, Field(ge=1)] = Field(
+        2**20, description="most users of one participant that one item may have; sets the width of X'X"
+    )
+    hide_below: Annotated[int, Field(ge=0)] = Field(
+        0, description="cells of an opened X'X that count fewer users are taken as empty; 0 keeps it exact"
+    )
+    memory_gb: Annotated[float, Field(gt=0)] = Field(
+        16.0, description="memory that solving may take at once; a larger catalogue is refused"
+    )

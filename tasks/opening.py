@@ -1,0 +1,98 @@
+"""Opening a run: its folder, its participants' processes, its place in MLflow."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from federation.policy import RoundPolicy
+from mlruns_config.tracking import Tracking, TrackingConfig
+from tasks.membership import Membership
+from tasks.run import Run, open_doors
+from tasks.runs import RunFolder, runs_folder
+
+
+class Settings(BaseModel):
+    """What the coordinator needs to know of the consortium."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    fingerprint: str
+    rounds: RoundPolicy
+    tracking: TrackingConfig
+    catalogue: Path
+    seed: int
+    solves_at_once: int = 2
+
+
+@contextmanager
+def open_run(
+    home: Path, memberships: Sequence[Membership], run: str, settings: Settings
+) -> Iterator[Run]:
+    """The run, ready to be worked on; its status is noted when the block ends, however it ends."""
+    folder = RunFolder(runs_folder(home) / run)
+    tracking = Tracking(settings.tracking, home)
+    known = folder.facts if (folder.path / "run.json").exists() else {}
+    folder.note(
+        run=run,
+        status="running",
+        created_at=known.get("created_at", datetime.now(UTC).isoformat(timespec="seconds")),
+        flow_run_id=_flow_run_id(),
+        **_mlflow_run(tracking, run, memberships, settings),
+    )
+    with open_doors(home, memberships) as doors, _noted(folder, tracking):
+        yield Run(
+            folder=folder,
+            doors=doors,
+            policy=settings.rounds,
+            fingerprint=settings.fingerprint,
+            seed=settings.seed,
+            tracking=tracking,
+            catalogue=settings.catalogue,
+            consortium=settings.name,
+            model=memberships[0].model,
+            split=memberships[0].split,
+            solving=threading.Semaphore(settings.solves_at_once),
+            began_at=time.monotonic(),
+        )
+
+
+@contextmanager
+def _noted(folder: RunFolder, tracking: Tracking) -> Iterator[None]:
+    run_id = folder.facts["mlflow_run_id"]
+    try:
+        yield
+    except BaseException as error:
+        folder.note(status="failed", reason=f"{type(error).__name__}: {error}")
+        tracking.finish(run_id, "FAILED")
+        raise
+    folder.note(status="finished", reason=None)
+    tracking.finish(run_id, "FINISHED")
+
+
+def _mlflow_run(
+    tracking: Tracking, run: str, memberships: Sequence[Membership], settings: Settings
+) -> dict[str, Any]:
+    model = memberships[0].model
+    params = {
+        "consortium": settings.name,
+        "participants": len(memberships),
+        "split": memberships[0].split.kind,
+        "seed": settings.seed,
+        "masks": settings.rounds.masks,
+        **{f"model.{key}": str(value) for key, value in model.model_dump().items()},
+    }
+    tags = {"chorus.fingerprint": settings.fingerprint, "prefect.flow_run_id": _flow_run_id() or ""}
+    return {"mlflow_run_id": tracking.start_or_continue(run, f"{settings.name} {run}", params, tags)}
+
+
+def _flow_run_id() -> str | None:
+    from prefect.runtime import flow_run
+
+    return str(flow_run.id) if flow_run.id else None

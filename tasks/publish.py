@@ -1,0 +1,73 @@
+"""The consortium's common model: solved from the opened sums alone, logged and registered without pickle.
+
+It holds no participant's own part, so it serves anyone, a newcomer without history too.
+"""
+
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feature_store.catalogue import read_catalogue
+from mlruns_config.figures import gain_figure, learning_figure
+from recommenders import item_to_item
+from tasks.run import Run
+from tasks.runs import write_json
+
+DEFAULT_REGULARISATION = 100.0
+
+
+def publish(figures: dict[str, Any], run: Run) -> int:
+    """Log the run's figures and its common model at MLflow; returns the registered version."""
+    run_id = run.folder.facts["mlflow_run_id"]
+    versions = {
+        name: told["data_version"] for name, told in figures["participants"].items() if told["data_version"]
+    }
+    run.tracking.log_inputs(run_id, versions)
+    run.tracking.log_json(run_id, figures, "figures.json")
+    top = next(name for name in figures["overall"]["consortium"] if name.startswith("ndcg_at_"))
+    gains = {
+        name: {arm: (told.get(arm) or {}).get(top) for arm in ("alone", "consortium", "reachable")}
+        for name, told in figures["participants"].items()
+    }
+    run.tracking.log_figure(run_id, gain_figure(gains, top), "gain.png")
+    curve = [
+        {arm: values[top] for arm, values in record["overall"].items()} for record in run.folder.rounds
+    ]
+    run.tracking.log_figure(run_id, learning_figure(curve, top), "learning.png")
+    folder = pack(figures, run)
+    version = run.tracking.register(run_id, folder, run.consortium, {"run": run.name})
+    shutil.rmtree(folder)
+    return version
+
+
+def pack(figures: dict[str, Any], run: Run) -> Path:
+    """A folder with the catalogue, popularity, and weights solved from the last round's sums."""
+    folder = run.folder.path / "model"
+    folder.mkdir(parents=True, exist_ok=True)
+    last = len(run.folder.rounds) - 1
+    catalogue = read_catalogue(run.catalogue)
+    shutil.copyfile(run.catalogue, folder / "catalogue.txt")
+    counts = run.folder.opened(f"{last}/popularity").reshape(-1, len(catalogue))
+    np.save(folder / "popularity.npy", counts[0].astype(np.float32))
+    if run.model.kind == "item_to_item":
+        item_to_item.require_memory(len(catalogue), run.model.memory_gb)
+        blocks = range(len(item_to_item.row_blocks(len(catalogue))))
+        every = np.arange(len(catalogue), dtype=np.int32)
+        opened = (run.folder.opened(f"{last}/gram/{block}") for block in blocks)
+        gram = item_to_item.assemble(opened, len(catalogue), every, run.model.hide_below)
+        np.save(folder / "weights.npy", item_to_item.solve(gram, _regularisation(figures)))
+    write_json(folder / "model.json", {"kind": run.model.kind, "run": run.name, "items": len(catalogue)})
+    return folder
+
+
+def _regularisation(figures: dict[str, Any]) -> float:
+    """The middle of what the participants chose and disclose."""
+    chosen = [
+        told["chosen"]["consortium_strength"]
+        for told in figures["participants"].values()
+        if told.get("chosen")
+    ]
+    return float(statistics.median(chosen)) if chosen else DEFAULT_REGULARISATION

@@ -1,0 +1,123 @@
+"""What a run tells: the checkpoint first, then MLflow, then Prefect's own pages."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from tasks.publish import publish
+from tasks.run import Run
+
+Disclosed = Mapping[str, Any]
+ARMS = ("alone", "consortium", "popularity", "reachable")
+
+
+@task(name="log round", task_run_name="log round {number}", cache_policy=NO_CACHE)
+def log_round(
+    number: int,
+    part: str,
+    summed: dict[str, Any],
+    scored: Mapping[str, Disclosed],
+    figures: dict[str, Any],
+    lost: Mapping[str, str],
+    run: Run,
+) -> None:
+    """Checkpoint the round, then report it: MLflow metrics of this step, and a table at Prefect."""
+    cohort = figures["cohort"]
+    record = {
+        "number": number,
+        "part": part,
+        "cohort": cohort,
+        "lost": {**lost, **summed["lost"], **figures["lost"]},
+        "bytes_up": _added(summed["bytes_up"], figures["bytes_up"]),
+        "bytes_down": _added(summed["bytes_down"], figures["bytes_down"]),
+        "degraded": summed["degraded"] or figures["degraded"],
+        "seconds": time.monotonic() - run.began_at,
+        "overall": figures["overall"],
+        "participants": {name: dict(scored[name]) for name in cohort},
+    }
+    run.folder.finish(number, record)
+    run.tracking.log_metrics(run.folder.facts["mlflow_run_id"], number, round_metrics(record))
+    _table(record, run)
+    run.say(f"round {number}: checkpointed and logged")
+
+
+@task(name="close run", cache_policy=NO_CACHE)
+def close_run(prepared: Mapping[str, Disclosed], run: Run) -> dict[str, Any]:
+    """The run's figures; its model registered, its figures in MLflow, its local work forgotten."""
+    last = run.folder.rounds[-1]
+    figures = {
+        "run": run.name,
+        "overall": last["overall"],
+        "participants": {name: _told(prepared, last, name) for name in sorted(run.doors)},
+        "lost": last["lost"],
+    }
+    version = publish(figures, run)
+    for name in last["cohort"]:
+        run.ask(name, "forget")
+    run.folder.note(figures=figures, model_version=version, seconds=time.monotonic() - run.began_at)
+    run.say(f"registered as version {version}")
+    return {**figures, "model_version": version}
+
+
+def round_metrics(record: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of a round under MLflow's names: overall, `participant/<name>/...`, bytes, seconds."""
+    metrics = {
+        name if arm == "consortium" else f"{arm}/{name}": value
+        for arm, values in record["overall"].items()
+        for name, value in values.items()
+    }
+    for participant, told in record["participants"].items():
+        for arm in ARMS:
+            for name, value in (told.get(arm) or {}).items():
+                prefix = f"participant/{participant}" + ("" if arm == "consortium" else f"/{arm}")
+                metrics[f"{prefix}/{name}"] = value
+        metrics[f"participant/{participant}/bytes_up"] = record["bytes_up"].get(participant, 0)
+        metrics[f"participant/{participant}/bytes_down"] = record["bytes_down"].get(participant, 0)
+    metrics["bytes_up"] = sum(record["bytes_up"].values())
+    metrics["bytes_down"] = sum(record["bytes_down"].values())
+    metrics["participants"] = len(record["cohort"])
+    metrics["seconds"] = record["seconds"]
+    return metrics
+
+
+def _told(prepared: Mapping[str, Disclosed], last: Mapping[str, Any], name: str) -> dict[str, Any]:
+    said = prepared.get(name, {})
+    figures = last["participants"].get(name, {})
+    told = {"rows": said.get("rows"), "users": said.get("users"), "data_version": said.get("version")}
+    return {**told, **{arm: figures.get(arm) for arm in ARMS}, "chosen": figures.get("chosen")}
+
+
+def _table(record: Mapping[str, Any], run: Run) -> None:
+    rows = [
+        {
+            "participant": name,
+            "NDCG@10 alone": _cell(told.get("alone")),
+            "NDCG@10 consortium": _cell(told.get("consortium")),
+            "bytes up": record["bytes_up"].get(name, 0),
+            "bytes down": record["bytes_down"].get(name, 0),
+            "state": "in the sum",
+        }
+        for name, told in record["participants"].items()
+    ]
+    rows += [{"participant": name, "state": why} for name, why in record["lost"].items()]
+    create_table_artifact(
+        table=rows,
+        key="participants",
+        description=f"Run {run.name}, round {record['number']} ({record['part']}). "
+        f"MLflow run {run.folder.facts['mlflow_run_id']}.",
+    )
+
+
+def _cell(metrics: Mapping[str, float] | None) -> str:
+    """Empty where the participant does not disclose its metrics."""
+    named = [value for name, value in (metrics or {}).items() if name.startswith("ndcg_at_")]
+    return f"{named[0]:.4f}" if named else ""
+
+
+def _added(*counts: Mapping[str, int]) -> dict[str, int]:
+    names = {name for each in counts for name in each}
+    return {name: sum(each.get(name, 0) for each in counts) for name in sorted(names)}

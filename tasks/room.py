@@ -1,0 +1,132 @@
+"""A participant's own folder: its store, the work it keeps for a run, its models. Nothing leaves by it.
+
+`store/` holds the events, `work/<run>/` updates and choices until the run ends (or `keep_days` pass),
+`models/<run>/` the participant's own recommender. All of it is readable by its owner only.
+"""
+
+import shutil
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from feature_store import splits
+from feature_store.catalogue import index, read_catalogue
+from feature_store.importing import import_events
+from feature_store.manifest import Manifest
+from feature_store.partitions import Store
+from recommenders.interactions import Interactions
+from recommenders.metrics import Queries
+from tasks.membership import Membership
+
+DAY_SECONDS = 86_400
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A participant's events in indices of the catalogue, and which part of the split each is in."""
+
+    data: Interactions
+    part: NDArray[np.int8]
+    user_ids: pa.Array
+    unknown_items: int
+
+    def before(self, part: int) -> Interactions:
+        """What is known when `part` begins."""
+        return self.data.where(self.part < part)
+
+    def queries(self, part: int) -> Queries:
+        """Who is asked in `part`, what they have seen, what turned out to be relevant."""
+        asked = splits.queries(self.data.users, self.data.items, self.part, part)
+        return Queries(**vars(asked))
+
+
+class Room:
+    """One participant's folder and what it was told of the consortium."""
+
+    def __init__(self, home: Path, membership: Membership) -> None:
+        self.home = home
+        self.membership = membership
+        self.store = Store(home / "store")
+        self.prepared = lru_cache(maxsize=2)(self._prepared)
+
+    @property
+    def name(self) -> str:
+        """The participant's name."""
+        return self.membership.name
+
+    def import_all(self) -> Manifest:
+        """Import what is new in the participant's files; returns the state of its store."""
+        import_events(self.store, self.name, self.membership.source, self.membership.cleaning)
+        if self.membership.test is not None:
+            import_events(self.store, f"{self.name}.test", self.membership.test, self.membership.cleaning)
+        return self.store.manifest(self.name)
+
+    def item_ids(self) -> list[str]:
+        """The item ids that the participant has, ascending."""
+        items = self._events(self.store.manifest(self.name).version).column("item")
+        return sorted(items.combine_chunks().dictionary_decode().unique().to_pylist())
+
+    def work(self, run: str, number: int) -> Path:
+        """The folder of what is kept for a round of a run."""
+        folder = self.home / "work" / run / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def model(self, run: str) -> Path:
+        """The folder of the participant's own model of a run."""
+        return self.home / "models" / run
+
+    def forget(self, run: str) -> None:
+        """Drop the work of a run that is finished, and what is older than `keep_days`."""
+        shutil.rmtree(self.home / "work" / run, ignore_errors=True)
+        oldest = time.time() - self.membership.keep_days * DAY_SECONDS
+        for folder in (self.home / "work").glob("*"):
+            if folder.stat().st_mtime < oldest:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _prepared(self, version: str, cuts: tuple[str, ...]) -> Prepared:
+        events = self._events(version)
+        part = None
+        if self.membership.test is not None:
+            test = self._events(None, f"{self.name}.test")
+            part = np.repeat([0, splits.TEST], [len(events), len(test)]).astype(np.int8)
+            events = pa.concat_tables([events, test]).unify_dictionaries()
+        items = index(read_catalogue(self.membership.catalogue), events.column("item").combine_chunks())
+        users = events.column("user").combine_chunks()
+        known = items >= 0
+        times = events.column("event_time").cast(pa.int64()).fill_null(0).to_numpy()
+        data = Interactions(
+            users=users.indices.to_numpy(zero_copy_only=False).astype(np.int32)[known],
+            items=items[known],
+            times=times[known],
+            user_count=len(users.dictionary),
+            item_count=len(read_catalogue(self.membership.catalogue)),
+        )
+        return Prepared(data, self._parts(data, part, known, cuts), users.dictionary, int((~known).sum()))
+
+    def _parts(
+        self,
+        data: Interactions,
+        given: NDArray[np.int8] | None,
+        known: NDArray[np.bool_],
+        cuts: tuple[str, ...],
+    ) -> NDArray[np.int8]:
+        order = np.arange(len(data.users))
+        moments = tuple(int(np.datetime64(cut, "us").astype(np.int64)) for cut in cuts) or None
+        if given is None:
+            return splits.parts(data.users, data.times, order, self.membership.split, moments)
+        part = given[known].copy()
+        train = part == splits.TRAIN
+        part[train] = splits.parts(
+            data.users[train], data.times[train], order[train], self.membership.split, moments
+        )
+        return part
+
+    def _events(self, version: str | None, organisation: str | None = None) -> pa.Table:
+        columns = ["user", "item", "event_time", "sequence"]
+        return self.store.events(organisation or self.name, columns, version=version)

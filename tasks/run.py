@@ -1,0 +1,97 @@
+"""What a training holds while it is under way: its participants' doors, its folder, what was agreed."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prefect.logging import get_run_logger
+
+from feature_store.splits import Split
+from federation.door import Door
+from federation.plan import RoundPlan
+from federation.policy import RoundPolicy
+from federation.rounds import Together, together
+from mlruns_config.tracking import Tracking
+from tasks.membership import Membership
+from tasks.model import ModelConfig
+from tasks.runs import RunFolder, write_json
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training under way; it holds connections, so it never travels and is never stored."""
+
+    folder: RunFolder
+    doors: Mapping[str, Door]
+    policy: RoundPolicy
+    fingerprint: str
+    tracking: Tracking
+    catalogue: Path
+    consortium: str
+    model: ModelConfig
+    split: Split
+    seed: int = 0
+    solving: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(os.cpu_count() or 1))
+    began_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.folder.run
+
+    def say(self, text: str) -> None:
+        """Tell the log of the task that is running, and whoever watches."""
+        get_run_logger().info(text)
+        print(f"{time.monotonic() - self.began_at:7.1f} s  {text}", file=sys.stderr, flush=True)
+
+    def ask(self, name: str, job: str, **arguments: Any) -> dict[str, Any]:
+        """What a participant discloses when it has done `job`; it may read opened sums, not add to one."""
+        return self.doors[name].ask(
+            job,
+            {"run": self.name, **arguments},
+            read=self.folder.opened,
+            deadline_seconds=self.policy.deadline_seconds,
+        )
+
+    def sum(self, plan: RoundPlan, job: str, **arguments: Any) -> Together:
+        """`job` at the whole cohort at once; its opened sums are kept in the run's folder."""
+        return together(
+            self.doors,
+            plan,
+            job,
+            {"run": self.name, "number": plan.number, **arguments},
+            self.policy,
+            on_opened=lambda attempt, name, form, total: self.folder.keep(attempt.number, name, form, total),
+            read=self.folder.opened,
+        )
+
+    def plan(self, number: int, cohort: Sequence[str]) -> RoundPlan:
+        """The first attempt of a round."""
+        return RoundPlan(
+            run=self.name,
+            number=number,
+            cohort=tuple(cohort),
+            deadline_seconds=self.policy.deadline_seconds,
+            seed=self.seed,
+        )
+
+
+@contextmanager
+def open_doors(home: Path, memberships: Sequence[Membership], threads: int = 1) -> Iterator[dict[str, Door]]:
+    """A door to each participant's process; the processes end with the block, or with this process."""
+    environment = {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    with ExitStack() as stack:
+        doors = {}
+        for membership in memberships:
+            own = home / "participants" / membership.name
+            write_json(own / "membership.json", membership.model_dump(mode="json"))
+            program = [sys.executable, "-m", "tasks.participant", str(own)]
+            door = Door(membership.name, program, own / "participant.log", environment)
+            doors[membership.name] = stack.enter_context(door)
+        yield doors

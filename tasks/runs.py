@@ -1,0 +1,117 @@
+"""What the coordinator keeps of a run: opened sums, figures and states, never a contribution.
+
+Every file is written beside and renamed into place, so a killed process leaves the old or the new.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federation.errors import BadInput
+from federation.fixed_point import FixedPoint
+from federation.update import Update
+
+OWNER_ONLY = 0o700
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Put `value` at `path`, readable by its owner only, in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=OWNER_ONLY)
+    beside = path.with_name(path.name + ".tmp")
+    with os.fdopen(os.open(beside, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(value, file, indent=1)
+    os.replace(beside, path)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run under `<state>/coordinator/runs`."""
+
+    path: Path
+
+    @property
+    def run(self) -> str:
+        """The run's name."""
+        return self.path.name
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of the run: consortium, status, ids at Prefect and MLflow, figures."""
+        facts: dict[str, Any] = json.loads((self.path / "run.json").read_text())
+        return facts
+
+    def note(self, **facts: Any) -> None:
+        """Add to what is known of the run."""
+        known = self.facts if (self.path / "run.json").exists() else {}
+        write_json(self.path / "run.json", {**known, **facts})
+
+    @property
+    def rounds(self) -> list[dict[str, Any]]:
+        """The records of the rounds that are finished, in order."""
+        found = sorted(self.path.glob("round-????/record.json"))
+        return [json.loads(record.read_text()) for record in found]
+
+    def opened(self, name: str) -> NDArray[Any]:
+        """An opened sum by `round/name`, read from disk as it is needed.
+
+        Raises `BadInput` for a sum that was not opened in this run.
+        """
+        number, _, sum_name = name.partition("/")
+        for folder in (self._round(int(number)), self._round(int(number), "under-way")):
+            path = folder / f"{sum_name}.npy"
+            if path.is_file():
+                return np.load(path, mmap_mode="r", allow_pickle=False)
+        raise BadInput(f"run {self.run}: no sum '{name}' was opened")
+
+    def keep(self, number: int, name: str, form: FixedPoint, total: Update) -> None:
+        """Keep an opened sum of the round under way; integers in the words that they came in."""
+        path = self._round(number, "under-way") / f"{name}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True, mode=OWNER_ONLY)
+        with path.with_name(path.name + ".tmp").open("wb") as file:
+            np.save(file, _decoded(form, total))
+        os.replace(path.with_name(path.name + ".tmp"), path)
+
+    def begin(self, number: int) -> None:
+        """Start a round: what an earlier, unfinished attempt opened is forgotten."""
+        shutil.rmtree(self._round(number, "under-way"), ignore_errors=True)
+        self._round(number, "under-way").mkdir(parents=True, mode=OWNER_ONLY)
+
+    def finish(self, number: int, record: dict[str, Any]) -> None:
+        """The checkpoint: from here on the round is done and will not be repeated."""
+        write_json(self._round(number, "under-way") / "record.json", record)
+        os.replace(self._round(number, "under-way"), self._round(number))
+
+    def _round(self, number: int, suffix: str = "") -> Path:
+        return self.path / (f"round-{number:04}" + (f".{suffix}" if suffix else ""))
+
+
+def _decoded(form: FixedPoint, total: Update) -> NDArray[Any]:
+    if form.fraction_bits:
+        return form.decode(total.words)
+    return total.words.view(f"i{total.words.itemsize}") if form.signed else total.words
+
+
+def runs_folder(state: Path) -> Path:
+    """Where the coordinator keeps its runs."""
+    return state / "coordinator" / "runs"
+
+
+def find_run(state: Path, run: str) -> RunFolder:
+    """The folder of a run; `BadInput` names the runs that exist when there is none of that name."""
+    folder = RunFolder(runs_folder(state) / run)
+    if not (folder.path / "run.json").is_file():
+        known = ", ".join(each.run for each in all_runs(state)) or "none yet"
+        raise BadInput(f"run '{run}' is not known in {state} (known: {known})")
+    return folder
+
+
+def all_runs(state: Path) -> list[RunFolder]:
+    """The runs of a state folder, oldest first."""
+    found = [RunFolder(path.parent) for path in runs_folder(state).glob("*/run.json")]
+    return sorted(found, key=lambda folder: str(folder.facts.get("created_at", "")))

@@ -1,0 +1,163 @@
+"""A Prefect server of our own for as long as it is needed, and what must be true before it stops.
+
+Prefect is imported only after its settings stand in the environment; so nothing here imports it early.
+"""
+
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from federation.errors import ChorusError, Refused
+
+LEASH = Path(__file__).with_name("leash.py")
+QUIET = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_CLI_PROMPT": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+START_SECONDS = 120.0
+FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+@contextmanager
+def exclusive(home: Path) -> Iterator[None]:
+    """One process at a time on a state folder; raises `Refused`, naming the other, where there is one."""
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (home / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise Refused(f"{home} is in use by process {holder}; wait for it, or use another state folder") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def environment(home: Path, url: str) -> dict[str, str]:
+    """The settings under which this process and the server speak."""
+    return {**QUIET, "PREFECT_HOME": str(home / "prefect"), "PREFECT_API_URL": url}
+
+
+@contextmanager
+def prefect_server(home: Path, url: str | None = None) -> Iterator[str]:
+    """The API's URL: of the server at `url`, or of one that runs until the block ends.
+
+    The server's database and results lie in `<home>/prefect`; it ends with this process, however
+    this process ends.  Raises `ChorusError` where it does not start.
+    """
+    if url is not None:
+        os.environ.update(environment(home, url))
+        yield url
+        return
+    (home / "prefect").mkdir(parents=True, exist_ok=True, mode=0o700)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    os.environ.update(environment(home, url))
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with leashed(command, home / "prefect" / "server.log") as process:
+        wait_for(f"{url}/health", process, home / "prefect" / "server.log")
+        yield url
+
+
+@contextmanager
+def leashed(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`command` under a leash that this process holds; it has ended when the block has."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, str(LEASH), *command], stdin=subprocess.PIPE, stdout=output, stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()
+        process.wait()
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until `url` answers; raises `ChorusError`, naming the log, where the process ends or time is up."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise ChorusError(f"the server at {url} did not start; its log is {log}")
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def settle(flow_run_id: UUID | None, expected: int = 0, limit_seconds: float = 60.0) -> bool:
+    """Wait until the server has stored a final state of every task run of the flow run.
+
+    States travel as events and are written seconds later; a server that is stopped before loses them.
+    `expected` is how many task runs there are at least; without it, a count that stands still for
+    two seconds will do.  Returns whether all were final within the limit.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    deadline, counts = time.monotonic() + limit_seconds, [-1]
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            found: list[Any] = []
+            while page := client.read_task_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
+                offset=len(found), limit=200,
+            ):
+                found += page
+            newest = max((each.flow_run_run_count for each in found), default=0)
+            open_ones = [
+                each for each in found
+                if each.flow_run_run_count == newest and (each.state_type is None or each.state_type.value not in FINAL)
+            ]
+            counts.append(len(found))
+            stands = len(counts) > 8 and len(set(counts[-8:])) == 1
+            if not open_ones and len(found) >= expected and stands:
+                return True
+            time.sleep(0.25)
+    return False
+
+
+def mark_crashed(flow_run_ids: Sequence[str], message: str) -> None:
+    """Flow runs whose process is gone, but that still say that they run, are said to have crashed."""
+    if not flow_run_ids:
+        return
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+    from prefect.states import Crashed
+
+    with get_client(sync_client=True) as client:
+        for flow_run_id in flow_run_ids:
+            try:
+                state = client.read_flow_run(UUID(flow_run_id)).state
+            except ObjectNotFound:
+                continue
+            if state is None or not state.is_final():
+                client.set_flow_run_state(UUID(flow_run_id), Crashed(message=message), force=True)

@@ -1,0 +1,74 @@
+"""The sums of a round, each a Prefect task: the cohort is fixed, masks are agreed, totals are opened."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from feature_store.catalogue import union, write_catalogue
+from federation.rounds import Together
+from tasks.run import Run
+
+
+@task(name="agree catalogue", cache_policy=NO_CACHE)
+def agree_catalogue(cohort: Sequence[str], run: Run) -> None:
+    """The catalogue in use: as it is, or made now as the union of the participants' item ids.
+
+    The union tells everybody which items exist, and the coordinator who has which: a disclosure.
+    """
+    if run.catalogue.exists():
+        return
+    ids = union(run.ask(name, "items")["items"] for name in cohort)
+    write_catalogue(run.catalogue, ids)
+    run.say(f"disclosed: which items each of {', '.join(cohort)} has, for a catalogue of {len(ids):,}")
+
+
+@task(name="agree cuts", task_run_name="agree cuts in time", cache_policy=NO_CACHE)
+def agree_cuts(cohort: Sequence[str], run: Run) -> list[str]:
+    """The moments that part training, validation and test, as ISO text; none where the split has none.
+
+    Quantiles of all events' times are obtained from sums, once in a run.
+    """
+    if run.split.kind != "temporal":
+        return []
+    if run.split.cuts is not None:
+        return [cut.replace(tzinfo=None).isoformat() for cut in run.split.cuts]
+    if "cuts" in run.folder.facts:
+        return list(run.folder.facts["cuts"])
+    reply = run.sum(run.plan(0, cohort), "cuts")
+    cuts: list[str] = next(iter(reply.results.values()))["cuts"]
+    run.folder.note(cuts=cuts)
+    run.say(f"cuts in time: {', '.join(cuts)}")
+    return cuts
+
+
+@task(name="aggregate", task_run_name="aggregate, round {number}", cache_policy=NO_CACHE)
+def aggregate(number: int, cohort: Sequence[str], cuts: list[str], run: Run) -> dict[str, Any]:
+    """Add what the participants kept for this round; returns who is in the sum, bytes and seconds."""
+    began = time.monotonic()
+    reply = run.sum(run.plan(number, cohort), "gather", cuts=cuts)
+    run.say(f"round {number}: opened the sum of {', '.join(reply.cohort)}")
+    return _summary(reply, began)
+
+
+@task(name="evaluate", task_run_name="evaluate, round {number}", cache_policy=NO_CACHE)
+def evaluate(number: int, cohort: Sequence[str], cuts: list[str], run: Run) -> dict[str, Any]:
+    """The consortium's figures of a round, from the sums of the participants' metric sums."""
+    began = time.monotonic()
+    reply = run.sum(run.plan(number, cohort), "evaluate", cuts=cuts)
+    overall = next(iter(reply.results.values()))["overall"]
+    return {**_summary(reply, began), "overall": overall}
+
+
+def _summary(reply: Together, began: float) -> dict[str, Any]:
+    return {
+        "cohort": list(reply.cohort),
+        "lost": reply.lost,
+        "bytes_up": reply.bytes_up,
+        "bytes_down": reply.bytes_down,
+        "attempts": reply.attempts,
+        "degraded": reply.degraded,
+        "seconds": time.monotonic() - began,
+    }
