@@ -1,7 +1,7 @@
-"""The item catalogue: which item ids exist, and in what order; common knowledge of the consortium."""
+"""The items that a consortium has in common: ids in a fixed order, whose positions are the items' indices."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,45 +13,70 @@ from numpy.typing import NDArray
 from feature_store.errors import BadData
 
 
-def read_catalogue(path: Path) -> pa.StringArray:
-    """The item ids in `path`, a text file of one id a line or a Parquet file's first column.
+def read_catalogue(path: Path) -> pa.Array:
+    """The ids of a text file, one a line, or of the first column of a Parquet file, as strings in order.
 
-    Raises `BadData` for a file that cannot be read, an empty id, or one that comes twice.
+    Raises `BadData` for a file that cannot be read or is empty, and for empty or repeated ids.
     """
+    parquet = path.suffix in (".parquet", ".pq")
     try:
-        ids = _parquet(path) if path.suffix == ".parquet" else path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError, pa.ArrowInvalid) as error:
-        raise BadData(f"{path}: cannot be read ({error}); expected a catalogue of item ids") from None
-    seen: dict[str, int] = {}
+        ids = _first_column(path) if parquet else _lines(path)
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise BadData(f"{path}: expected a readable list of item ids, found: {error}") from error
+    if not len(ids):
+        raise BadData(f"{path}: found no item ids, expected one at least")
+    _check(ids.to_pylist(), f"{path}, {'row' if parquet else 'line'}")
+    return ids
+
+
+def write_catalogue(path: Path, ids: Sequence[str]) -> None:
+    """Write `ids` as text, one a line; raises `BadData` for ids that are empty, repeated or of two lines."""
+    _check(ids, f"{path}, line")
     for line, item in enumerate(ids, 1):
-        if not item or item in seen:
-            found = f"'{item}' again, first in line {seen[item]}" if item else "an empty id"
-            raise BadData(f"{path}: line {line}: found {found}, expected each item id once")
-        seen[item] = line
-    return pa.array(ids, pa.string())
-
-
-def write_catalogue(path: Path, ids: Iterable[str]) -> None:
-    """Write one id a line, beside and renamed into place."""
+        if "\n" in item or "\r" in item:
+            raise BadData(f"{path}, line {line}: found {item!r}, expected an id without line breaks")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".tmp")
-    beside.write_text("".join(f"{item}\n" for item in ids))
+    beside.write_bytes("".join(f"{item}\n" for item in ids).encode())
     os.replace(beside, path)
 
 
 def union(lists: Iterable[Iterable[str]]) -> list[str]:
-    """All ids of all lists once, ascending."""
-    return sorted({item for ids in lists for item in ids})
+    """Every id of the `lists` once, ascending."""
+    return sorted({item for each in lists for item in each})
 
 
-def index(catalogue: pa.StringArray, items: pa.Array) -> NDArray[np.int32]:
-    """The position of each item in the catalogue, -1 for one that is not in it."""
-    if pa.types.is_dictionary(items.type):
-        places = index(catalogue, items.dictionary.cast(pa.string()))
-        return places[items.indices.to_numpy(zero_copy_only=False)]
-    found = pc.index_in(items.cast(pa.string()), value_set=catalogue).fill_null(-1)
-    return found.to_numpy(zero_copy_only=False).astype(np.int32)
+def index(catalogue: pa.Array, items: pa.Array | pa.ChunkedArray) -> NDArray[np.int32]:
+    """The position of each of `items` (strings, plain or dictionary) in `catalogue`, -1 where it is not."""
+    if isinstance(items, pa.ChunkedArray):
+        items = items.combine_chunks()
+    if isinstance(items, pa.DictionaryArray):
+        codes = items.indices.fill_null(len(items.dictionary)).to_numpy(zero_copy_only=False)
+        places = np.append(index(catalogue, items.dictionary), np.int32(-1))
+        return places[codes].astype(np.int32)
+    found = pc.index_in(items.cast(pa.string()), value_set=catalogue, skip_nulls=True)
+    return np.asarray(found.fill_null(-1), np.int32)
 
 
-def _parquet(path: Path) -> list[str]:
-    return [str(item) for item in pq.read_table(path).column(0).to_pylist()]
+def _lines(path: Path) -> pa.Array:
+    """The lines of `path`; only line feeds end them, with or without a carriage return."""
+    text = path.read_bytes().decode("utf-8-sig")
+    lines = text.removesuffix("\n").split("\n") if text else []
+    return pa.array([line.removesuffix("\r") for line in lines], pa.string())
+
+
+def _first_column(path: Path) -> pa.Array:
+    file = pq.ParquetFile(path)
+    column = file.read(columns=[file.schema_arrow.names[0]]).column(0)
+    return column.combine_chunks().cast(pa.string())
+
+
+def _check(ids: Sequence[str | None], place: str) -> None:
+    first: dict[str, int] = {}
+    for line, item in enumerate(ids, 1):
+        if not item:
+            raise BadData(f"{place} {line}: found an empty id, expected one item id")
+        if (before := first.setdefault(item, line)) != line:
+            raise BadData(
+                f"{place} {line}: found {item!r} again, expected it once: it is at {before} already"
+            )

@@ -1,80 +1,80 @@
-"""What is training, validation and test, and who is asked.
+"""Which events are training, validation and test, and what is asked of a recommender in each part.
 
-`temporal` cuts all participants at the same moments, so nothing of the future is learned (Meng et al.
-2020); `leave-last-out` is for comparison with published tables only: it lets a model see other users'
-future; `given` takes test events from files of their own.
+A cut in time is the protocol without a leak from the future (Meng et al., RecSys 2020); the last item
+of each user withheld is only there for comparison with published tables.
 """
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from feature_store.errors import BadData
+
 TRAIN, VALIDATION, TEST = 0, 1, 2
-FEWEST = 3
-"""Users with fewer events only train when their last ones are withheld."""
+Quantile = Annotated[float, Field(gt=0, lt=1)]
 
 
 class TemporalSplit(BaseModel):
-    """Train before the first cut, validation before the second, test after it."""
+    """Training before the first cut, validation before the second, test from there on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["temporal"] = "temporal"
+    kind: Literal["temporal"] = Field(default="temporal", description="one cut in time for everybody")
     cuts: tuple[datetime, datetime] | None = Field(
-        default=None, description="the two moments; none: quantiles of all events' times"
+        default=None, description="when validation and test begin (UTC); none: quantiles of all events' times"
     )
-    validation: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.8, description="share of all events before validation begins, where no cuts are given"
+    validation: Quantile = Field(
+        default=0.8, description="share of all events before validation, without cuts"
     )
-    test: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.9, description="share of all events before the test begins, where no cuts are given"
-    )
+    test: Quantile = Field(default=0.9, description="share of all events before the test, without cuts")
 
     @field_validator("cuts")
     @classmethod
     def _in_utc(cls, cuts: tuple[datetime, datetime] | None) -> tuple[datetime, datetime] | None:
         if cuts is None:
             return None
-        first, second = (cut.replace(tzinfo=cut.tzinfo or UTC).astimezone(UTC) for cut in cuts)
+        first, second = (cut.astimezone(UTC) if cut.tzinfo else cut.replace(tzinfo=UTC) for cut in cuts)
+        if first >= second:
+            raise ValueError(f"found {first} and {second}, expected the first to be earlier")
         return first, second
 
     @model_validator(mode="after")
-    def _in_order(self) -> "TemporalSplit":
-        if self.cuts is not None and self.cuts[0] >= self.cuts[1]:
-            raise ValueError(f"the first cut, {self.cuts[0]}, is not before the second, {self.cuts[1]}")
+    def _ordered(self) -> "TemporalSplit":
         if self.validation >= self.test:
-            raise ValueError(f"validation begins at {self.validation}, not before the test at {self.test}")
+            raise ValueError(f"found validation {self.validation}, expected less than test {self.test}")
         return self
 
 
 class LeaveLastOut(BaseModel):
-    """Each user's last event is its test, the one before its validation; ties keep file order."""
+    """Each user's last event is test, the one before it validation; users with fewer than 3 only train."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["leave-last-out"] = "leave-last-out"
+    kind: Literal["leave-last-out"] = Field(
+        default="leave-last-out", description="each user's last event is withheld"
+    )
 
 
 class GivenSplit(BaseModel):
-    """Test events lie in files of their own; each user's last other event is its validation."""
+    """The test comes in files of its own; of the rest each user's last event is validation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["given"] = "given"
+    kind: Literal["given"] = Field(default="given", description="test events come in files of their own")
 
 
 Split = Annotated[TemporalSplit | LeaveLastOut | GivenSplit, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The users that are asked in a part, what each had seen before, and what it then had anew.
+class Queries:
+    """Users who are asked, ascending, with the items they have seen and those that turned out relevant.
 
-    Query q has `seen_items[seen_starts[q]:seen_starts[q + 1]]`, ascending, and likewise for relevant ones.
+    Query q has `seen_items[seen_starts[q]:seen_starts[q + 1]]`, ascending, and likewise relevant ones.
     """
 
     users: NDArray[np.int32]
@@ -85,53 +85,61 @@ class Asked:
 
 
 def parts(
-    users: NDArray[np.int32],
-    times: NDArray[np.int64],
-    order: NDArray[np.int64],
-    split: TemporalSplit | LeaveLastOut | GivenSplit,
-    cuts: tuple[int, ...] | None,
+    users: NDArray[Any],
+    times: NDArray[np.int64] | None,
+    sequence: NDArray[np.int64],
+    split: Split,
+    cuts: tuple[int, int] | None = None,
 ) -> NDArray[np.int8]:
-    """TRAIN, VALIDATION or TEST for each event; `times` and `cuts` in microseconds, `order` breaks ties."""
-    if split.kind == "temporal":
-        if cuts is None or len(cuts) != 2:
-            raise ValueError(f"found cuts {cuts}, expected two moments")
+    """`TRAIN`, `VALIDATION` or `TEST` for each event, shape (events,).
+
+    `times` and `cuts` are in microseconds since 1970; `cuts` is needed for a temporal split only.
+    For a given split the test events must not be among these.  Raises `BadData` without times or cuts.
+    """
+    if isinstance(split, TemporalSplit):
+        if times is None or cuts is None:
+            raise BadData(f"split temporal: found times {times is not None}, cuts {cuts}, expected both")
         return np.searchsorted(np.array(cuts), times, side="right").astype(np.int8)
-    ranks, counts = _from_the_end(users, times, order)
-    if split.kind == "given":
-        return np.where((ranks == 0) & (counts > 1), VALIDATION, TRAIN).astype(np.int8)
-    return np.where(counts < FEWEST, TRAIN, np.maximum(TEST - ranks, TRAIN)).astype(np.int8)
+    from_end, count = _places(users, times, sequence)
+    found = np.zeros(len(users), np.int8)
+    if isinstance(split, GivenSplit):
+        found[(from_end == 0) & (count >= 2)] = VALIDATION
+        return found
+    found[(from_end == 1) & (count >= 3)] = VALIDATION
+    found[(from_end == 0) & (count >= 3)] = TEST
+    return found
 
 
-def queries(
-    users: NDArray[np.int32], items: NDArray[np.int32], part: NDArray[np.int8], asked: int
-) -> Asked:
-    """Users with an event before the part `asked` and an item in it that they had not had before."""
+def queries(users: NDArray[Any], items: NDArray[Any], part: NDArray[np.int8], upto: int) -> Queries:
+    """What is asked in the part `upto`, `VALIDATION` or `TEST`, with all that came before as history.
+
+    Asked are the users with an event before and a relevant item: one of the part not seen before.
+    """
     width = int(items.max(initial=0)) + 1
-    pairs = users.astype(np.int64) * width + items
-    before = np.unique(pairs[part < asked])
-    anew = np.setdiff1d(pairs[part == asked], before)
-    who = np.intersect1d(before // width, anew // width)
-    seen, relevant = (pairs[np.isin(pairs // width, who)] for pairs in (before, anew))
-    return Asked(
-        who.astype(np.int32),
-        _starts(seen // width, who),
-        (seen % width).astype(np.int32),
-        _starts(relevant // width, who),
-        (relevant % width).astype(np.int32),
-    )
+    keys = users.astype(np.int64) * width + items
+    seen = np.unique(keys[part < upto])
+    relevant = np.setdiff1d(keys[part == upto], seen)
+    asked = np.intersect1d(seen // width, relevant // width)
+    return Queries(asked.astype(np.int32), *_rows(seen, asked, width), *_rows(relevant, asked, width))
 
 
-def _from_the_end(
-    users: NDArray[np.int32], times: NDArray[np.int64], order: NDArray[np.int64]
+def _places(
+    users: NDArray[Any], times: NDArray[np.int64] | None, sequence: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each event: how many of its user's come after it, and how many the user has."""
-    sorted_rows = np.lexsort((order, times, users))
-    counts = np.bincount(users) if len(users) else np.zeros(0, np.int64)
+    """How many events of its user follow each event, and how many the user has."""
+    keys = (sequence, users) if times is None else (sequence, times, users)
+    order = np.lexsort(keys)
+    _, where, counts = np.unique(users, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
-    ranks = np.empty(len(users), np.int64)
-    ranks[sorted_rows] = ends[users[sorted_rows]] - 1 - np.arange(len(users))
-    return ranks, counts[users]
+    from_end = np.empty(len(users), np.int64)
+    from_end[order] = ends[where[order]] - 1 - np.arange(len(users))
+    return from_end, counts[where]
 
 
-def _starts(owners: NDArray[np.int64], who: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.append(np.searchsorted(owners, who), len(owners)).astype(np.int64)
+def _rows(
+    keys: NDArray[np.int64], asked: NDArray[np.int64], width: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Starts and items of the `asked` users' part of ascending `keys`."""
+    kept = keys[np.isin(keys // width, asked)]
+    starts = np.searchsorted(kept // width, asked)
+    return np.append(starts, len(kept)).astype(np.int64), (kept % width).astype(np.int32)
