@@ -4,6 +4,7 @@ LightGBM bins a data set like a reference data set.  The reference is made of th
 numerical column the consortium's quantiles, of a categorical one the agreed list.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import lightgbm
@@ -11,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from federation.channel import Channel
 from federation.errors import BadInput
+from federation.sketch import quantiles
 
 Matrix = NDArray[np.float64]
 
@@ -116,17 +119,33 @@ def check_features(features: Matrix, columns: int) -> None:
         raise BadInput("features must be finite or missing, found infinite values")
 
 
-def from_representatives(rows: Matrix, categorical: tuple[int, ...] = (), max_bin: int = 255) -> Bins:
-    """Bins from agreed rows (r, f), in the open: for tests, and for pooled data where no bins are given."""
-    check_features(rows, rows.shape[1])
-    columns = []
-    for place in range(rows.shape[1]):
-        values = np.unique(rows[~np.isnan(rows[:, place]), place])
-        if place not in categorical and len(values) > max_bin - 2:
-            values = np.unique(values[np.linspace(0, len(values) - 1, max_bin - 2).round().astype(int)])
-        columns.append(
-            Column(
-                name=f"f{place}", values=tuple(values.tolist()) or (0.0,), categorical=place in categorical
-            )
-        )
-    return Bins(columns=tuple(columns), max_bin=max_bin)
+def agree(
+    channel: Channel,
+    features: Matrix,
+    names: Sequence[str],
+    categories: Mapping[str, Sequence[int]] | None = None,
+    max_bin: int = 255,
+) -> Bins:
+    """The consortium's bins for `features` (n, f): quantiles of every column, from sums.
+
+    `categories` are agreed lists; a column that is named there is categorical, and a category outside its
+    list counts as missing.  Cells of the sketch that hold a quarter of a bin's rows are not cut further.
+    """
+    check_features(features, len(names))
+    lists = {} if categories is None else {name: tuple(map(float, rest)) for name, rest in categories.items()}
+    numbers = [place for place, name in enumerate(names) if name not in lists]
+    wanted = (np.arange(max_bin - 2) + 0.5) / (max_bin - 2)
+    if numbers:
+        tolerance = 0.25 / max_bin
+        found = quantiles(channel, features[:, numbers], wanted, tolerance=tolerance, label="bins").values
+        lists |= {names[place]: _rising(row) for place, row in zip(numbers, found, strict=True)}
+    columns = tuple(
+        Column(name=name, values=lists[name], categorical=place not in numbers)
+        for place, name in enumerate(names)
+    )
+    return Bins(columns=columns, max_bin=max_bin)
+
+
+def _rising(values: Matrix) -> tuple[float, ...]:
+    """Each once and in order; a column without values has the representative 0."""
+    return tuple(np.unique(values[~np.isnan(values)]).tolist()) or (0.0,)

@@ -109,10 +109,10 @@ def _place(
 def _pack(
     cells: Cells, word: NDArray[np.int32], bits: NDArray[np.uint8], gradient_bits: int, words: Words
 ) -> int:
-    shift, current = 0, np.int32(-1)
+    shift, current = np.int64(0), np.int32(-1)
     for cell in range(len(word)):
         if word[cell] != current:
-            shift, current = 0, word[cell]
+            shift, current = np.int64(0), word[cell]
         gradient, count = int(cells[2 * cell]), int(cells[2 * cell + 1] / 1024.0)
         if gradient != cells[2 * cell] or count * 1024.0 != cells[2 * cell + 1]:
             return cell
@@ -135,7 +135,7 @@ def _unpack(
             current = word[cell]
             rest = words[current]
         length = np.int64(bits[cell])
-        width = 1 + gradient_bits + 2 * length if length else 0
+        width = 1 + gradient_bits + 2 * length if length else np.int64(0)
         above = 64 - width
         value = (rest << above) >> above if width else np.int64(0)
         rest = (rest - value) >> width if width < 64 else np.int64(0)

@@ -10,9 +10,10 @@ from federation.errors import Lost, Refused
 from federation.fixed_point import FixedPoint
 from federation.plan import RoundPlan
 from federation.simulate import simulate
-from recommenders.bins import from_representatives
-from recommenders.boosting import BoostingConfig, Rows, begin, grow
+from recommenders.bins import agree
+from recommenders.boosting import BoostingConfig, Rows
 from recommenders.collectives import Collectives, Seat, Wire, probe
+from recommenders.growth import begin, grow
 from recommenders.histograms import check_width, narrow, pack, unpack, wide
 
 WIRE = Wire(24, 16, 8, 0, 200)
@@ -105,7 +106,7 @@ def test_one_that_fails_in_a_tree_gives_the_others_an_error(calls):
     r = np.random.default_rng(0)
     config = BoostingConfig(objective="binary", num_leaves=5, min_data_in_leaf=5, max_bin=15)
     features = r.normal(size=(300, 3))
-    bins = from_representatives(features[:50], max_bin=15)
+    bins = agree(Solo(), features, "xyz", max_bin=15)
     seen = {}
 
     def part(rank):

@@ -1,0 +1,391 @@
+import os
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from federation.channel import Solo
+from federation.errors import BadInput
+from federation.plan import RoundPlan
+from federation.simulate import simulate
+from recommenders.bins import Bins, agree
+from recommenders.boosting import BoostingConfig, Rows, State
+from recommenders.collectives import Seat
+from recommenders.gradients import derivatives, rounded
+from recommenders.growth import begin, grow
+from recommenders.trees import read_tree, walk
+
+OBJECTIVES = ("binary", "regression", "poisson", "lambdarank")
+
+
+def together(parts, bins, config, rounds, threads=1):
+    """The model of several participants, stopped after each of `rounds` numbers of trees and continued."""
+    state = lockstep(parts, 0, lambda channel, rows, seat: begin(channel, rows, bins, config, seat))
+    for number, trees in enumerate(rounds, start=1):
+        known = State.model_validate_json(state.model_dump_json())
+
+        def work(channel, rows, seat, known=known, trees=trees):
+            return grow(channel, rows, known, config, trees, seat, threads)
+
+        state = lockstep(parts, number, work)
+    return state
+
+
+def lockstep(parts, number, work):
+    names = tuple(f"p{rank:02}" for rank in range(len(parts)))
+    seats = [Seat(rank, len(parts)) for rank in range(len(parts))]
+    works = {
+        name: lambda channel, rows=rows, seat=seat: work(channel, rows, seat)
+        for name, rows, seat in zip(names, parts, seats, strict=True)
+    }
+    states = list(simulate(works, RoundPlan(run="r", number=number, cohort=names)).values())
+    assert all(state == states[0] for state in states)
+    return states[0]
+
+
+def alone(rows, bins, config, trees, threads=1):
+    channel = Solo()
+    return grow(channel, rows, begin(channel, rows, bins, config), config, trees, threads=threads)
+
+
+def pooled(parts):
+    queries = None if parts[0].queries is None else np.concatenate([part.queries for part in parts])
+    return Rows(
+        np.concatenate([p.features for p in parts]), np.concatenate([p.labels for p in parts]), queries
+    )
+
+
+def deal(rows, participants, seed):
+    """The rows among participants, query by query; the first one gets a single query or row."""
+    r = np.random.default_rng(seed)
+    sizes = np.ones(len(rows.labels), int) if rows.queries is None else rows.queries
+    owner = np.maximum((r.random(len(sizes)) ** 2 * participants).astype(int), 1)
+    owner[:participants] = np.arange(participants)
+    holder = np.repeat(owner, sizes)
+    return [
+        Rows(
+            np.ascontiguousarray(rows.features[holder == p]),
+            rows.labels[holder == p],
+            None if rows.queries is None else rows.queries[owner == p],
+        )
+        for p in range(participants)
+    ]
+
+
+def world(seed):
+    """Random rows, bins and settings."""
+    r = np.random.default_rng(seed)
+    rows, columns, objective = int(r.integers(200, 4000)), int(r.integers(3, 10)), str(r.choice(OBJECTIVES))
+    features = r.normal(size=(rows, columns))
+    if r.random() < 0.5:
+        features[:, 1] = np.where(r.random(rows) < 0.7, 0, np.round(features[:, 1], 1))
+    features[r.random(features.shape) < r.choice([0, 0.1, 0.4])] = np.nan
+    if r.random() < 0.3:
+        features[:, 2] = r.random(rows) < 0.3
+    categories = {"f0": range(int(r.choice([3, 12, 14])))} if r.random() < 0.5 else {}
+    if categories:
+        features[:, 0] = r.integers(0, len(categories["f0"]), rows)
+    config = BoostingConfig(
+        objective=objective,
+        num_leaves=int(r.integers(2, 40)),
+        max_depth=int(r.choice([-1, 4])),
+        min_data_in_leaf=int(r.choice([1, 5, 20, 100])),
+        max_bin=int(r.choice([15, 63, 255])),
+        feature_fraction=float(r.choice([1.0, 0.7])),
+        learning_rate=float(r.choice([0.05, 0.3])),
+        lambda_l2=float(r.choice([0.0, 1.0])),
+        max_cat_to_onehot=int(r.choice([4, 64])),
+        min_data_per_group=int(r.choice([5, 100])),
+    )
+    bins = agree(Solo(), features, [f"f{place}" for place in range(columns)], categories, config.max_bin)
+    return Rows(features, *_labels(r, features, objective)), bins, config
+
+
+def _labels(r, features, objective):
+    known = np.nan_to_num(features)
+    signal = known[:, 1] * known[:, 2] + known[:, 0] / 5 + r.normal(size=len(known)) / 2
+    if objective != "lambdarank":
+        count = r.poisson(np.exp(np.clip(signal, -3, 2)))
+        labels = {"binary": signal > 0.3, "regression": signal * 1000 + 5, "poisson": count}[objective]
+        return labels * 1.0, None
+    sizes = r.integers(1, 30, len(known))
+    sizes = sizes[: int(np.searchsorted(np.cumsum(sizes), len(known)))]
+    return np.clip(np.round(signal), 0, 4), np.append(sizes, len(known) - sizes.sum())
+
+
+def prove_independence(seed, trees):
+    """Other participants, other threads, stopped in between: the same text."""
+    rows, bins, config = world(seed)
+    r = np.random.default_rng(seed)
+    parts = deal(rows, int(r.integers(2, 6)), seed)
+    state = together(parts, bins, config, [trees], threads=1)
+    again = together(deal(rows, int(r.integers(2, 6)), seed + 1), bins, config, [1, trees - 1], threads=2)
+    assert state == again
+    return pooled(parts), bins, config, state
+
+
+def prove_equality(seed, trees):
+    """The trees of the serial learner, or the one condition under which they may differ."""
+    rows, bins, config, state = prove_independence(seed, trees)
+    serial = alone(rows, bins, config, trees)
+    if serial != state:
+        same = [one == other for one, other in zip(serial.trees, state.trees, strict=True)]
+        assert regained(rows, state, config, same.index(False))
+    return serial == state
+
+
+def regained(rows, state, config, number):
+    """Whether a feature without a split of any gain in a node of a tree has one further down."""
+    before = state.model_copy(update={"trees": state.trees[:number]})
+    derive = derivatives(config.objective, rows.labels, rows.queries, state.scale, config.truncation)
+    growth = rounded(config.objective, config.gradient_bits, *derive(before.scores(rows.features))).growth
+    tree = read_tree(state.trees[number])
+    leaf, every = walk(tree, rows.features), set(range(len(state.bins.columns)))
+
+    def below(node):
+        return [~node] if node < 0 else below(tree.left[node]) + below(tree.right[node])
+
+    def visit(node, lost):
+        held = np.isin(leaf, below(node))
+        gains = {feature for feature in every if gains_from(rows, state.bins, config, growth, held, feature)}
+        children = () if node < 0 else (tree.left[node], tree.right[node])
+        return bool(lost & gains) or any(visit(child, lost | (every - gains)) for child in children)
+
+    return visit(0, set())
+
+
+def gains_from(rows, bins, config, growth, held, feature):
+    """Whether LightGBM's serial learner can split the rows `held` by this feature."""
+    names = ("min_data_in_leaf", "max_cat_to_onehot", "max_cat_threshold", "min_data_per_group", "cat_smooth")
+    parameters = dict(objective="none", num_leaves=2, cat_l2=0.0, min_sum_hessian_in_leaf=0.0, num_threads=1)
+    parameters |= {name: getattr(config, name) for name in names} | {"boost_from_average": False}
+    one = Bins(columns=(bins.columns[feature],), max_bin=config.max_bin)
+    data = one.dataset(np.ascontiguousarray(rows.features[held][:, [feature]]), parameters)
+    booster = lightgbm.Booster(parameters | one.parameters, data)
+    return not booster.update(fobj=lambda *_: (growth[held], np.full(held.sum(), 1024, np.float32)))
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_trees_are_those_of_the_serial_learner_whoever_holds_the_rows(seed):
+    prove_equality(seed, 4)
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_trees_are_those_of_the_serial_learner_many_times(seed):
+    prove_equality(seed, 12)
+
+
+def balanced_interaction():
+    """At the root `a` gains exactly nothing; once `c` is known it does."""
+    share = {(0, 0): 15, (1, 0): 5, (0, 1): 30, (1, 1): 40}
+    cells = [(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)]
+    features = np.repeat(np.array(cells, float), 50, axis=0)
+    labels = np.concatenate([np.arange(50) < share[a, c] for a, _, c in cells]) * 1.0
+    config = BoostingConfig(objective="binary", min_data_in_leaf=1, num_leaves=8)
+    return Rows(features, labels), agree(Solo(), features, "abc"), config
+
+
+def test_the_one_difference_from_the_serial_learner_is_recognised():
+    rows, bins, config = balanced_interaction()
+    first, second = (together(deal(rows, 3, seed), bins, config, [1]) for seed in (1, 2))
+    assert first == second
+    assert alone(rows, bins, config, 1) != first
+    assert regained(rows, first, config, 0)
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_binary_features_differ_from_the_serial_learner_by_nothing_else(seed):
+    r = np.random.default_rng(seed)
+    features = (r.random((2000, 8)) < 0.5) * 1.0
+    labels = (r.random(2000) < 0.2 + 0.6 * (features[:, 0] != features[:, 1])) * 1.0
+    config = BoostingConfig(objective="binary", min_data_in_leaf=1)
+    rows, bins = Rows(features, labels), agree(Solo(), features, "abcdefgh")
+    state = together(deal(rows, 3, seed), bins, config, [5])
+    assert state == together(deal(rows, 2, seed + 1), bins, config, [5])
+    serial = alone(rows, bins, config, 5)
+    same = [one == other for one, other in zip(serial.trees, state.trees, strict=True)]
+    assert all(same) or regained(rows, state, config, same.index(False))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_lightgbm_predicts_the_same_outside(objective, tmp_path):
+    seed = next(seed for seed in range(100) if world(seed)[2].objective == objective)
+    rows, bins, config = world(seed)
+    state = alone(rows, bins, config, 5)
+    (tmp_path / "model.txt").write_text(state.text)
+    booster = lightgbm.Booster(model_file=str(tmp_path / "model.txt"))
+    raw = booster.predict(rows.features, raw_score=True)
+    np.testing.assert_array_equal(raw, state.scores(rows.features))
+    link = {"binary": lambda s: 1 / (1 + np.exp(-s)), "poisson": np.exp}.get(objective, lambda s: s)
+    np.testing.assert_allclose(booster.predict(rows.features), link(raw), rtol=1e-12)
+    assert booster.feature_name() == [column.name for column in bins.columns]
+    assert booster.num_trees() == 5
+    if not bins.categorical:
+        contributions = booster.predict(rows.features[:20], pred_contrib=True)
+        np.testing.assert_allclose(contributions.sum(axis=1), raw[:20])
+
+
+def test_the_start_is_the_consortiums_mean():
+    labels = np.array([0.0, 0.0, 0.0, 1.0])
+    rows = Rows(np.arange(4.0).reshape(-1, 1), labels)
+    bins = agree(Solo(), rows.features, "x")
+    starts = {
+        objective: begin(Solo(), rows, bins, BoostingConfig(objective=objective))
+        for objective in OBJECTIVES[:3]
+    }
+    assert starts["binary"].start == pytest.approx(np.log(0.25 / 0.75))
+    assert starts["regression"].start == 0.25
+    assert starts["regression"].scale == pytest.approx(labels.std())
+    assert starts["poisson"].start == pytest.approx(np.log(0.25))
+
+
+@pytest.mark.parametrize("floor", [7, 40])
+def test_no_leaf_has_fewer_rows_than_the_floor(floor):
+    rows, _, _ = world(5)
+    bins = agree(Solo(), rows.features, [f"f{place}" for place in range(rows.features.shape[1])])
+    config = BoostingConfig(objective="regression", min_data_in_leaf=floor, num_leaves=200)
+    rows = rows._replace(queries=None)
+    state = together(deal(rows, 4, 0), bins, config, [3])
+    leaf = lightgbm.Booster(model_str=state.text).predict(rows.features, pred_leaf=True)
+    for tree in leaf.T:
+        counts = np.unique_counts(tree).counts
+        assert len(counts) > 5
+        assert counts.min() >= floor
+
+
+def test_rows_that_nothing_can_split_give_one_leaf():
+    rows = Rows(np.zeros((30, 2)), np.arange(30.0))
+    bins, config = agree(Solo(), rows.features, "xy"), BoostingConfig(objective="regression")
+    state = together(deal(rows, 3, 0), bins, config, [2, 1])
+    assert state == alone(rows, bins, config, 3)
+    np.testing.assert_allclose(state.scores(rows.features), 14.5)
+
+
+def test_a_step_is_capped():
+    rows = Rows(np.repeat([[0.0], [1.0]], 50, axis=0), np.repeat([0.0, 1.0], 50))
+    config = BoostingConfig(objective="binary", learning_rate=1.0, max_step=0.5)
+    state = alone(rows, agree(Solo(), rows.features, "x"), config, 1)
+    np.testing.assert_array_equal(np.unique(state.scores(rows.features)), [-0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("bagging_fraction", 0.5, "local index"),
+        ("data_sample_strategy", "goss", "local index"),
+        ("objective", "rank_xendcg", "local index of a query"),
+        ("cat_l2", 10.0, "prune"),
+        ("early_stopping_round", 5, "consortium"),
+        ("use_quantized_grad", True, "fails"),
+        ("nonsense", 1, "extra"),
+    ],
+)
+def test_settings_that_break_exactness_are_refused_with_the_reason(name, value, reason):
+    with pytest.raises(ValidationError, match=reason):
+        BoostingConfig(**{name: value})
+
+
+def test_strange_rows_and_states_are_refused():
+    rows, bins, config = balanced_interaction()
+    state = begin(Solo(), rows, bins, config)
+    for broken in (
+        rows._replace(features=rows.features[:, :2]),
+        rows._replace(features=np.where(rows.features > 0, np.inf, 0.0)),
+        rows._replace(labels=rows.labels[1:]),
+        Rows(np.empty((0, 3)), np.empty(0)),
+    ):
+        with pytest.raises(BadInput):
+            grow(Solo(), broken, state, config, 1)
+    with pytest.raises(BadInput, match="cannot go on"):
+        grow(Solo(), rows, state, config.model_copy(update={"objective": "poisson"}), 1)
+    with pytest.raises(BadInput, match="max_bin"):
+        begin(Solo(), rows, bins, config.model_copy(update={"max_bin": 63}))
+    with pytest.raises(BadInput, match="infinite"):
+        agree(Solo(), np.full((3, 1), np.inf), "x")
+
+
+def real(name):
+    """The path of a real data set."""
+    if "CHORUS_DATA" not in os.environ:
+        pytest.skip("real data: set CHORUS_DATA to the folder that holds it")
+    path = Path(os.environ["CHORUS_DATA"]) / name
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    return path
+
+
+def read_svm(path, columns, offset=0):
+    """Labels and features of a file in SVMlight's format; what is not named is 0."""
+    lines = [line.split() for line in path.read_text().splitlines()]
+    features = np.zeros((len(lines), columns))
+    for row, (_, *pairs) in enumerate(lines):
+        for pair in pairs:
+            place, value = pair.split(":")
+            features[row, int(place) - offset] = float(value)
+    return features, np.array([float(line[0]) for line in lines])
+
+
+def auc(labels, scores):
+    order = np.argsort(scores, kind="stable")
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    positive = labels > 0
+    assert len(order) == len(labels)
+    return (ranks[positive].mean() - (positive.sum() + 1) / 2) / (~positive).sum()
+
+
+def test_a9a_is_as_good_as_with_second_order_splits():
+    folder = real("a9a")
+    parts = [Rows(*read_svm(folder / f"a9a_horizontal_p{p}", 124)) for p in (0, 1)]
+    features, labels = read_svm(folder / "a9a_horizontal_test", 124)
+    config = BoostingConfig(objective="binary", max_bin=15)
+    bins = lockstep(parts, 0, lambda channel, rows, _: agree(channel, rows.features, names(124), max_bin=15))
+    state = together(parts, bins, config, [100])
+    assert auc(labels, state.scores(features)) > 0.9025
+
+
+def names(columns):
+    return [f"f{place}" for place in range(columns)]
+
+
+def ndcg(labels, scores, queries, places=10):
+    found = []
+    for rows in np.split(np.arange(len(labels)), np.cumsum(queries)[:-1]):
+        gain = 2.0 ** labels[rows] - 1
+        discount = 1 / np.log2(np.arange(len(rows)) + 2) * (np.arange(len(rows)) < places)
+        ideal = np.sort(gain)[::-1] @ discount
+        if ideal > 0:
+            found.append(gain[np.argsort(-scores[rows], kind="stable")] @ discount / ideal)
+    return np.mean(found)
+
+
+def test_the_ranking_example_is_as_good_as_with_second_order_splits():
+    folder = real("lightgbm-rank")
+    train, test = (
+        (*read_svm(folder / f"rank.{kind}", 301), np.loadtxt(folder / f"rank.{kind}.query", int))
+        for kind in ("train", "test")
+    )
+    rows, config = Rows(*train), BoostingConfig(min_data_in_leaf=50)
+    bins = agree(Solo(), rows.features, names(301))
+    state = together(deal(rows, 3, 0), bins, config, [50])
+    own = [_own_lambdarank(train, test, seed) for seed in range(3)]
+    found = ndcg(test[1], state.scores(test[0]), test[2])
+    assert found > min(own) - 0.02, (found, own)
+
+
+def _own_lambdarank(train, test, seed):
+    parameters = dict(
+        objective="lambdarank", min_data_in_leaf=50, feature_fraction=0.9, seed=seed, verbosity=-1
+    )
+    data = lightgbm.Dataset(train[0], train[1], group=train[2], params=parameters)
+    scores = lightgbm.train(parameters | {"num_threads": 1}, data, 50).predict(test[0])
+    return ndcg(test[1], scores, test[2])
