@@ -51,9 +51,9 @@ def index(catalogue: pa.Array, items: pa.Array | pa.ChunkedArray) -> NDArray[np.
     if isinstance(items, pa.ChunkedArray):
         items = items.combine_chunks()
     if isinstance(items, pa.DictionaryArray):
-        codes = items.indices.fill_null(len(items.dictionary)).to_numpy(zero_copy_only=False)
+        codes = np.asarray(items.indices.fill_null(len(items.dictionary)), np.int64)
         places = np.append(index(catalogue, items.dictionary), np.int32(-1))
-        return places[codes].astype(np.int32)
+        return places[codes]
     found = pc.index_in(items.cast(pa.string()), value_set=catalogue, skip_nulls=True)
     return np.asarray(found.fill_null(-1), np.int32)
 
