@@ -89,11 +89,13 @@ def generate(world: World, folder: Path, names: Sequence[str]) -> None:
 
     The truth has columns user and items: the 50 items that the user was likeliest to take in the last
     tenth of all events among those not had before, best first.  Nothing is done where the folder holds
-    this world already.  Raises `BadData` for another number of names than shops.
+    this world already.  The first of the names in order is the largest shop.  Raises `BadData` for
+    another number of names than shops.
     """
+    names = sorted(names)
     if len(names) != world.shops or len(set(names)) != len(names):
-        raise BadData(f"world: found names {[*names]}, expected {world.shops} different ones")
-    marker = json.dumps({"world": world.model_dump(), "names": [*names]}, indent=1) + "\n"
+        raise BadData(f"world: found names {names}, expected {world.shops} different ones")
+    marker = json.dumps({"world": world.model_dump(), "names": names}, indent=1) + "\n"
     if (folder / MARKER).is_file() and (folder / MARKER).read_text() == marker:
         return
     folder.mkdir(parents=True, exist_ok=True)

@@ -40,8 +40,8 @@ _FORMATS = (
 
 
 def sources(names: Sequence[str]) -> dict[str, Source]:
-    """How to read each shop's events; the paths are relative to the world's folder."""
-    return {name: _source(name, number) for number, name in enumerate(names)}
+    """How to read each shop's events, by the order of the names; paths are relative to the world's folder."""
+    return {name: _source(name, number) for number, name in enumerate(sorted(names))}
 
 
 def write_events(folder: Path, name: str, number: int, events: pa.Table, rng: np.random.Generator) -> None:
