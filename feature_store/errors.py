@@ -3,3 +3,5 @@
 
 class BadData(ValueError):
     """Data that cannot be read or kept; the message names file and column, what was found and expected."""
+
+    exit_code = 2

@@ -51,7 +51,9 @@ class Consortium(Frozen):
     model: ModelConfig = Field(ModelConfig(), description="what is trained")
     rounds: RoundPolicy = Field(RoundPolicy(), description="quorum, minimum, deadline, masks")
     tracking: TrackingConfig = Field(TrackingConfig(), description="where MLflow keeps runs and models")
-    prefect_api_url: str | None = Field(None, description="a Prefect server of your own; none: one is started")
+    prefect_api_url: str | None = Field(
+        None, description="a Prefect server of your own; none: one is started"
+    )
     keep_days: Annotated[float, Field(ge=0)] = Field(
         7.0, description="days that a failed run's local work is kept for a resume"
     )
@@ -138,7 +140,10 @@ def read_consortium(path: Path, data: Path | None = None) -> Consortium:
         raise BadInput(_explain(path, error)) from None
     base = Path.cwd() if consortium.world or data is not None else here
     return consortium.model_copy(
-        update={"data": (base / consortium.data).resolve(), "state": (Path.cwd() / consortium.state).resolve()}
+        update={
+            "data": (base / consortium.data).resolve(),
+            "state": (Path.cwd() / consortium.state).resolve(),
+        }
     )
 
 

@@ -1,9 +1,7 @@
 """What the commands do: one training at a time on a state folder, with a Prefect server while it lasts."""
 
-import os
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from federation.errors import BadInput
 from flows import tables
 from flows.consortium import Consortium, read_consortium
 from tasks import server
-from tasks.runs import RunFolder, all_runs, find_run, runs_folder
+from tasks.runs import all_runs, find_run
 
 
 def start(path: Path, data: Path | None, json: Path | None) -> None:
@@ -26,16 +24,18 @@ def start(path: Path, data: Path | None, json: Path | None) -> None:
 def resume(run: str, path: Path, data: Path | None, json: Path | None) -> None:
     """Go on with `run`; a finished one only shows its table again."""
     consortium = read_consortium(path, data)
-    _known(consortium, run)
+    find_run(consortium.home, run)
     _train(consortium, run, path, json)
 
 
 def rerun(run: str, participant: str, path: Path, data: Path | None, json: Path | None) -> None:
     """Drop what `participant` kept for `run`, and go on with the run: its part is redone."""
     consortium = read_consortium(path, data)
-    _known(consortium, run)
+    find_run(consortium.home, run)
     if participant not in consortium.names:
-        raise BadInput(f"participant '{participant}' is not known; expected one of {', '.join(consortium.names)}")
+        raise BadInput(
+            f"participant '{participant}' is not known; expected one of {', '.join(consortium.names)}"
+        )
     _train(consortium, run, path, json, redo=participant)
 
 
@@ -91,7 +91,9 @@ def _train(
     redo: str | None = None,
     pooled: bool = False,
 ) -> None:
-    with server.exclusive(consortium.home), _world(consortium):
+    with server.exclusive(consortium.home):
+        if consortium.world is not None:
+            generate(consortium.world, consortium.data, consortium.names)
         with server.prefect_server(consortium.home, consortium.prefect_api_url):
             _mark_crashed(consortium.home)
             figures = _flow(pooled)(consortium=consortium, run=run, redo=redo)
@@ -115,13 +117,6 @@ def _flow(pooled: bool) -> Callable[..., dict[str, Any]]:
     return run
 
 
-@contextmanager
-def _world(consortium: Consortium) -> Iterator[None]:
-    if consortium.world is not None:
-        generate(consortium.world, consortium.data, consortium.names)
-    yield
-
-
 def _mark_crashed(home: Path) -> None:
     """Nobody else works on this state now, so what says that it is running died."""
     dead = [each for each in all_runs(home) if each.facts.get("status") == "running"]
@@ -129,7 +124,3 @@ def _mark_crashed(home: Path) -> None:
         folder.note(status="crashed", reason="its process ended without a word")
     ids = [each.facts["flow_run_id"] for each in dead if each.facts.get("flow_run_id")]
     server.mark_crashed(ids, "its process ended without a word")
-
-
-def _known(consortium: Consortium, run: str) -> RunFolder:
-    return find_run(consortium.home, run)

@@ -6,36 +6,36 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from flows.consortium import Consortium
 
-ARMS = ("alone", "consortium", "pooled")
-console = Console(soft_wrap=False)
+ARMS = ("alone", "consortium", "pooled", "reachable")
+HEADS = {"alone": "alone", "consortium": "together", "pooled": "pooled", "reachable": "best"}
+console = Console()
 
 
 def show_figures(figures: Mapping[str, Any], consortium: Consortium, path: Path | None) -> None:
     """Each participant's rows, users, NDCG and hit rate, alone and in the consortium, and the change."""
     top = consortium.model.top
-    pooled = "pooled" in figures["overall"]
-    reachable = "reachable" in figures["overall"]
-    table = Table(title=f"{consortium.name}: run {figures['run']}", caption=_caption(figures, top))
-    for column in ("participant", "rows", "users"):
-        table.add_column(column, justify="left" if column == "participant" else "right")
+    arms = [arm for arm in ARMS if arm in figures["overall"]]
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), title=f"{consortium.name}: run {figures['run']}")
+    for column in ("\nparticipant", "\nrows", "\nusers"):
+        table.add_column(column, justify="left" if "part" in column else "right", no_wrap=True)
     for name in (f"NDCG@{top}", f"hit rate@{top}"):
-        for arm in ("alone", "consortium", *(("pooled",) if pooled else ()), *(("best possible",) if reachable else ())):
-            table.add_column(f"{name}\n{arm}", justify="right")
-        table.add_column("change", justify="right")
-    arms = ["alone", "consortium", *(["pooled"] if pooled else []), *(["reachable"] if reachable else [])]
+        for arm, label in zip([*arms, "change"], [*(HEADS[arm] for arm in arms), "change"], strict=True):
+            table.add_column(f"{name if arm == 'alone' else ''}\n{label}", justify="right", no_wrap=True)
     for name, told in figures["participants"].items():
         table.add_row(name, _count(told["rows"]), _count(told["users"]), *_cells(told, arms, top))
     table.add_section()
     table.add_row("all users", "", "", *_cells(figures["overall"], arms, top))
     console.print(table)
+    console.print(_caption(figures, top), highlight=False)
     for name, why in figures["lost"].items():
         console.print(f"{name} is not in these figures: {why}")
-    write_json(path, {**figures, "participants": dict(figures["participants"])})
+    write_json(path, figures)
 
 
 def show_next(path: Path, consortium: Consortium) -> None:
@@ -82,9 +82,9 @@ def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
 def _cells(told: Mapping[str, Any], arms: Sequence[str], top: int) -> list[str]:
     cells = []
     for metric in (f"ndcg_at_{top}", f"hit_rate_at_{top}"):
-        values = [(told.get(arm) or {}).get(metric) for arm in arms]
-        cells += ["" if value is None else f"{value:.4f}" for value in values]
-        alone, together = values[0], values[1]
+        values = {arm: (told.get(arm) or {}).get(metric) for arm in arms}
+        cells += ["" if value is None else f"{value:.4f}".lstrip("0") for value in values.values()]
+        alone, together = values["alone"], values["consortium"]
         cells.append("" if not alone or together is None else f"{together / alone - 1:+.1%}")
     return cells
 
@@ -95,4 +95,11 @@ def _count(value: int | None) -> str:
 
 def _caption(figures: Mapping[str, Any], top: int) -> str:
     popularity = figures["overall"].get("popularity", {}).get(f"ndcg_at_{top}")
-    return "" if popularity is None else f"Recency popularity of the own users alone: NDCG@{top} {popularity:.4f}"
+    lines = ["alone: the participant's own rows only; together: in the consortium"]
+    if "pooled" in figures["overall"]:
+        lines.append("pooled: one model of everybody's rows in one place")
+    if "reachable" in figures["overall"]:
+        lines.append("best: the most that can be reached, as the generator of the events knows")
+    if popularity is not None:
+        lines.append(f"recency popularity of the own users, for all: NDCG@{top} {popularity:.4f}")
+    return "\n".join(lines)

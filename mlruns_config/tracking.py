@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,9 @@ class TrackingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    uri: str | None = Field(default=None, description="MLflow's tracking URI; none: SQLite in the state folder")
+    uri: str | None = Field(
+        default=None, description="MLflow's tracking URI; none: SQLite in the state folder"
+    )
     experiment: str = Field(default="chorus", description="name of the experiment")
     registered_model: str | None = Field(
         default=None, description="name of the registered model; none: the consortium's name"
@@ -126,6 +128,14 @@ class Tracking:
     def finish(self, run_id: str, status: str) -> None:
         """End the run as FINISHED or FAILED."""
         self.client.set_terminated(run_id, status)
+
+    def champion(self, name: str) -> Callable[[list[dict[str, Any]]], list[Any]]:
+        """The registered champion as a function from queries to answers."""
+        import mlflow
+
+        mlflow.set_tracking_uri(self.uri)
+        loaded = mlflow.pyfunc.load_model(f"models:/{self.config.registered_model or name}@{CHAMPION}")
+        return loaded.predict  # type: ignore[no-any-return]
 
     def register(self, run_id: str, folder: Path, name: str, metadata: Mapping[str, Any]) -> int:
         """Log the packed model in `folder` with the run and register it; returns its version.

@@ -115,8 +115,8 @@ def require_memory(items: int, limit_gb: float) -> None:
     needed = memory_needed(items) / 2**30
     if needed > limit_gb:
         raise BadInput(
-            f"item-to-item over {items} items needs {needed:.1f} GiB to solve, model.memory_gb is {limit_gb:g}; "
-            "use a smaller catalogue (drop rare items), or model.kind: popularity"
+            f"item-to-item over {items} items needs {needed:.1f} GiB to solve, model.memory_gb is "
+            f"{limit_gb:g}; use a smaller catalogue (drop rare items), or model.kind: popularity"
         )
 
 

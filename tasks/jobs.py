@@ -66,7 +66,9 @@ def score(room: Room, told: Told, channel: Channel) -> Told:
     prepared = _prepared(room, told)
     scored = personal.score(room, prepared, told["run"], told["number"], channel)
     kept = room.work(told["run"], told["number"]) / "scored.json"
-    write_json(kept, {arm: [list(sums), list(map(int, counts))] for arm, (sums, counts) in scored.arms.items()})
+    write_json(
+        kept, {arm: [list(sums), list(map(int, counts))] for arm, (sums, counts) in scored.arms.items()}
+    )
     if not room.membership.discloses.metrics:
         return {}
     top = room.membership.model.top
@@ -107,5 +109,3 @@ def _prepared(room: Room, told: Told) -> Prepared:
 
 def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(round(seconds), UTC).replace(tzinfo=None).isoformat()
-
-

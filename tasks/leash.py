@@ -4,6 +4,7 @@ Standard input is the leash: a pipe whose other end the parent holds. When it cl
 the parent was killed, the command's whole process group gets SIGTERM, and SIGKILL soon after.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -40,10 +41,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ class ModelConfig(BaseModel):
         description="how much of the others' X'X a participant may add to its own; 0 is alone",
     )
     regularisations: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (5.0, 20.0, 50.0, 100.0, 300.0), description="lambda of EASE (Steck 2019)"
+        (10.0, 20.0, 50.0, 200.0), description="lambda of EASE (Steck 2019)"
     )
     users_bound: Annotated[int, Field(ge=1)] = Field(
         2**20, description="most users of one participant that one item may have; sets the width of X'X"

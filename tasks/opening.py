@@ -32,9 +32,7 @@ class Settings(BaseModel):
 
 
 @contextmanager
-def open_run(
-    home: Path, memberships: Sequence[Membership], run: str, settings: Settings
-) -> Iterator[Run]:
+def open_run(home: Path, memberships: Sequence[Membership], run: str, settings: Settings) -> Iterator[Run]:
     """The run, ready to be worked on; its status is noted when the block ends, however it ends."""
     folder = RunFolder(runs_folder(home) / run)
     tracking = Tracking(settings.tracking, home)

@@ -4,13 +4,14 @@ Round 0 learns from the training part and chooses everything on the participant'
 round 1 learns from both with what was chosen, and is asked about the test part.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import json
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -20,8 +21,7 @@ from federation.channel import Channel
 from federation.errors import BadInput
 from recommenders import item_to_item
 from recommenders.choice import Choice, choose
-from recommenders.interactions import Interactions
-from recommenders.metrics import COUNTS, Queries, item_counts, metric_sums, per_query
+from recommenders.metrics import COUNTS, item_counts, metric_sums, per_query
 from recommenders.popularity import blend, windowed_counts
 from recommenders.topk import top_items
 from tasks.room import Prepared, Room
@@ -42,8 +42,8 @@ class Scored:
 def keep_terms(room: Room, prepared: Prepared, run: str, number: int) -> None:
     """Write the own terms of the round's sums: windows of popularity and blocks of X'X."""
     data, folder = prepared.before(PARTS[number]), room.work(run, number)
-    until = _until(prepared, PARTS[number])
-    windows = [windowed_counts(data, until, days) for days in room.membership.model.windows]
+    moment = until(prepared, PARTS[number])
+    windows = [windowed_counts(data, moment, days) for days in room.membership.model.windows]
     _save(folder / "popularity.npy", np.concatenate(windows))
     if room.membership.model.kind == "item_to_item":
         item_to_item.require_memory(len(_own_items(prepared)), room.membership.model.memory_gb)
@@ -70,7 +70,9 @@ def score(room: Room, prepared: Prepared, run: str, number: int, channel: Channe
         arms["reachable"] = this.reachable(room.membership.reachable)
     if number == len(PARTS) - 1:
         this.keep_model(Choice(**chosen["consortium"]))
-    return Scored(arms, {f"{arm}_{key}": value for arm, each in chosen.items() for key, value in each.items()})
+    return Scored(
+        arms, {f"{arm}_{key}": value for arm, each in chosen.items() for key, value in each.items()}
+    )
 
 
 class _Round:
@@ -79,6 +81,7 @@ class _Round:
     def __init__(self, room: Room, prepared: Prepared, run: str, number: int, channel: Channel) -> None:
         self.room, self.prepared, self.run, self.number = room, prepared, run, number
         self.model = room.membership.model
+        self.tried: dict[Choice, NDArray[np.float64]] = {}
         self.own_items = _own_items(prepared)
         self.data = prepared.before(PARTS[number])
         self.queries = prepared.queries(PARTS[number])
@@ -145,7 +148,9 @@ class _Round:
         write_json(folder / "model.json", {"run": self.run, **choice.as_dict()})
 
     def _ndcg(self, choice: Choice) -> NDArray[np.float64]:
-        return per_query(self.scores(choice), self.queries)[:, 0]
+        if choice not in self.tried:
+            self.tried[choice] = per_query(self.scores(choice), self.queries)[:, 0]
+        return self.tried[choice]
 
     def _top(self, score: Any) -> NDArray[np.int32]:
         return top_items(score, self.queries, self.own_items, self.data.item_count, self.model.top)
@@ -172,7 +177,7 @@ def recommend(room: Room, run: str, user: str, top: int) -> dict[str, Any]:
         raise BadInput(f"{room.name}: has no model of run {run}; expected one of a finished run")
     catalogue = read_catalogue(room.membership.catalogue)
     events = room.store.events(room.name, ["user", "item"])
-    mine = events.filter(_equal(events.column("user"), user))
+    mine = events.filter(pc.equal(pc.cast(events.column("user"), "string"), user))
     if len(mine) == 0:
         raise BadInput(f"{room.name}: user {user!r} is not known; expected one with events")
     own_items = np.load(folder / "items.npy")
@@ -185,19 +190,16 @@ def recommend(room: Room, run: str, user: str, top: int) -> dict[str, Any]:
     return {"items": catalogue.take(own_items[best]).to_pylist(), "scores": scores[best].tolist()}
 
 
-def _equal(column: Any, value: str) -> Any:
-    import pyarrow.compute as pc
-
-    return pc.equal(pc.cast(column, "string"), value)
-
-
 def _own_items(prepared: Prepared) -> NDArray[np.int32]:
     """What the participant sells: every item of its files."""
     return prepared.data.own_items()
 
 
-def _until(prepared: Prepared, part: int) -> int:
-    """When the part begins; with withheld items of each user there is no such moment, only the end."""
+def until(prepared: Prepared, part: int) -> int:
+    """The moment up to which popularity counts: when the part begins, in microseconds.
+
+    Where each user's last items are withheld there is no such moment: the end of what is known.
+    """
     data, inside = prepared.data, prepared.part == part
     before = data.times[prepared.part < part]
     begins = int(data.times[inside].min(initial=np.iinfo(np.int64).max))

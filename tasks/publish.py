@@ -33,9 +33,7 @@ def publish(figures: dict[str, Any], run: Run) -> int:
         for name, told in figures["participants"].items()
     }
     run.tracking.log_figure(run_id, gain_figure(gains, top), "gain.png")
-    curve = [
-        {arm: values[top] for arm, values in record["overall"].items()} for record in run.folder.rounds
-    ]
+    curve = [{arm: values[top] for arm, values in record["overall"].items()} for record in run.folder.rounds]
     run.tracking.log_figure(run_id, learning_figure(curve, top), "learning.png")
     folder = pack(figures, run)
     version = run.tracking.register(run_id, folder, run.consortium, {"run": run.name})

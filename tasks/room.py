@@ -4,6 +4,7 @@
 `models/<run>/` the participant's own recommender. All of it is readable by its owner only.
 """
 
+import hashlib
 import shutil
 import time
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class Room:
     def __init__(self, home: Path, membership: Membership) -> None:
         self.home = home
         self.membership = membership
-        self.store = Store(home / "store")
+        self.store = Store(home / "store" / _settings(membership))
         self.prepared = lru_cache(maxsize=2)(self._prepared)
 
     @property
@@ -130,3 +131,9 @@ class Room:
     def _events(self, version: str | None, organisation: str | None = None) -> pa.Table:
         columns = ["user", "item", "event_time", "sequence"]
         return self.store.events(organisation or self.name, columns, version=version)
+
+
+def _settings(membership: Membership) -> str:
+    """A short hash of how files are read and cleaned: other settings, another store."""
+    decides = membership.model_dump_json(include={"source", "test", "cleaning"})
+    return hashlib.sha256(decides.encode()).hexdigest()[:12]

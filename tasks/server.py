@@ -45,7 +45,9 @@ def exclusive(home: Path) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
-            raise Refused(f"{home} is in use by process {holder}; wait for it, or use another state folder") from None
+            raise Refused(
+                f"{home} is in use by process {holder}; wait for it, or use another state folder"
+            ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
@@ -83,7 +85,10 @@ def leashed(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[byte
     """`command` under a leash that this process holds; it has ended when the block has."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, str(LEASH), *command], stdin=subprocess.PIPE, stdout=output, stderr=output,
+            [sys.executable, str(LEASH), *command],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         )
     try:
@@ -129,13 +134,16 @@ def settle(flow_run_id: UUID | None, expected: int = 0, limit_seconds: float = 6
             found: list[Any] = []
             while page := client.read_task_runs(
                 flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
-                offset=len(found), limit=200,
+                offset=len(found),
+                limit=200,
             ):
                 found += page
             newest = max((each.flow_run_run_count for each in found), default=0)
             open_ones = [
-                each for each in found
-                if each.flow_run_run_count == newest and (each.state_type is None or each.state_type.value not in FINAL)
+                each
+                for each in found
+                if each.flow_run_run_count == newest
+                and (each.state_type is None or each.state_type.value not in FINAL)
             ]
             counts.append(len(found))
             stands = len(counts) > 8 and len(set(counts[-8:])) == 1

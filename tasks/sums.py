@@ -31,14 +31,13 @@ def agree_cuts(cohort: Sequence[str], run: Run) -> list[str]:
 
     Quantiles of all events' times are obtained from sums, once in a run.
     """
-    if run.split.kind != "temporal":
-        return []
-    if run.split.cuts is not None:
-        return [cut.replace(tzinfo=None).isoformat() for cut in run.split.cuts]
     if "cuts" in run.folder.facts:
         return list(run.folder.facts["cuts"])
-    reply = run.sum(run.plan(0, cohort), "cuts")
-    cuts: list[str] = next(iter(reply.results.values()))["cuts"]
+    cuts: list[str] = []
+    if run.split.kind == "temporal" and run.split.cuts is not None:
+        cuts = [cut.replace(tzinfo=None).isoformat() for cut in run.split.cuts]
+    elif run.split.kind == "temporal":
+        cuts = next(iter(run.sum(run.plan(0, cohort), "cuts").results.values()))["cuts"]
     run.folder.note(cuts=cuts)
     run.say(f"cuts in time: {', '.join(cuts)}")
     return cuts

@@ -1,0 +1,110 @@
+"""What pooled rows would give: for `flows/compare.py` only, and for data that lies on one machine anyway."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from mlruns_config.figures import gain_figure
+from mlruns_config.tracking import Tracking
+from recommenders.item_to_item import require_memory, solve
+from recommenders.metrics import Queries, item_counts, metric_sums, metrics, per_query
+from recommenders.popularity import windowed_counts
+from recommenders.topk import top_items
+from tasks.membership import Membership
+from tasks.personal import PARTS, until
+from tasks.room import Prepared, Room
+from tasks.runs import RunFolder
+
+Lists = dict[str, NDArray[np.int32]]
+
+
+@task(name="train on pooled rows", cache_policy=NO_CACHE)
+def pool(
+    home: Path, memberships: Sequence[Membership], figures: Mapping[str, Any], folder: RunFolder
+) -> dict[str, Any]:
+    """The figures with an arm `pooled`: one model of everybody's rows, its strength chosen on validation."""
+    cuts = tuple(folder.facts["cuts"])
+    everyone = {}
+    for membership in memberships:
+        version = figures["participants"][membership.name]["data_version"]
+        everyone[membership.name] = Room(home / "participants" / membership.name, membership).prepared(
+            version, cuts
+        )
+    model, catalogue = memberships[0].model, next(iter(everyone.values())).data.item_count
+    strengths = model.regularisations if model.kind == "item_to_item" else range(len(model.windows))
+    if model.kind == "item_to_item":
+        require_memory(catalogue, model.memory_gb)
+
+    def lists(part: int, strength: float) -> Lists:
+        learned = _learn(everyone, part, strength, memberships[0])
+        return {name: _lists(each, part, learned, model.top) for name, each in everyone.items()}
+
+    best = max(strengths, key=lambda strength: _ndcg(everyone, lists(PARTS[0], strength), PARTS[0]))
+    return _with_pooled(figures, everyone, lists(PARTS[1], best), model.top)
+
+
+def report(figures: Mapping[str, Any], tracking: Tracking, folder: RunFolder, metric: str) -> None:
+    """The three side by side as a figure and a table of the run at MLflow."""
+    run_id = folder.facts["mlflow_run_id"]
+    shown = {
+        name: {arm: (told.get(arm) or {}).get(metric) for arm in ("alone", "consortium", "pooled")}
+        for name, told in figures["participants"].items()
+    }
+    tracking.log_json(run_id, figures, "compare.json")
+    tracking.log_figure(run_id, gain_figure(shown, metric), "compare.png")
+
+
+def _learn(
+    everyone: Mapping[str, Prepared], part: int, strength: float, membership: Membership
+) -> NDArray[Any]:
+    """Weights over the whole catalogue, or one score an item."""
+    model = membership.model
+    if model.kind == "popularity":
+        days = model.windows[int(strength)]
+        return np.sum(
+            [windowed_counts(each.before(part), until(each, part), days) for each in everyone.values()],
+            axis=0,
+        )
+    matrices = [each.before(part).matrix() for each in everyone.values()]
+    gram = sum(matrix.T @ matrix for matrix in matrices)
+    return solve(np.asarray(gram.toarray(), np.float64), strength)
+
+
+def _lists(each: Prepared, part: int, learned: NDArray[Any], top: int) -> NDArray[np.int32]:
+    queries, own = each.queries(part), each.data.own_items()
+    if learned.ndim == 1:
+        popular = learned[own].astype(np.float32)
+        return top_items(
+            lambda rows: np.broadcast_to(popular, (rows.stop - rows.start, len(own))),
+            queries,
+            own,
+            each.data.item_count,
+            top,
+        )
+    history = each.before(part).matrix()[queries.users][:, own].astype(np.float32)
+    weights = learned[np.ix_(own, own)]
+    return top_items(lambda rows: history[rows] @ weights, queries, own, each.data.item_count, top)
+
+
+def _ndcg(everyone: Mapping[str, Prepared], lists: Lists, part: int) -> float:
+    asked: dict[str, Queries] = {name: each.queries(part) for name, each in everyone.items()}
+    values = np.concatenate([per_query(lists[name], asked[name])[:, 0] for name in everyone])
+    return float(values.mean()) if len(values) else 0.0
+
+
+def _with_pooled(
+    figures: Mapping[str, Any], everyone: Mapping[str, Prepared], lists: Lists, top: int
+) -> dict[str, Any]:
+    sums = {name: metric_sums(lists[name], each.queries(PARTS[1])) for name, each in everyone.items()}
+    items = next(iter(everyone.values())).data.item_count
+    counts = np.sum([item_counts(each, items) for each in lists.values()], axis=0)
+    participants = {
+        name: {**told, "pooled": metrics(sums[name], top)} for name, told in figures["participants"].items()
+    }
+    overall = {**figures["overall"], "pooled": metrics(np.sum([*sums.values()], axis=0), top, counts)}
+    return {**figures, "overall": overall, "participants": participants}
