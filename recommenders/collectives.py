@@ -98,21 +98,23 @@ class Collectives:
             if width not in (8, 16) or blocks != self._seat.size or size % 16:
                 raise Refused(f"LightGBM asks for a reduce-scatter of {size} bytes in units of {width}")
             cells = np.ctypeslib.as_array((ctypes.c_double * (size // 8)).from_address(source))
-            totals = self._histogram(cells, np.array(start[:blocks], np.int64) // 16)
-            first = start[self._seat.rank] // 8
-            return totals[first : first + length[self._seat.rank] // 8]
+            starts = np.array(start[:blocks], np.int64) // 16
+            first = int(starts[self._seat.rank])
+            return self._histogram(cells, starts, first, first + length[self._seat.rank] // 16)
 
         self._guard(out, length[self._seat.rank], work)
 
-    def _histogram(self, cells: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _histogram(
+        self, cells: NDArray[np.float64], starts: NDArray[np.int64], first: int, end: int
+    ) -> NDArray[np.float64]:
+        """The cohort's cells from `first` to `end`, where this participant looks for splits."""
         layout = self._layout or wide(len(cells) // 2, self._rows, self._gradient_bits)
         if len(layout.word) != len(cells) // 2:
             raise Refused(f"a histogram of {len(cells) // 2} cells in a tree of {len(layout.word)}")
         words = self._channel.sum(self._name("histogram"), pack(cells, layout), self._words)
-        totals = unpack(words, layout)
         if self._layout is None:
-            self._layout = narrow(totals, starts, self._gradient_bits, self._seat.size)
-        return totals
+            self._layout = narrow(unpack(words, layout), starts, self._gradient_bits, self._seat.size)
+        return unpack(words, layout, first, end)
 
     def _allgather(
         self, source: int, size: int, start: Any, length: Any, blocks: int, out: int, out_size: int

@@ -73,10 +73,14 @@ def pack(cells: Cells, layout: Layout) -> Words:
     return words
 
 
-def unpack(words: Words, layout: Layout) -> Cells:
-    """The histogram that a sum of packed words stands for."""
-    cells = np.empty(2 * len(layout.word))
-    _unpack(words, layout.word, layout.count_bits, layout.gradient_bits, cells)
+def unpack(words: Words, layout: Layout, first: int = 0, end: int | None = None) -> Cells:
+    """The cells from `first` to `end` of the histogram that a sum of packed words stands for.
+
+    `first` is 0 or one of the layout's `starts`.
+    """
+    end = len(layout.word) if end is None else end
+    cells = np.empty(2 * (end - first))
+    _unpack(words, layout.word[first:end], layout.count_bits[first:end], layout.gradient_bits, cells)
     return cells
 
 
@@ -109,20 +113,18 @@ def _place(
 def _pack(
     cells: Cells, word: NDArray[np.int32], bits: NDArray[np.uint8], gradient_bits: int, words: Words
 ) -> int:
-    shift, current = np.int64(0), np.int32(-1)
+    shift, current, wrong = np.int64(0), np.int32(-1), -1
     for cell in range(len(word)):
         if word[cell] != current:
             shift, current = np.int64(0), word[cell]
-        gradient, count = int(cells[2 * cell]), int(cells[2 * cell + 1] / 1024.0)
-        if gradient != cells[2 * cell] or count * 1024.0 != cells[2 * cell + 1]:
-            return cell
-        length = np.int64(bits[cell])
-        if count >> length or abs(gradient) > count << gradient_bits:
-            return cell
-        if length:
-            words[current] += ((gradient << length) + count) << shift
-            shift += 1 + gradient_bits + 2 * length
-    return -1
+        g, h = cells[2 * cell], cells[2 * cell + 1]
+        gradient, count, length = np.int64(g), np.int64(h * (1.0 / 1024.0)), np.int64(bits[cell])
+        whole = (gradient == g) & (count * 1024.0 == h)
+        if not (whole & (count >> length == 0) & (abs(gradient) <= count << gradient_bits)):
+            wrong = cell
+        words[current] += ((gradient << length) + count) << shift
+        shift += (1 + gradient_bits + 2 * length) * (length > 0)
+    return wrong
 
 
 @compiled

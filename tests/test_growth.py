@@ -1,4 +1,6 @@
-import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import lightgbm
@@ -6,10 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from federation.channel import Solo
-from federation.errors import BadInput
 from federation.plan import RoundPlan
 from federation.simulate import simulate
 from recommenders.bins import Bins, agree
@@ -216,38 +216,6 @@ def test_binary_features_differ_from_the_serial_learner_by_nothing_else(seed):
     assert all(same) or regained(rows, state, config, same.index(False))
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_lightgbm_predicts_the_same_outside(objective, tmp_path):
-    seed = next(seed for seed in range(100) if world(seed)[2].objective == objective)
-    rows, bins, config = world(seed)
-    state = alone(rows, bins, config, 5)
-    (tmp_path / "model.txt").write_text(state.text)
-    booster = lightgbm.Booster(model_file=str(tmp_path / "model.txt"))
-    raw = booster.predict(rows.features, raw_score=True)
-    np.testing.assert_array_equal(raw, state.scores(rows.features))
-    link = {"binary": lambda s: 1 / (1 + np.exp(-s)), "poisson": np.exp}.get(objective, lambda s: s)
-    np.testing.assert_allclose(booster.predict(rows.features), link(raw), rtol=1e-12)
-    assert booster.feature_name() == [column.name for column in bins.columns]
-    assert booster.num_trees() == 5
-    if not bins.categorical:
-        contributions = booster.predict(rows.features[:20], pred_contrib=True)
-        np.testing.assert_allclose(contributions.sum(axis=1), raw[:20])
-
-
-def test_the_start_is_the_consortiums_mean():
-    labels = np.array([0.0, 0.0, 0.0, 1.0])
-    rows = Rows(np.arange(4.0).reshape(-1, 1), labels)
-    bins = agree(Solo(), rows.features, "x")
-    starts = {
-        objective: begin(Solo(), rows, bins, BoostingConfig(objective=objective))
-        for objective in OBJECTIVES[:3]
-    }
-    assert starts["binary"].start == pytest.approx(np.log(0.25 / 0.75))
-    assert starts["regression"].start == 0.25
-    assert starts["regression"].scale == pytest.approx(labels.std())
-    assert starts["poisson"].start == pytest.approx(np.log(0.25))
-
-
 @pytest.mark.parametrize("floor", [7, 40])
 def test_no_leaf_has_fewer_rows_than_the_floor(floor):
     rows, _, _ = world(5)
@@ -270,122 +238,17 @@ def test_rows_that_nothing_can_split_give_one_leaf():
     np.testing.assert_allclose(state.scores(rows.features), 14.5)
 
 
-def test_a_step_is_capped():
-    rows = Rows(np.repeat([[0.0], [1.0]], 50, axis=0), np.repeat([0.0, 1.0], 50))
-    config = BoostingConfig(objective="binary", learning_rate=1.0, max_step=0.5)
-    state = alone(rows, agree(Solo(), rows.features, "x"), config, 1)
-    np.testing.assert_array_equal(np.unique(state.scores(rows.features)), [-0.5, 0.5])
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "reason"),
-    [
-        ("bagging_fraction", 0.5, "local index"),
-        ("data_sample_strategy", "goss", "local index"),
-        ("objective", "rank_xendcg", "local index of a query"),
-        ("cat_l2", 10.0, "prune"),
-        ("early_stopping_round", 5, "consortium"),
-        ("use_quantized_grad", True, "fails"),
-        ("nonsense", 1, "extra"),
-    ],
-)
-def test_settings_that_break_exactness_are_refused_with_the_reason(name, value, reason):
-    with pytest.raises(ValidationError, match=reason):
-        BoostingConfig(**{name: value})
-
-
-def test_strange_rows_and_states_are_refused():
-    rows, bins, config = balanced_interaction()
-    state = begin(Solo(), rows, bins, config)
-    for broken in (
-        rows._replace(features=rows.features[:, :2]),
-        rows._replace(features=np.where(rows.features > 0, np.inf, 0.0)),
-        rows._replace(labels=rows.labels[1:]),
-        Rows(np.empty((0, 3)), np.empty(0)),
-    ):
-        with pytest.raises(BadInput):
-            grow(Solo(), broken, state, config, 1)
-    with pytest.raises(BadInput, match="cannot go on"):
-        grow(Solo(), rows, state, config.model_copy(update={"objective": "poisson"}), 1)
-    with pytest.raises(BadInput, match="max_bin"):
-        begin(Solo(), rows, bins, config.model_copy(update={"max_bin": 63}))
-    with pytest.raises(BadInput, match="infinite"):
-        agree(Solo(), np.full((3, 1), np.inf), "x")
-
-
-def real(name):
-    """The path of a real data set."""
-    if "CHORUS_DATA" not in os.environ:
-        pytest.skip("real data: set CHORUS_DATA to the folder that holds it")
-    path = Path(os.environ["CHORUS_DATA"]) / name
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    return path
-
-
-def read_svm(path, columns, offset=0):
-    """Labels and features of a file in SVMlight's format; what is not named is 0."""
-    lines = [line.split() for line in path.read_text().splitlines()]
-    features = np.zeros((len(lines), columns))
-    for row, (_, *pairs) in enumerate(lines):
-        for pair in pairs:
-            place, value = pair.split(":")
-            features[row, int(place) - offset] = float(value)
-    return features, np.array([float(line[0]) for line in lines])
-
-
-def auc(labels, scores):
-    order = np.argsort(scores, kind="stable")
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    positive = labels > 0
-    assert len(order) == len(labels)
-    return (ranks[positive].mean() - (positive.sum() + 1) / 2) / (~positive).sum()
-
-
-def test_a9a_is_as_good_as_with_second_order_splits():
-    folder = real("a9a")
-    parts = [Rows(*read_svm(folder / f"a9a_horizontal_p{p}", 124)) for p in (0, 1)]
-    features, labels = read_svm(folder / "a9a_horizontal_test", 124)
-    config = BoostingConfig(objective="binary", max_bin=15)
-    bins = lockstep(parts, 0, lambda channel, rows, _: agree(channel, rows.features, names(124), max_bin=15))
-    state = together(parts, bins, config, [100])
-    assert auc(labels, state.scores(features)) > 0.9025
-
-
-def names(columns):
-    return [f"f{place}" for place in range(columns)]
-
-
-def ndcg(labels, scores, queries, places=10):
-    found = []
-    for rows in np.split(np.arange(len(labels)), np.cumsum(queries)[:-1]):
-        gain = 2.0 ** labels[rows] - 1
-        discount = 1 / np.log2(np.arange(len(rows)) + 2) * (np.arange(len(rows)) < places)
-        ideal = np.sort(gain)[::-1] @ discount
-        if ideal > 0:
-            found.append(gain[np.argsort(-scores[rows], kind="stable")] @ discount / ideal)
-    return np.mean(found)
-
-
-def test_the_ranking_example_is_as_good_as_with_second_order_splits():
-    folder = real("lightgbm-rank")
-    train, test = (
-        (*read_svm(folder / f"rank.{kind}", 301), np.loadtxt(folder / f"rank.{kind}.query", int))
-        for kind in ("train", "test")
+@pytest.mark.slow
+def test_the_documented_differences_are_lightgbms():
+    """The reproductions of docs/lightgbm.md, over LightGBM's own sockets."""
+    text = (Path(__file__).parents[1] / "docs" / "lightgbm.md").read_text()
+    script = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=True
     )
-    rows, config = Rows(*train), BoostingConfig(min_data_in_leaf=50)
-    bins = agree(Solo(), rows.features, names(301))
-    state = together(deal(rows, 3, 0), bins, config, [50])
-    own = [_own_lambdarank(train, test, seed) for seed in range(3)]
-    found = ndcg(test[1], state.scores(test[0]), test[2])
-    assert found > min(own) - 0.02, (found, own)
-
-
-def _own_lambdarank(train, test, seed):
-    parameters = dict(
-        objective="lambdarank", min_data_in_leaf=50, feature_fraction=0.9, seed=seed, verbosity=-1
-    )
-    data = lightgbm.Dataset(train[0], train[1], group=train[2], params=parameters)
-    scores = lightgbm.train(parameters | {"num_threads": 1}, data, 50).predict(test[0])
-    return ndcg(test[1], scores, test[2])
+    said = dict(line.split(":", 1) for line in run.stdout.splitlines() if ":" in line)
+    said = {name: " ".join(rest.split()) for name, rest in said.items()}
+    assert (said["same splits"], said["same leaves"], said["integers"]) == ("True", "False", "True")
+    assert said["rows of leaves, serial"] != said["rows of leaves, parallel"]
+    assert (said["splits, serial"], said["splits, parallel"]) == ("1", "1 0 0")
+    assert said["quantised gradients"] == "failed"
