@@ -110,17 +110,17 @@ def runs(consortium: Config = DEMO, json: Json = None) -> None:
 
 @app.command()
 def recommend(
+    consortium: Config = DEMO,
     user: Annotated[str | None, typer.Option("--user", help="a user of the participant")] = None,
     history: Annotated[str | None, typer.Option("--history", help="item ids, comma separated")] = None,
     participant: Annotated[str | None, typer.Option("--participant", help="whose model and users")] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="length of the list")] = 10,
-    consortium: Config = DEMO,
     json: Json = None,
 ) -> None:
     """Recommend items to a participant's user, or to anyone from a history of items.
 
-    Examples: `chorus recommend --participant north --user north-u17`;
-    `chorus recommend --history item-3,item-9` asks the consortium's common model.
+    Examples: `chorus recommend examples/demo.yaml --participant north --user north-u17`;
+    `chorus recommend examples/demo.yaml --history item-3,item-9` asks the consortium's common model.
     """
     from flows import operate
 

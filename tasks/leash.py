@@ -1,48 +1,63 @@
-"""Keep a server on a leash: `python tasks/leash.py COMMAND...` ends the command when its own parent ends.
+"""Keep a server on a leash: `python leash.py COMMAND...` ends the command when its own parent ends.
 
 Standard input is the leash: a pipe whose other end the parent holds. When it closes, even because
-the parent was killed, the command's whole process group gets SIGTERM, and SIGKILL soon after.
+the parent was killed, the command and all that it started get SIGTERM, and SIGKILL soon after.
 """
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
-PATIENCE = 8.0
+PATIENCE = 5.0
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def main() -> int:
     """Run the command until it ends or the leash is let go; returns its exit code."""
-    process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)
-    threading.Thread(target=_watch, args=(process,), daemon=True).start()
-    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=_end, args=(process,)).start())
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans of the command stay below us
+    process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+    threading.Thread(target=_watch, daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=_end).start())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     code = process.wait()
-    _signal(process, signal.SIGKILL)
+    _signal(signal.SIGKILL)
     return code
 
 
-def _watch(process: subprocess.Popen[bytes]) -> None:
+def _watch() -> None:
     while os.read(0, 1024):
         pass
-    _end(process)
+    _end()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    _signal(process, signal.SIGTERM)
+def _end() -> None:
+    _signal(signal.SIGTERM)
     deadline = time.monotonic() + PATIENCE
-    while process.poll() is None and time.monotonic() < deadline:
+    while _below(os.getpid()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    _signal(process, signal.SIGKILL)
+    _signal(signal.SIGKILL)
 
 
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+def _signal(number: int) -> None:
+    for pid in _below(os.getpid()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _below(pid: int) -> list[int]:
+    """All living processes that descend from `pid`."""
+    found: list[int] = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, children.read_text().split()):
+                found += [child, *_below(child)]
+    return found
 
 
 if __name__ == "__main__":

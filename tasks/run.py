@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prefect.logging import get_run_logger
-
 from feature_store.splits import Split
 from federation.door import Door
 from federation.plan import RoundPlan
@@ -47,6 +45,8 @@ class Run:
 
     def say(self, text: str) -> None:
         """Tell the log of the task that is running, and whoever watches."""
+        from prefect.logging import get_run_logger
+
         get_run_logger().info(text)
         print(f"{time.monotonic() - self.began_at:7.1f} s  {text}", file=sys.stderr, flush=True)
 
