@@ -10,6 +10,7 @@ Of events at equal times the last by (event_time, known_time, sequence) is the o
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import numba
@@ -53,14 +54,11 @@ class Log:
     def __init__(self, keys: Ints, at: Ints, key_count: int) -> None:
         self.rows = np.lexsort((at, keys))
         self.at = at[self.rows]
-        counts = np.bincount(keys, minlength=key_count + 1)  # one key more, without moments: the unknown one
-        self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self.key_count = key_count
+        self.starts = _prefix(np.bincount(keys, minlength=key_count))
 
     def span(self, keys: Ints, until: Ints) -> tuple[Ints, Ints]:
         """For each asked row, where its key's moments begin and where those up to `until` end."""
-        known = np.where((keys >= 0) & (keys < self.key_count), keys, self.key_count).astype(np.int64)
-        return self.starts[known], _search(self.starts, self.at, known, until)
+        return _search(self.starts, self.at, keys, until)
 
 
 class History:
@@ -85,9 +83,6 @@ class History:
         self.log = Log(self.keys, self.visible_from, key_count)
         self.shift, self.units, self.valued = _as_integers(np.zeros(len(keys)) if values is None else values)
         self._ends: dict[int | None, _Ends] = {}
-        self.newest = self._winners(np.lexsort((times.sequence, times.known, times.event, self.keys)))
-        self.oldest = self._winners(np.lexsort((-times.event, self.keys)))
-        self.totals = _prefix(self.units[self.log.rows]), _prefix(self.valued[self.log.rows])
 
     def ask(self, keys: NDArray[np.integer], at: Ints) -> "Asked":
         """The answers for rows of (key, moment in microseconds), one a row in their order."""
@@ -104,6 +99,22 @@ class History:
             rows = left[log.rows]
             self._ends[window] = _Ends(log, (_prefix(self.units[rows]), _prefix(self.valued[rows])))
         return self._ends[window]
+
+    @cached_property
+    def newest(self) -> Ints:
+        """For each position of the log, the row that a join finds when the log was read up to it."""
+        times = self.times
+        return self._winners(np.lexsort((times.sequence, times.known, times.event, self.keys)))
+
+    @cached_property
+    def oldest(self) -> Ints:
+        """For each position of the log, the row of the earliest event so far."""
+        return self._winners(np.lexsort((-self.times.event, self.keys)))
+
+    @cached_property
+    def totals(self) -> tuple[Ints, Ints]:
+        """Sums of values, in units, and of how many there are, before each position of the log."""
+        return _prefix(self.units[self.log.rows]), _prefix(self.valued[self.log.rows])
 
     def _winners(self, order: Ints) -> Ints:
         """At each position of the log, which row so far in its key stands last in `order`."""
@@ -125,6 +136,7 @@ class Asked:
         self.history, self.keys, self.at = history, keys, at
         self.first, self.last = history.log.span(keys, at)
         self.some = self.last > self.first
+        self._ended: dict[int | None, tuple[Ints, Ints]] = {}
 
     def newest(self, max_age: int | None = None) -> Ints:
         """The row of the latest event, -1 where there is none, or none of at most `max_age` microseconds."""
@@ -136,7 +148,7 @@ class Asked:
 
     def counts(self, window: int | None = None) -> Ints:
         """How many events there were; with a `window` in microseconds, those with t - window < e <= t."""
-        ended_from, ended = self._ended(window)
+        ended_from, ended = self.ended(window)
         return self.last - self.first - (ended - ended_from)
 
     def means(self, window: int | None = None) -> NDArray[np.float64]:
@@ -144,14 +156,17 @@ class Asked:
         total, valued = _between(self.history.totals, self.first, self.last)
         ends = self.history.ends(window)
         if len(ends.log.at):
-            gone = _between(ends.totals, *self._ended(window))
+            gone = _between(ends.totals, *self.ended(window))
             total, valued = total - gone[0], valued - gone[1]
         mean = total.astype(np.float64) / np.where(valued > 0, valued, np.nan)
         return np.asarray(np.ldexp(mean, -self.history.shift))
 
-    def _ended(self, window: int | None) -> tuple[Ints, Ints]:
-        log = self.history.ends(window).log
-        return log.span(self.keys, self.at) if len(log.at) else (self.first, self.first)
+    def ended(self, window: int | None) -> tuple[Ints, Ints]:
+        """Positions, in the history's `ends`, from and up to which events count no more."""
+        if window not in self._ended:
+            log = self.history.ends(window).log
+            self._ended[window] = log.span(self.keys, self.at) if len(log.at) else (self.first, self.first)
+        return self._ended[window]
 
     def _row(self, winners: Ints, max_age: int | None) -> Ints:
         rows = np.full(len(self.at), -1, np.int64)
@@ -180,18 +195,23 @@ def _between(prefixes: tuple[Ints, Ints], first: Ints, last: Ints) -> tuple[Ints
 
 
 def _bisect(starts: Any, at: Any, keys: Any, until: Any) -> Any:
-    """Per row, the position after the last moment of its key that is not after `until`."""
-    found = np.empty(len(keys), np.int64)
+    """Per row, where the moments of its key begin and where those up to `until` end; (0, 0) for no key."""
+    first, last = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
     for row in range(len(keys)):
-        low, high, most = starts[keys[row]], starts[keys[row] + 1], until[row]
+        key, moment = keys[row], until[row]
+        if key < 0 or key >= len(starts) - 1:
+            continue
+        low, high = starts[key], starts[key + 1]
+        first[row] = low
         while low < high:
             middle = (low + high) // 2
-            if at[middle] <= most:
+            if at[middle] <= moment:
                 low = middle + 1
             else:
                 high = middle
-        found[row] = low
-    return found
+        last[row] = low
+    return first, last
 
 
-_search = cast(Callable[[Ints, Ints, Ints, Ints], Ints], numba.njit(cache=True, nogil=True)(_bisect))
+_Search = Callable[[Ints, Ints, Ints, Ints], tuple[Ints, Ints]]
+_search = cast(_Search, numba.njit(cache=True, nogil=True)(_bisect))
