@@ -1,0 +1,106 @@
+"""Ranking metrics against a slow version that is plainly right, and against scikit-learn."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recommenders.metrics import (
+    COUNTS,
+    NAMES,
+    SUMS,
+    Queries,
+    bootstrap,
+    item_counts,
+    metric_sums,
+    metrics,
+    per_query,
+)
+
+ITEMS = 12
+
+
+def asked(relevant):
+    starts = np.cumsum([0] + [len(each) for each in relevant])
+    items = np.concatenate([sorted(each) for each in relevant]).astype(np.int32)
+    nobody = np.zeros(len(relevant) + 1, np.int64)
+    return Queries(np.arange(len(relevant), dtype=np.int32), nobody, np.zeros(0, np.int32), starts, items)
+
+
+def slow(top, relevant):
+    """One query's metrics, word by word."""
+    top = [item for item in top if item >= 0]
+    hits = [item in relevant for item in top]
+    found, k = sum(hits), K
+    precision, recall = found / k, found / len(relevant)
+    gain = sum(1 / math.log2(rank + 2) for rank, hit in enumerate(hits) if hit)
+    ideal = sum(1 / math.log2(rank + 2) for rank in range(min(k, len(relevant))))
+    f1 = 2 * precision * recall / (precision + recall) if found else 0.0
+    first = next((1 / (rank + 1) for rank, hit in enumerate(hits) if hit), 0.0)
+    return [gain / ideal, float(found > 0), precision, recall, f1, first, float(bool(hits and hits[0]))]
+
+
+K = 5
+lists = st.lists(st.integers(0, ITEMS - 1), unique=True, max_size=K)
+relevant_sets = st.sets(st.integers(0, ITEMS - 1), min_size=1)
+
+
+@given(st.lists(st.tuples(lists, relevant_sets), min_size=1, max_size=6))
+def test_every_metric_equals_the_slow_version(cases):
+    top = np.array([found + [-1] * (K - len(found)) for found, _ in cases], np.int32)
+    queries = asked([relevant for _, relevant in cases])
+    expected = np.array([slow(found, relevant) for found, relevant in cases])
+    assert per_query(top, queries) == pytest.approx(expected, abs=1e-12)
+    told = metrics(metric_sums(top, queries), K)
+    for column, name in enumerate(NAMES):
+        key = f"{name}_at_{1 if name == 'accuracy' else K}"
+        assert told[key] == pytest.approx(expected[:, column].mean(), abs=1e-12)
+
+
+def test_ndcg_agrees_with_scikit_learn():
+    sklearn = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        order = rng.permutation(ITEMS)
+        relevant = set(rng.choice(ITEMS, rng.integers(1, ITEMS), replace=False).tolist())
+        truth = np.isin(np.arange(ITEMS), list(relevant)).astype(float)
+        score = np.empty(ITEMS)
+        score[order] = -np.arange(ITEMS)
+        ours = per_query(order[None, :K].astype(np.int32), asked([relevant]))[0, 0]
+        assert ours == pytest.approx(sklearn.ndcg_score(truth[None], score[None], k=K))
+
+
+@given(st.lists(st.tuples(lists, relevant_sets), min_size=2, max_size=8), st.integers(1, 7))
+def test_sums_of_parts_are_the_sum_of_all(cases, cut):
+    cut = min(cut, len(cases) - 1)
+    top = np.array([found + [-1] * (K - len(found)) for found, _ in cases], np.int32)
+    whole = metric_sums(top, asked([relevant for _, relevant in cases]))
+    halves = [
+        metric_sums(top[part], asked([relevant for _, relevant in cases[part]]))
+        for part in (slice(0, cut), slice(cut, None))
+    ]
+    assert whole == pytest.approx(halves[0] + halves[1])
+    assert SUMS.decode(SUMS.encode(whole)) == pytest.approx(whole, abs=1e-9)
+
+
+def test_coverage_counts_items_that_anyone_got():
+    top = np.array([[0, 1], [1, -1]], np.int32)
+    counts = item_counts(top, 4)
+    assert counts.tolist() == [1, 2, 0, 0]
+    told = metrics(metric_sums(top, asked([{0}, {3}])), 2, COUNTS.decode(COUNTS.encode(counts)))
+    assert told["coverage_at_2"] == 0.5
+    assert told["queries"] == 2
+
+
+def test_nobody_asked_is_not_a_number():
+    told = metrics(np.zeros(len(NAMES) + 1), K)
+    assert math.isnan(told["ndcg_at_5"])
+
+
+def test_bootstrap_interval_holds_the_mean():
+    values = np.random.default_rng(0).random(400)
+    low, high = bootstrap(values, np.random.default_rng(1))
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.2)
