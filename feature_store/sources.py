@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from feature_store import cells
 from feature_store.errors import BadData
+from feature_store.narrowing import Aliases, PartOfUsers, in_common_ids, of_part
 from feature_store.readers import Cells, read_csv, read_jsonl, read_parquet
 
 EVENT_SCHEMA = pa.schema(
@@ -71,6 +72,13 @@ class Source(BaseModel):
         default="UTC", description="zone of times that name none themselves, as Europe/Berlin"
     )
 
+    aliases: Aliases | None = Field(
+        default=None, description="common ids of items that the files name otherwise"
+    )
+    users: PartOfUsers | None = Field(
+        default=None, description="only a part of the users, by a hash of their ids"
+    )
+
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, timezone: str) -> str:
@@ -120,7 +128,8 @@ def read_file(source: Source, path: Path) -> Iterator[pa.RecordBatch]:
         for found in _cells(source, path):
             batch = _events(found, source, f"{path}, from row {line}", first=line == 1)
             line += batch.num_rows
-            yield batch
+            batch = batch if source.users is None else of_part(batch, source.users)
+            yield batch if source.aliases is None else in_common_ids(batch, source.aliases)
     except (pa.ArrowException, OSError, EOFError) as error:
         expected = source.format_of(path)
         raise BadData(

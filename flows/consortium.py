@@ -174,4 +174,5 @@ def _short(value: Any) -> str:
 
 
 def _under(data: Path, source: Source) -> Source:
-    return source.model_copy(update={"path": str(data / source.path)})
+    aliases = source.aliases and source.aliases.model_copy(update={"path": str(data / source.aliases.path)})
+    return source.model_copy(update={"path": str(data / source.path), "aliases": aliases})

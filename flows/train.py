@@ -25,9 +25,9 @@ def train(consortium: Consortium, run: str, redo: str | None = None) -> dict[str
     Raises `TooFew` where quorum or minimum no longer hold; what was done is kept for a resume.
     """
     memberships = [consortium.membership(each) for each in consortium.participants]
-    with open_run(consortium.home, memberships, run, consortium.settings()) as training:
+    with open_run(consortium.home, memberships, run, consortium.settings(), redo) as training:
         if redo is not None:
-            training.ask(redo, "forget")
+            training.ask(redo, "forget", number=len(training.folder.rounds))
         prepared = prepare(training)
         cuts = agree_cuts(tuple(prepared), training)
         for number in range(len(training.folder.rounds), len(ROUNDS)):

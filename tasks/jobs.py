@@ -88,8 +88,11 @@ def evaluate(room: Room, told: Told, channel: Channel) -> Told:
 
 
 def forget(room: Room, told: Told, _: Channel) -> Told:
-    """Drop what was kept for a run; redoing a part begins with it, too."""
-    room.forget(told["run"])
+    """Drop what was kept for a run that is finished, or for the one round that is to be redone."""
+    if "number" in told:
+        room.forget_round(told["run"], told["number"])
+    else:
+        room.forget(told["run"])
     return {}
 
 

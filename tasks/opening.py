@@ -32,7 +32,9 @@ class Settings(BaseModel):
 
 
 @contextmanager
-def open_run(home: Path, memberships: Sequence[Membership], run: str, settings: Settings) -> Iterator[Run]:
+def open_run(
+    home: Path, memberships: Sequence[Membership], run: str, settings: Settings, redo: str | None = None
+) -> Iterator[Run]:
     """The run, ready to be worked on; its status is noted when the block ends, however it ends."""
     folder = RunFolder(runs_folder(home) / run)
     tracking = Tracking(settings.tracking, home)
@@ -51,6 +53,7 @@ def open_run(home: Path, memberships: Sequence[Membership], run: str, settings: 
             policy=settings.rounds,
             fingerprint=settings.fingerprint,
             seed=settings.seed,
+            redo=redo,
             tracking=tracking,
             catalogue=settings.catalogue,
             consortium=settings.name,

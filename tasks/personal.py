@@ -53,7 +53,7 @@ def keep_terms(room: Room, prepared: Prepared, run: str, number: int) -> None:
 
 def add_terms(room: Room, run: str, number: int, channel: Channel) -> None:
     """Add the kept terms to the sums `popularity` and `gram/<i>`."""
-    folder = room.work(run, number)
+    folder = _kept(room, run, number, "popularity.npy").parent
     channel.sum("popularity", np.load(folder / "popularity.npy"), COUNTS)
     blocks = (np.load(path) for path in _in_order(folder))
     for _ in item_to_item.sum_gram(channel, blocks, _form(room)):
@@ -96,7 +96,7 @@ class _Round:
     def choices(self) -> dict[str, dict[str, float]]:
         """Share, strength and kind of each arm: chosen in round 0, kept afterwards."""
         if self.number > 0:
-            kept = self.room.work(self.run, 0) / "chosen.json"
+            kept = _kept(self.room, self.run, 0, "chosen.json")
             found: dict[str, dict[str, float]] = json.loads(kept.read_text())
             return found
         windows = range(len(self.model.windows))
@@ -204,6 +204,16 @@ def until(prepared: Prepared, part: int) -> int:
     before = data.times[prepared.part < part]
     begins = int(data.times[inside].min(initial=np.iinfo(np.int64).max))
     return max(begins, 0) if begins > before.max(initial=0) else int(before.max(initial=0)) + 1
+
+
+def _kept(room: Room, run: str, number: int, name: str) -> Path:
+    path = room.work(run, number) / name
+    if not path.is_file():
+        raise BadInput(
+            f"{room.name}: what it kept for round {number} of run {run} is gone, expected {name}; "
+            "start a new run"
+        )
+    return path
 
 
 def _form(room: Room) -> Any:

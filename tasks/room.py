@@ -82,6 +82,10 @@ class Room:
         """The folder of the participant's own model of a run."""
         return self.home / "models" / run
 
+    def forget_round(self, run: str, number: int) -> None:
+        """Drop the work of one round, so that it is done again."""
+        shutil.rmtree(self.home / "work" / run / str(number), ignore_errors=True)
+
     def forget(self, run: str) -> None:
         """Drop the work of a run that is finished, and what is older than `keep_days`."""
         shutil.rmtree(self.home / "work" / run, ignore_errors=True)

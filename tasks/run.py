@@ -35,6 +35,7 @@ class Run:
     model: ModelConfig
     split: Split
     seed: int = 0
+    redo: str | None = None
     solving: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(os.cpu_count() or 1))
     began_at: float = field(default_factory=time.monotonic)
 

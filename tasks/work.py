@@ -16,9 +16,17 @@ Disclosed = dict[str, Any]
 
 
 def _work_key(_: Any, arguments: dict[str, Any]) -> str:
-    """The same work of the same run on the same data: a rerun takes it as done."""
+    """The same work of the same run on the same data: a rerun takes it as done, unless it is to be redone."""
     run: Run = arguments["run"]
-    parts = (run.name, arguments["number"], arguments["name"], arguments["version"][:16], run.fingerprint)
+    again = run.folder.facts["created_at"] if run.redo != arguments["name"] else str(run.began_at)
+    parts = (
+        run.name,
+        arguments["number"],
+        arguments["name"],
+        arguments["version"][:16],
+        run.fingerprint,
+        again,
+    )
     return "-".join(str(part) for part in parts)
 
 

@@ -12,7 +12,7 @@ def loaded(statement):
     return set(run.stdout.split())
 
 
-CORE = "federation.rounds federation.simulate federation.participant recommenders.item_to_item".split()
+CORE = ["federation.rounds", "federation.simulate", "federation.participant", "recommenders.item_to_item"]
 STORE = ["feature_store.importing", "feature_store.as_of", "feature_store.world"]
 
 

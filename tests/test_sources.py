@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from feature_store import readers
 from feature_store.cells import identifiers, instants, numbers
 from feature_store.errors import BadData
+from feature_store.narrowing import Aliases, PartOfUsers
 from feature_store.sources import EVENT_SCHEMA, Columns, Source, read_batches
 
 COLUMNS = Columns(user="u", item="i", time="t", value="v")
@@ -246,3 +247,36 @@ def test_json_lines_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.Monke
     assert max(batch.num_rows for batch in batches) < 15
     users = [user for batch in batches for user in batch["user"].to_pylist()]
     assert users == [*map(str, range(200)), None, None, None]
+
+
+def test_one_file_serves_several_organisations_under_common_ids(tmp_path):
+    (tmp_path / "links.csv").write_text("own,common\n1,0001\n2,0002\n")
+    (tmp_path / "ratings.dat").write_text(
+        "".join(f"u{user}::{user % 3}::4::1000000000\n" for user in range(60))
+    )
+    source = Source(
+        path=str(tmp_path / "ratings.dat"),
+        format="csv",
+        separator="::",
+        header=False,
+        columns={"user": 0, "item": 1, "value": 2, "time": 3},
+        time_unit="s",
+        aliases={"path": str(tmp_path / "links.csv"), "own": "own", "common": "common"},
+    )
+    parts = []
+    for number in range(3):
+        part = source.model_copy(update={"users": PartOfUsers(number=number, of=3)})
+        parts.append(pa.Table.from_batches(read_batches(part)))
+    users = [set(part.column("user").to_pylist()) for part in parts]
+    assert all(users)
+    assert sorted(user for part in users for user in part) == sorted(f"u{user}" for user in range(60))
+    items = pa.concat_tables(parts).column("item")
+    assert set(items.to_pylist()) == {None, "0001", "0002"}
+    with pytest.raises(BadData, match="links.csv"):
+        [
+            *read_batches(
+                source.model_copy(
+                    update={"aliases": Aliases(path=str(tmp_path / "links.csv"), own="x", common="y")}
+                )
+            )
+        ]

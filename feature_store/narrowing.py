@@ -1,0 +1,70 @@
+"""From a file that serves several organisations or names items its own way to one organisation's events."""
+
+import zlib
+from functools import lru_cache
+from typing import Annotated
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from feature_store.errors import BadData
+
+
+class Aliases(BaseModel):
+    """A csv file with a header that tells the common id of each of the organisation's own item ids."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str = Field(description="the csv file")
+    own: str = Field(description="column of the organisation's own ids")
+    common: str = Field(description="column of the catalogue's ids")
+
+
+class PartOfUsers(BaseModel):
+    """One of several parts that a hash (CRC-32) of the user's id deals the users of a file into."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: Annotated[int, Field(ge=0)] = Field(description="which part, counted from 0")
+    of: Annotated[int, Field(ge=2)] = Field(description="how many parts there are")
+
+    @model_validator(mode="after")
+    def _there_is_such_a_part(self) -> "PartOfUsers":
+        if self.number >= self.of:
+            raise ValueError(f"found part {self.number} of {self.of}, expected 0 to {self.of - 1}")
+        return self
+
+
+def in_common_ids(events: pa.RecordBatch, aliases: Aliases) -> pa.RecordBatch:
+    """The events under the catalogue's item ids; an item without one becomes null, and is counted so."""
+    own, common = _table(aliases)
+    place = pc.index_in(events.column("item"), value_set=own)
+    return events.set_column(events.schema.get_field_index("item"), "item", pc.take(common, place))
+
+
+def of_part(events: pa.RecordBatch, part: PartOfUsers) -> pa.RecordBatch:
+    """The events of the users of this part; events without a user fall into the first."""
+    users = events.column("user").dictionary_encode()
+    parts = pa.array(
+        [zlib.crc32(str(user).encode()) % part.of for user in users.dictionary.to_pylist()], pa.int64()
+    )
+    mine = pc.equal(pc.fill_null(pc.take(parts, users.indices), 0), part.number)
+    return events.filter(mine)
+
+
+@lru_cache(maxsize=4)
+def _table(aliases: Aliases) -> tuple[pa.Array, pa.Array]:
+    try:
+        as_text = pacsv.ConvertOptions(
+            include_columns=[aliases.own, aliases.common],
+            column_types={aliases.own: pa.string(), aliases.common: pa.string()},
+        )
+        table = pacsv.read_csv(aliases.path, convert_options=as_text)
+    except (OSError, pa.ArrowException) as error:
+        raise BadData(
+            f"{aliases.path}: expected a csv file with columns {aliases.own!r} and {aliases.common!r}, "
+            f"found: {error}"
+        ) from None
+    return table.column(0).combine_chunks(), table.column(1).combine_chunks()
