@@ -41,7 +41,9 @@ class Consortium(Frozen):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="lower-case letters, digits, -")]
     data: Path = Field(Path("."), description="folder that the participants' paths start from; --data wins")
     state: Path = Field(Path(".chorus"), description="folder for everything that runs leave behind")
-    participants: Annotated[tuple[Participant, ...], Field(min_length=1)]
+    participants: Annotated[
+        tuple[Participant, ...], Field(min_length=1, description="the organisations, at least rounds.minimum")
+    ]
     catalogue: Path | None = Field(
         None, description="file of item ids, common knowledge; none: the union of the participants' ids"
     )

@@ -1,0 +1,60 @@
+"""Print docs/configuration.md from the models themselves: `.venv/bin/python docs/configuration.py`."""
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from feature_store.cleaning import CleaningRules
+from feature_store.narrowing import Aliases, PartOfUsers
+from feature_store.sources import Columns, Source
+from feature_store.splits import GivenSplit, LeaveLastOut, TemporalSplit
+from feature_store.world import World
+from federation.policy import RoundPolicy
+from flows.consortium import Consortium, Participant
+from mlruns_config.tracking import TrackingConfig
+from tasks.membership import Disclosures
+from tasks.model import ModelConfig
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "The file": Consortium,
+    "participants: each": Participant,
+    "events, test": Source,
+    "events.columns": Columns,
+    "events.aliases": Aliases,
+    "events.users": PartOfUsers,
+    "discloses": Disclosures,
+    "cleaning": CleaningRules,
+    "split, kind: temporal": TemporalSplit,
+    "split, kind: leave-last-out": LeaveLastOut,
+    "split, kind: given": GivenSplit,
+    "model": ModelConfig,
+    "rounds": RoundPolicy,
+    "tracking": TrackingConfig,
+    "world": World,
+}
+
+
+def page() -> str:
+    """The whole page, in Markdown."""
+    head = (
+        "# consortium.yaml, key by key\n\nWritten by `docs/configuration.py` from the models that read the file; "
+        "a key that is not here is refused.\nKeys that begin with `x-` are ignored, for YAML anchors.\n"
+    )
+    return head + "".join(f"\n## {title}\n\n{_table(model)}" for title, model in SECTIONS.items())
+
+
+def _table(model: type[BaseModel]) -> str:
+    rows = ["| key | default | meaning |", "|---|---|---|"]
+    for name, field in model.model_fields.items():
+        default = "required" if field.default is PydanticUndefined else _shown(field.default)
+        rows.append(f"| `{name}` | {default} | {field.description or ''} |")
+    return "\n".join(rows) + "\n"
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, BaseModel):
+        return "see below"
+    return "none" if default is None else f"`{default}`"
+
+
+if __name__ == "__main__":
+    print(page(), end="")
