@@ -36,8 +36,10 @@ SECTIONS: dict[str, type[BaseModel]] = {
 def page() -> str:
     """The whole page, in Markdown."""
     head = (
-        "# consortium.yaml, key by key\n\nWritten by `docs/configuration.py` from the models that read the file; "
-        "a key that is not here is refused.\nKeys that begin with `x-` are ignored, for YAML anchors.\n"
+        "# consortium.yaml, key by key\n\n"
+        "Written by `docs/configuration.py` from the models that read the file; "
+        "a key that is not here is refused.\n"
+        "Keys that begin with `x-` are ignored, for YAML anchors.\n"
     )
     return head + "".join(f"\n## {title}\n\n{_table(model)}" for title, model in SECTIONS.items())
 

@@ -2,6 +2,8 @@
 
 import json as json_text
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,17 +23,18 @@ def show_figures(figures: Mapping[str, Any], consortium: Consortium, path: Path 
     """Each participant's rows, users, NDCG and hit rate, alone and in the consortium, and the change."""
     top = consortium.model.top
     arms = [arm for arm in ARMS if arm in figures["overall"]]
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1), title=f"{consortium.name}: run {figures['run']}")
-    for column in ("\nparticipant", "\nrows", "\nusers"):
-        table.add_column(column, justify="left" if "part" in column else "right", no_wrap=True)
-    for name in (f"NDCG@{top}", f"hit rate@{top}"):
-        for arm, label in zip([*arms, "change"], [*(HEADS[arm] for arm in arms), "change"], strict=True):
-            table.add_column(f"{name if arm == 'alone' else ''}\n{label}", justify="right", no_wrap=True)
-    for name, told in figures["participants"].items():
-        table.add_row(name, _count(told["rows"]), _count(told["users"]), *_cells(told, arms, top))
-    table.add_section()
-    table.add_row("all users", "", "", *_cells(figures["overall"], arms, top))
-    console.print(table)
+    console.print(f"\n{consortium.name}: run {figures['run']}", style="bold", highlight=False)
+    for name, metric in ((f"NDCG@{top}", f"ndcg_at_{top}"), (f"hit rate@{top}", f"hit_rate_at_{top}")):
+        table = Table(box=SIMPLE_HEAD, title=name, title_justify="left")
+        table.add_column("participant")
+        for column in ("rows", "users", *(HEADS[arm] for arm in arms), "change"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for participant, told in figures["participants"].items():
+            counts = _count(told["rows"]), _count(told["users"])
+            table.add_row(participant, *counts, *_cells(told, arms, metric))
+        table.add_section()
+        table.add_row("all users", "", "", *_cells(figures["overall"], arms, metric))
+        console.print(table)
     console.print(_caption(figures, top), highlight=False)
     for name, why in figures["lost"].items():
         console.print(f"{name} is not in these figures: {why}")
@@ -40,7 +43,7 @@ def show_figures(figures: Mapping[str, Any], consortium: Consortium, path: Path 
 
 def show_next(path: Path, consortium: Consortium) -> None:
     """What to type next, as it must be typed in this shell."""
-    chorus = ".venv/bin/chorus" if Path(".venv/bin/chorus").exists() else "chorus"
+    chorus = _typed()
     file = shlex.quote(str(path))
     console.print(f"\nThe pages of MLflow and Prefect:  [bold]{chorus} ui {file}[/bold]", highlight=False)
     console.print(f"The runs so far:                  [bold]{chorus} runs {file}[/bold]", highlight=False)
@@ -79,14 +82,20 @@ def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
         path.write_text(json_text.dumps(figures, indent=1) + "\n")
 
 
-def _cells(told: Mapping[str, Any], arms: Sequence[str], top: int) -> list[str]:
-    cells = []
-    for metric in (f"ndcg_at_{top}", f"hit_rate_at_{top}"):
-        values = {arm: (told.get(arm) or {}).get(metric) for arm in arms}
-        cells += ["" if value is None else f"{value:.4f}".lstrip("0") for value in values.values()]
-        alone, together = values["alone"], values["consortium"]
-        cells.append("" if not alone or together is None else f"{together / alone - 1:+.1%}")
-    return cells
+def _cells(told: Mapping[str, Any], arms: Sequence[str], metric: str) -> list[str]:
+    values = {arm: (told.get(arm) or {}).get(metric) for arm in arms}
+    cells = ["" if value is None else f"{value:.4f}" for value in values.values()]
+    alone, together = values["alone"], values["consortium"]
+    return [*cells, "" if not alone or together is None else f"{together / alone - 1:+.1%}"]
+
+
+def _typed() -> str:
+    """The command as it must be typed in this shell."""
+    program = Path(sys.argv[0])
+    if shutil.which("chorus") == str(program):
+        return "chorus"
+    here = Path.cwd()
+    return str(program.relative_to(here) if program.is_relative_to(here) else program)
 
 
 def _count(value: int | None) -> str:

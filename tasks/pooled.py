@@ -104,7 +104,8 @@ def _with_pooled(
     items = next(iter(everyone.values())).data.item_count
     counts = np.sum([item_counts(each, items) for each in lists.values()], axis=0)
     participants = {
-        name: {**told, "pooled": metrics(sums[name], top)} for name, told in figures["participants"].items()
+        name: {**told, "pooled": metrics(sums[name], top) if told["consortium"] else None}
+        for name, told in figures["participants"].items()
     }
     overall = {**figures["overall"], "pooled": metrics(np.sum([*sums.values()], axis=0), top, counts)}
     return {**figures, "overall": overall, "participants": participants}

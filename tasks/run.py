@@ -49,7 +49,7 @@ class Run:
         from prefect.logging import get_run_logger
 
         get_run_logger().info(text)
-        print(f"{time.monotonic() - self.began_at:7.1f} s  {text}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"{time.monotonic() - self.began_at:7.1f} s  {text}\n")
 
     def ask(self, name: str, job: str, **arguments: Any) -> dict[str, Any]:
         """What a participant discloses when it has done `job`; it may read opened sums, not add to one."""

@@ -78,11 +78,11 @@ def test_the_table_and_the_json_tell_the_same(ran):
     figures = json.loads((folder / "figures.json").read_text())
     assert set(figures["participants"]) == {"north", "south", "east"}
     together = figures["participants"]["north"]["consortium"]["ndcg_at_10"]
-    assert f"{together:.4f}".lstrip("0") in done.stdout
+    assert f"{together:.4f}" in done.stdout
     assert (
         0 < figures["overall"]["consortium"]["ndcg_at_10"] < figures["overall"]["reachable"]["ndcg_at_10"] < 1
     )
-    assert "chorus ui" in done.stdout
+    assert " ui " in done.stdout
 
 
 def test_what_a_participant_does_not_disclose_is_empty(ran):

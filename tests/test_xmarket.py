@@ -1,0 +1,44 @@
+"""The main job on real marketplaces; the folder is `$CHORUS_DATA/xmarket`."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def marketplaces():
+    """The folder of the marketplaces' files."""
+    folder = Path(os.environ.get("CHORUS_DATA", "nowhere")) / "xmarket"
+    if not folder.is_dir():
+        pytest.skip("CHORUS_DATA names no folder with xmarket/ca_5core.txt and the others")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", ["xmarket", "xmarket-last"])
+def test_nobody_is_worse_off_than_alone(example, marketplaces, tmp_path):
+    arguments = ["run", ROOT / f"examples/{example}.yaml", "--data", marketplaces, "--json", "figures.json"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", *map(str, arguments)],
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert len(figures["participants"]) == 7
+    gains = {
+        name: told["consortium"]["ndcg_at_10"] - told["alone"]["ndcg_at_10"]
+        for name, told in figures["participants"].items()
+    }
+    overall = figures["overall"]
+    assert overall["consortium"]["ndcg_at_10"] > overall["alone"]["ndcg_at_10"]
+    if example == "xmarket-last":
+        assert overall["consortium"]["ndcg_at_10"] >= 0.3265
+        assert min(gains.values()) > -0.001
+        assert gains["jp"] >= 0.05 * figures["participants"]["jp"]["alone"]["ndcg_at_10"]
