@@ -1,0 +1,122 @@
+"""Runs and models at a real MLflow store."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlruns_config.figures import gain_figure, learning_figure
+from mlruns_config.tracking import Tracking, TrackingConfig
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory):
+    return Tracking(TrackingConfig(), tmp_path_factory.mktemp("tracking"))
+
+
+def test_a_rerun_goes_on_in_the_same_run_and_repeats_no_step(tracking):
+    run_id = tracking.start_or_continue("one", "demo one", {"seed": 1}, {"a": "b"})
+    tracking.log_metrics(run_id, 0, {"ndcg_at_10": 0.25, "participant/north/ndcg_at_10": 0.5})
+    tracking.finish(run_id, "FAILED")
+    assert tracking.start_or_continue("one", "demo one", {"seed": 2}, {}) == run_id
+    tracking.log_metrics(run_id, 0, {"ndcg_at_10": 0.75, "late": 1.0})
+    tracking.log_metrics(run_id, 1, {"ndcg_at_10": 0.5, "nothing": math.nan, "too_much": math.inf})
+    history = tracking.client.get_metric_history(run_id, "ndcg_at_10")
+    assert [(each.step, each.value) for each in history] == [(0, 0.25), (1, 0.5)]
+    run = tracking.client.get_run(run_id)
+    assert run.data.params["seed"] == "1"
+    assert run.data.metrics["late"] == 1
+    assert not {"nothing", "too_much"} & run.data.metrics.keys()
+
+
+def test_data_versions_are_inputs_once(tracking):
+    run_id = tracking.start_or_continue("inputs", "inputs", {}, {})
+    for _ in range(2):
+        tracking.log_inputs(run_id, {"north": "a" * 64, "south": "b" * 64})
+    inputs = tracking.client.get_run(run_id).inputs.dataset_inputs
+    assert sorted(each.dataset.name for each in inputs) == ["north", "south"]
+    assert {each.dataset.digest for each in inputs} == {"a" * 36, "b" * 36}
+
+
+@pytest.fixture(scope="module")
+def registered(tracking, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "catalogue.txt").write_text("apple\nbread\nchalk\n")
+    np.save(folder / "popularity.npy", np.array([1, 5, 3], np.float32))
+    np.save(folder / "weights.npy", np.array([[0, 0.1, 0.9], [0.2, 0, 0], [0, 0.4, 0]], np.float32))
+    run_id = tracking.start_or_continue("model", "model", {}, {})
+    version = tracking.register(run_id, folder, "demo", {"run": "model"})
+    assert tracking.register(run_id, folder, "demo", {"run": "model"}) == version
+    return tracking
+
+
+def test_the_champion_recommends_without_what_was_seen(registered):
+    queries = [
+        {"history": ["apple"], "k": 2},
+        {"history": [], "k": 3},
+        {"history": ["unheard-of"], "k": 1},
+        {"history": ["apple", "bread", "chalk"], "k": 5},
+    ]
+    first, second, third, fourth = registered.champion("demo")(queries)
+    assert first.items == ["chalk", "bread"]
+    assert first.scores == pytest.approx([0.9, 0.1])
+    assert second.items == ["bread", "chalk", "apple"]
+    assert third.items == ["bread"]
+    assert fourth.items == []
+
+
+def test_it_loads_without_the_repository_and_holds_no_pickle(registered, tmp_path):
+    code = (
+        "import sys, mlflow\n"
+        "mlflow.set_tracking_uri(sys.argv[1])\n"
+        "model = mlflow.pyfunc.load_model('models:/demo@champion')\n"
+        "print(model.predict([{'history': ['apple'], 'k': 1}])[0].items)\n"
+        "assert not {'flows', 'tasks', 'federation', 'recommenders'} & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, registered.uri], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "['chalk']", done.stderr
+    assert not [path for path in registered.folder.rglob("*") if path.suffix in {".pkl", ".pickle"}]
+    (requirements,) = {path.read_text() for path in registered.folder.rglob("requirements.txt")}
+    assert "mlflow==" in requirements
+    assert "chorus" not in requirements
+
+
+@pytest.mark.slow
+def test_it_loads_in_a_clean_environment(registered, tmp_path):
+    requirements = next(iter(registered.folder.rglob("requirements.txt")))
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    lock = Path(__file__).parents[1] / "requirements.lock"
+    constraints = tmp_path / "constraints.txt"
+    pins = [line.split(" ")[0] for line in lock.read_text().splitlines() if "==" in line and line[0] != " "]
+    constraints.write_text("\n".join(pin.split("[")[0] + "==" + pin.split("==")[1] for pin in pins))
+    subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements, "-c", constraints], check=True)
+    code = (
+        "import sys, mlflow; mlflow.set_tracking_uri(sys.argv[1]);"
+        "model = mlflow.pyfunc.load_model('models:/demo@champion');"
+        "print(model.predict([{'history': ['apple'], 'k': 1}])[0].items)"
+    )
+    done = subprocess.run([python, "-c", code, registered.uri], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == "['chalk']", done.stderr
+
+
+def test_figures_show_who_discloses(tmp_path):
+    figure = gain_figure(
+        {
+            "north": {"alone": 0.1, "consortium": 0.2, "reachable": 0.4},
+            "south": {"alone": None, "consortium": None, "reachable": None},
+        },
+        "ndcg_at_10",
+    )
+    figure.savefig(tmp_path / "gain.png")
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["north"]
+    curve = learning_figure(
+        [{"alone": 0.1, "consortium": 0.1}, {"alone": 0.1, "consortium": 0.2}], "ndcg_at_10"
+    )
+    curve.savefig(tmp_path / "learning.png")
+    assert curve.axes[0].get_ylabel() == "ndcg_at_10"
