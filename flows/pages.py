@@ -4,6 +4,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -13,22 +15,35 @@ from tasks import server
 
 
 def show(home: Path, config: TrackingConfig, prefect_api_url: str | None = None) -> None:
-    """Start both servers, say where they are, and wait; both have ended on return."""
+    """Start both servers, say where they are, and wait; both have ended on return.
+
+    A server that `config` or `prefect_api_url` names is only pointed at.
+    """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    tracking, port = Tracking(config, home), server.free_port()
     os.environ.update(server.QUIET)
-    mlflow = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    mlflow += ["--workers", "1", "--backend-store-uri", tracking.uri]
-    mlflow += ["--default-artifact-root", (tracking.folder / "artifacts").as_uri()]
-    tracking.folder.mkdir(parents=True, exist_ok=True)
     console = Console()
     with (
         server.prefect_server(home, prefect_api_url) as prefect,
-        server.leashed(mlflow, tracking.folder / "server.log") as process,
+        _mlflow_server(Tracking(config, home)) as mlflow,
     ):
-        server.wait_for(f"http://127.0.0.1:{port}/health", process, tracking.folder / "server.log")
-        console.print(f"Prefect: {prefect.removesuffix('/api')}\nMLflow:  http://127.0.0.1:{port}")
-        console.print("Ctrl-C ends both.")
+        console.print(f"Prefect: {prefect.removesuffix('/api')}\nMLflow:  {mlflow}")
+        console.print("Ctrl-C ends what was started here.")
         stop.wait()
+
+
+@contextmanager
+def _mlflow_server(tracking: Tracking) -> Iterator[str]:
+    """The address of MLflow's pages: of the tracking server in use, or of one for its store."""
+    if tracking.uri.startswith(("http://", "https://")):
+        yield tracking.uri
+        return
+    port, log = server.free_port(), tracking.folder / "server.log"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", tracking.uri]
+    command += ["--default-artifact-root", (tracking.folder / "artifacts").as_uri()]
+    tracking.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with server.leashed(command, log) as process:
+        server.wait_for(f"http://127.0.0.1:{port}/health", process, log)
+        yield f"http://127.0.0.1:{port}"

@@ -17,13 +17,11 @@ def gain_figure(participants: Mapping[str, Mapping[str, float | None]], metric: 
     figure = Figure(figsize=(1.6 + 1.1 * max(len(shown), 3), 4), layout="constrained")
     axes = figure.subplots()
     for offset, arm in ((-0.2, "alone"), (0.2, "consortium")):
-        heights = [told.get(arm) or 0.0 for told in shown.values()]
-        places = [place + offset for place in range(len(shown))]
-        axes.bar(places, heights, 0.38, label=arm, color=COLOURS[arm])
-    for place, told in enumerate(shown.values()):
-        if told.get("reachable"):
-            label = "best possible" if place == 0 else None
-            axes.hlines(told["reachable"], place - 0.4, place + 0.4, COLOURS["reachable"], label=label)
+        bars = _told(shown, arm)
+        axes.bar([place + offset for place in bars], list(bars.values()), 0.38, label=arm, color=COLOURS[arm])
+    if best := _told(shown, "reachable"):
+        left, right = [place - 0.4 for place in best], [place + 0.4 for place in best]
+        axes.hlines(list(best.values()), left, right, COLOURS["reachable"], label="best possible")
     axes.set_xticks(range(len(shown)), list(shown))
     axes.set_ylabel(metric)
     axes.set_title("What the consortium brings each participant")
@@ -38,12 +36,19 @@ def learning_figure(rounds: Sequence[Mapping[str, float]], metric: str) -> "Figu
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for arm in rounds[0] if rounds else ():
+    for arm in dict.fromkeys(arm for each in rounds for arm in each):
         values = [each.get(arm, float("nan")) for each in rounds]
         axes.plot(range(len(values)), values, "o-", label=arm, color=COLOURS.get(arm))
     axes.set_xticks(range(len(rounds)))
     axes.set_xlabel("round")
     axes.set_ylabel(metric)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    if rounds:
+        axes.legend(frameon=False)
     return figure
+
+
+def _told(shown: Mapping[str, Mapping[str, float | None]], arm: str) -> dict[int, float]:
+    """Place of a participant to its figure of `arm`, where it has one."""
+    figures = (told.get(arm) for told in shown.values())
+    return {place: figure for place, figure in enumerate(figures) if figure is not None}

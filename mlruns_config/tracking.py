@@ -71,43 +71,52 @@ class Tracking:
     def start_or_continue(
         self, run: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
     ) -> str:
-        """The id of MLflow's run for `run`: the one that exists, running again, or a new one."""
+        """The id of MLflow's run for `run`: the one that exists, running again, or a new one.
+
+        Params that the run has already stay as they are; values are cut at 5,000 characters.
+        """
+        from mlflow.entities import Param
+
         found = self.client.search_runs([self.experiment_id], f"tags.`{RUN_TAG}` = '{run}'", max_results=1)
         if found:
-            run_id = str(found[0].info.run_id)
+            run_id, known = str(found[0].info.run_id), found[0].data.params
             self.client.update_run(run_id, status="RUNNING")
             for key, value in tags.items():
                 self.client.set_tag(run_id, key, value)
-            return run_id
-        known = {RUN_TAG: run, "chorus.version": version("chorus-recommender"), **_commit(), **tags}
-        run_id = str(self.client.create_run(self.experiment_id, tags=known, run_name=name).info.run_id)
-        from mlflow.entities import Param
-
-        self.client.log_batch(run_id, params=[Param(key, str(value)[:5000]) for key, value in params.items()])
+        else:
+            first = {RUN_TAG: run, "chorus.version": version("chorus-recommender"), **_commit(), **tags}
+            made = self.client.create_run(self.experiment_id, tags=first, run_name=name)
+            run_id, known = str(made.info.run_id), {}
+        missing = [Param(key, str(value)[:5000]) for key, value in params.items() if key not in known]
+        self.client.log_batch(run_id, params=missing)
         return run_id
 
     def log_inputs(self, run_id: str, versions: Mapping[str, str]) -> None:
         """Each participant's data version as a dataset that went into the run; nothing of its content."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        if self.client.get_run(run_id).inputs.dataset_inputs:
-            return
+        known = {each.dataset.name for each in self.client.get_run(run_id).inputs.dataset_inputs}
         inputs = [
             DatasetInput(
                 Dataset(name, digest[:36], "local", json.dumps({"participant": name})),
                 [InputTag("mlflow.data.context", "training")],
             )
             for name, digest in versions.items()
+            if name not in known
         ]
-        self.client.log_inputs(run_id, datasets=inputs)
+        if inputs:
+            self.client.log_inputs(run_id, datasets=inputs)
 
     def log_metrics(self, run_id: str, step: int, metrics: Mapping[str, float]) -> None:
-        """The metrics of a step, once: what the step has already is neither repeated nor changed."""
+        """The metrics of a step, once: what the step has already is neither repeated nor changed.
+
+        NaN and infinities are left out; timestamps follow from the step, so that reruns do not interleave.
+        """
         from mlflow.entities import Metric
 
         fresh = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
-        started = int(self.client.get_run(run_id).info.start_time)
-        known = {name for name in self.client.get_run(run_id).data.metrics if name in fresh}
+        run = self.client.get_run(run_id)
+        started, known = int(run.info.start_time), fresh.keys() & run.data.metrics.keys()
         done = {
             name
             for name in known
@@ -137,29 +146,42 @@ class Tracking:
         loaded = mlflow.pyfunc.load_model(f"models:/{self.config.registered_model or name}@{CHAMPION}")
         return loaded.predict  # type: ignore[no-any-return]
 
-    def register(self, run_id: str, folder: Path, name: str, metadata: Mapping[str, Any]) -> int:
+    def register(
+        self, run_id: str, folder: Path, name: str, metadata: Mapping[str, Any], champion: bool = True
+    ) -> int:
         """Log the packed model in `folder` with the run and register it; returns its version.
 
-        A run that is continued after it had registered its model keeps that version.
+        With `champion` the alias moves to it. A run that is continued after it had registered its
+        model keeps that version.
         """
+        import mlflow
+
         from mlruns_config.packing import log_model
 
+        # A SQL registry looks logged models up there, whatever its client was told.
+        mlflow.set_tracking_uri(self.uri)
         name = self.config.registered_model or name
         if not self.client.search_registered_models(f"name = '{name}'"):
             self.client.create_registered_model(name)
-        known = [
-            each for each in self.client.search_model_versions(f"name = '{name}'") if each.run_id == run_id
-        ]
+        known = list(self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"))
         if not known:
             source = log_model(self, run_id, folder, metadata)
             known = [self.client.create_model_version(name, source, run_id=run_id)]
         number = int(known[0].version)
-        self.client.set_registered_model_alias(name, CHAMPION, str(number))
+        if champion:
+            self.client.set_registered_model_alias(name, CHAMPION, str(number))
         return number
 
 
 def _commit() -> dict[str, str]:
-    """The commit of the code that runs, where it runs from a checkout."""
-    here = Path(__file__).parent
-    asked = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True)
-    return {"mlflow.source.git.commit": asked.stdout.strip()} if asked.returncode == 0 else {}
+    """The commit of the code that runs, where it runs from a checkout of its own."""
+    root = Path(__file__).resolve().parents[1]
+    command = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        return {}
+    told = asked.stdout.splitlines()
+    # Installed below somebody's repository, git would tell that one's commit.
+    own = asked.returncode == 0 and Path(told[0]).resolve() == root
+    return {"mlflow.source.git.commit": told[1]} if own else {}

@@ -14,17 +14,18 @@ import threading
 import time
 from pathlib import Path
 
-PATIENCE = 5.0
+PATIENCE = 10.0
+"""Seconds from SIGTERM to SIGKILL."""
 PR_SET_CHILD_SUBREAPER = 36
 
 
 def main() -> int:
     """Run the command until it ends or the leash is let go; returns its exit code."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans of the command stay below us
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=_end, daemon=True).start())
     process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
-    threading.Thread(target=_watch, daemon=True).start()
-    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=_end).start())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_watch, daemon=True).start()
     code = process.wait()
     _signal(signal.SIGKILL)
     return code
@@ -56,8 +57,13 @@ def _below(pid: int) -> list[int]:
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
             for child in map(int, children.read_text().split()):
-                found += [child, *_below(child)]
+                found += [child, *_below(child)] if _lives(child) else []
     return found
+
+
+def _lives(pid: int) -> bool:
+    """Whether it still runs: an orphan that has ended stays a zombie below us."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 if __name__ == "__main__":

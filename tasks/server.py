@@ -123,34 +123,46 @@ def settle(flow_run_id: UUID | None, expected: int = 0, limit_seconds: float = 6
 
     States travel as events and are written seconds later; a server that is stopped before loses them.
     `expected` is how many task runs there are at least; without it, a count that stands still for
-    two seconds will do.  Returns whether all were final within the limit.
+    two seconds will do.  Returns whether all, and the flow run, were final within the limit.
     """
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.events.worker import EventsWorker
 
+    if flow_run_id is None:
+        return True
     deadline, counts = time.monotonic() + limit_seconds, [-1]
+    EventsWorker.drain_all(timeout=limit_seconds, at_exit=False)  # what this process has not sent yet
     with get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
-            found: list[Any] = []
-            while page := client.read_task_runs(
-                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
-                offset=len(found),
-                limit=200,
-            ):
-                found += page
-            newest = max((each.flow_run_run_count for each in found), default=0)
-            open_ones = [
-                each
-                for each in found
-                if each.flow_run_run_count == newest
-                and (each.state_type is None or each.state_type.value not in FINAL)
-            ]
+            state = client.read_flow_run(flow_run_id).state
+            found = _task_runs(client, flow_run_id)
             counts.append(len(found))
-            stands = len(counts) > 8 and len(set(counts[-8:])) == 1
-            if not open_ones and len(found) >= expected and stands:
+            stands = len(counts) > 8 and len(set(counts[-8:])) == 1 and len(found) >= expected
+            if stands and state is not None and state.is_final() and not _open(found):
                 return True
             time.sleep(0.25)
     return False
+
+
+def _task_runs(client: Any, flow_run_id: UUID) -> list[Any]:
+    """All task runs of the flow run that the server knows, page by page."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    chosen, found = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])), list[Any]()
+    while page := client.read_task_runs(flow_run_filter=chosen, offset=len(found), limit=200):
+        found += page
+    return found
+
+
+def _open(task_runs: Sequence[Any]) -> list[Any]:
+    """Those of the newest attempt without a final state; a dead attempt's say Running for ever."""
+    newest = max((each.flow_run_run_count for each in task_runs), default=0)
+    return [
+        each
+        for each in task_runs
+        if each.flow_run_run_count == newest
+        and (each.state_type is None or each.state_type.value not in FINAL)
+    ]
 
 
 def mark_crashed(flow_run_ids: Sequence[str], message: str) -> None:

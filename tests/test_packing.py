@@ -1,0 +1,103 @@
+"""A packed recommender answers as a slow oracle does, in a process that has never heard of Chorus."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mlruns_config.tracking import Tracking, TrackingConfig
+
+ITEMS = 23
+ASK = """
+import json, sys, mlflow
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model(sys.argv[2])
+answers = model.predict(json.loads(sys.argv[3]))
+print(json.dumps([answer.model_dump() for answer in answers]))
+assert not {"flows", "tasks", "federation", "recommenders", "mlruns_config"} & set(sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    rng = np.random.default_rng(5)
+    weights = rng.normal(size=(ITEMS, ITEMS)).astype(np.float32)
+    return rng.integers(0, 50, ITEMS).astype(np.float32), weights
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory, arrays):
+    """A store with the models `both`, with weights, and `popular`, without."""
+    tracking = Tracking(TrackingConfig(), tmp_path_factory.mktemp("packing"))
+    for name, weights in (("both", arrays[1]), ("popular", None)):
+        folder = tmp_path_factory.mktemp(name)
+        _popular(folder, arrays)
+        if weights is not None:
+            np.save(folder / "weights.npy", weights)
+        run_id = tracking.start_or_continue(name, name, {"items": ITEMS}, {})
+        assert tracking.register(run_id, folder, name, {"run": name}) == 1
+        assert tracking.client.get_run(run_id).info.status == "RUNNING"
+        tracking.finish(run_id, "FINISHED")
+    return tracking
+
+
+def oracle(query, popularity, weights):
+    """Items and scores, one multiplication at a time."""
+    seen = {int(item.split()[1]) for item in query["history"] if item.startswith("item ")}
+    scores = [float(each) for each in popularity]
+    if weights is not None and seen:
+        scores = [sum(float(weights[row, column]) for row in seen) for column in range(ITEMS)]
+    ranked = sorted(set(range(ITEMS)) - seen, key=lambda place: (-scores[place], place))[: query["k"]]
+    return [f"item {place}" for place in ranked], [scores[place] for place in ranked]
+
+
+@pytest.mark.parametrize("name", ["both", "popular"])
+def test_a_process_apart_answers_as_the_oracle(tracking, arrays, tmp_path, name):
+    rng = np.random.default_rng(7)
+    histories = [[f"item {place}" for place in rng.permutation(ITEMS)[:size]] for size in (1, 4, ITEMS)]
+    histories += [[], ["never sold"], ["never sold", "item 3", "item 3"]]
+    queries = [{"history": each, "k": k} for each in histories for k in (0, 3, 100)]
+    asked = [sys.executable, "-I", "-c", ASK, tracking.uri, f"models:/{name}@champion", json.dumps(queries)]
+    done = subprocess.run(asked, cwd=tmp_path, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for query, answer in zip(queries, json.loads(done.stdout), strict=True):
+        items, scores = oracle(query, arrays[0], arrays[1] if name == "both" else None)
+        assert answer["items"] == items
+        assert answer["scores"] == pytest.approx(scores, abs=1e-5)
+
+
+def test_what_is_stored_is_code_text_and_plain_arrays(tracking, arrays, tmp_path):
+    _popular(tmp_path, arrays)
+    np.save(tmp_path / "weights.npy", arrays[1])
+    run_id = tracking.start_or_continue("stored", "stored", {}, {})
+    tracking.register(run_id, tmp_path, "stored", {})
+    source = tracking.client.get_model_version_by_alias("stored", "champion").source
+    (folder,) = (tracking.folder / "artifacts" / "models").glob(f"{source.rpartition('/')[2]}/artifacts")
+    stored = {path.name for path in folder.rglob("*") if path.is_file()}
+    assert stored >= {"model_code.py", "catalogue.txt", "popularity.npy", "weights.npy", "MLmodel"}
+    assert {name.rpartition(".")[2] for name in stored} <= {"py", "txt", "npy", "json", "MLmodel", "yaml"}
+
+
+def test_the_alias_stays_where_it_is_unless_asked(tracking, tmp_path, arrays):
+    _popular(tmp_path, arrays)
+    run_id = tracking.start_or_continue("second", "second", {}, {})
+    assert tracking.register(run_id, tmp_path, "popular", {}, champion=False) == 2
+    assert tracking.client.get_model_version_by_alias("popular", "champion").version == 1
+    assert tracking.register(run_id, tmp_path, "popular", {}) == 2
+    assert tracking.client.get_model_version_by_alias("popular", "champion").version == 2
+
+
+@pytest.mark.parametrize("body", [[{"history": "item 1"}], [{"k": "many"}], ["item 1"]])
+def test_a_malformed_query_is_refused(tracking, body):
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(MlflowException, match="Failed to validate"):
+        tracking.champion("both")(body)
+
+
+def _popular(folder, arrays):
+    (folder / "catalogue.txt").write_text("".join(f"item {place}\n" for place in range(ITEMS)))
+    (folder / "model.json").write_text(json.dumps({"items": ITEMS}))
+    np.save(folder / "popularity.npy", arrays[0])

@@ -1,0 +1,184 @@
+"""A real Prefect server: it loses no state when it stops, and leaves nothing running behind."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from federation.errors import ChorusError
+from tasks import server
+
+ROOT = Path(__file__).parents[1]
+TASKS = 120
+RUN_AND_STOP = f"""
+import sys, time
+from pathlib import Path
+from tasks import server
+
+began = time.monotonic()
+with server.prefect_server(Path(sys.argv[1])):
+    ready = time.monotonic()
+    from prefect import flow, task
+
+    @task
+    def double(number: int) -> int:
+        return 2 * number
+
+    @flow
+    def many() -> int:
+        return sum(future.result() for future in double.map(range({TASKS})))
+
+    state = many(return_state=True)
+    assert state.result() == {TASKS * (TASKS - 1)}
+    done = time.monotonic()
+    flow_run_id = state.state_details.flow_run_id
+    assert server.settle(flow_run_id, expected={TASKS})
+    settled = time.monotonic()
+stopped = time.monotonic()
+print(flow_run_id, ready - began, done - ready, settled - done, stopped - settled)
+"""
+
+
+def chorus_python(code, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], env=environment, capture_output=True, text=True
+    )
+
+
+def asked(url, path, body=None):
+    """What the API answers, past any client."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer)
+
+
+def processes_that_name(folder):
+    listed = subprocess.run(["ps", "axeww", "-o", "args="], capture_output=True, text=True, check=True).stdout
+    return [line[:200] for line in listed.splitlines() if str(folder) in line]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A state folder in which a flow of many tasks has run, its server stopped right after; the run's id."""
+    home = tmp_path_factory.mktemp("server")
+    done = chorus_python(RUN_AND_STOP, home)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    print("start, flow, settle, stop:", done.stdout)
+    assert not processes_that_name(home)
+    return home, done.stdout.split()[0]
+
+
+@pytest.fixture(scope="module")
+def again(ran):
+    """The folder, the run's id, and the URL of a second server over the same folder."""
+    before = dict(os.environ)
+    try:
+        with server.prefect_server(ran[0]) as url:
+            yield *ran, url
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def test_every_state_is_there_after_a_restart(again):
+    _, flow_run_id, url = again
+    body = {"flow_runs": {"id": {"any_": [flow_run_id]}}, "limit": 200}
+    found = asked(url, "/task_runs/filter", body)
+    assert [each["state_type"] for each in found] == ["COMPLETED"] * TASKS
+    assert asked(url, f"/flow_runs/{flow_run_id}")["state_type"] == "COMPLETED"
+
+
+def test_its_files_are_private_and_its_settings_stand(again):
+    home, _, url = again
+    assert stat.S_IMODE((home / "prefect").stat().st_mode) == 0o700
+    assert os.environ["PREFECT_API_URL"] == url
+    assert os.environ["PREFECT_HOME"] == str(home / "prefect")
+    assert os.environ["PREFECT_RESULTS_DEFAULT_SERIALIZER"] == "json"
+    assert os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+
+
+def test_a_server_that_is_there_is_used_and_outlives_the_block(again, tmp_path):
+    *_, url = again
+    code = (
+        "import sys; from pathlib import Path; from tasks import server\n"
+        "with server.prefect_server(Path(sys.argv[1]), sys.argv[2]) as url: assert url == sys.argv[2]\n"
+        "assert not list(Path(sys.argv[1]).iterdir())"
+    )
+    done = chorus_python(code, tmp_path, url)
+    assert done.returncode == 0, done.stderr
+    assert asked(url, "/health") is True
+
+
+def test_only_what_still_runs_is_marked_crashed(again):
+    home, finished, url = again
+    flow = asked(url, f"/flow_runs/{finished}")["flow_id"]
+    silent = asked(url, "/flow_runs/", {"flow_id": flow, "state": {"type": "RUNNING"}})["id"]
+    code = (
+        "import sys; from pathlib import Path; from tasks import server\n"
+        "with server.prefect_server(Path(sys.argv[1]), sys.argv[2]):\n"
+        "    server.mark_crashed([*sys.argv[3:], '00000000-0000-4000-8000-000000000000'], 'gone')"
+    )
+    done = chorus_python(code, home, url, silent, finished)
+    assert done.returncode == 0, done.stderr
+    state = asked(url, f"/flow_runs/{silent}")["state"]
+    assert (state["type"], state["message"]) == ("CRASHED", "gone")
+    assert asked(url, f"/flow_runs/{finished}")["state_type"] == "COMPLETED"
+
+
+def test_settling_gives_up_on_a_run_that_does_not_end(again):
+    home, finished, url = again
+    flow = asked(url, f"/flow_runs/{finished}")["flow_id"]
+    running = asked(url, "/flow_runs/", {"flow_id": flow, "state": {"type": "RUNNING"}})["id"]
+    code = (
+        "import sys; from pathlib import Path; from uuid import UUID; from tasks import server\n"
+        "with server.prefect_server(Path(sys.argv[1]), sys.argv[2]):\n"
+        "    assert not server.settle(UUID(sys.argv[3]), limit_seconds=3)\n"
+        f"    assert not server.settle(UUID(sys.argv[4]), expected={TASKS + 1}, limit_seconds=3)"
+    )
+    done = chorus_python(code, home, url, running, finished)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_server_that_ends_at_once_is_told_with_its_log(tmp_path):
+    log = tmp_path / "log"
+    with (
+        server.leashed([sys.executable, "-c", "raise SystemExit('no port')"], log) as process,
+        pytest.raises(ChorusError, match=str(log)),
+    ):
+        server.wait_for(f"http://127.0.0.1:{server.free_port()}/health", process, log)
+    assert "no port" in log.read_text()
+
+
+@pytest.mark.slow
+def test_both_pages_are_shown_until_a_signal_and_end(ran):
+    home, _ = ran
+    code = (
+        "import sys; from pathlib import Path; from flows import pages\n"
+        "from mlruns_config.tracking import TrackingConfig\n"
+        "pages.show(Path(sys.argv[1]), TrackingConfig())"
+    )
+    shown = subprocess.Popen(
+        [sys.executable, "-c", code, str(home)], env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    addresses = [shown.stdout.readline().split()[-1] for _ in range(2)]
+    for address in addresses:
+        request = urllib.request.Request(address, headers={"Accept": "text/html"})
+        with urllib.request.urlopen(request, timeout=20) as page:
+            assert page.status == 200
+    shown.terminate()
+    assert shown.wait(timeout=40) == 0
+    shown.stdout.close()
+    assert not processes_that_name(home)
+    for address in addresses:
+        with pytest.raises(urllib.error.URLError):
+            urllib.request.urlopen(address, timeout=2)
