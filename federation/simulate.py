@@ -55,14 +55,16 @@ def simulate(
     masks: bool = True,
     on_opened: Callable[[str, FixedPoint, Update], None] | None = None,
     read: Callable[[str], Vector] | None = None,
+    relay: Relay | None = None,
 ) -> dict[str, Result]:
     """What each participant's part returns, run in a thread with its channel.
 
+    `relay` is one of `plan` to use, for who wants to look at it afterwards (`on_opened` is then its own).
     Raises the error of the participant that failed first; the others' parts see `Lost`.
     """
     if set(parts) != set(plan.cohort):
         raise BadInput(f"parts of {sorted(parts)} for a cohort of {list(plan.cohort)}")
-    relay = Relay(plan, on_opened)
+    relay = Relay(plan, on_opened) if relay is None else relay
     results: dict[str, Result] = {}
     errors: dict[str, BaseException] = {}
 

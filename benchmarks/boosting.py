@@ -1,0 +1,193 @@
+"""Trees grown through masked sums against LightGBM's own distributed and central training of the same rows.
+
+    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/boosting.py [--work second] [--repeat 3]
+
+In turn, each in fresh processes, one thread a participant, the same bins, from binned rows to the last tree:
+LightGBM's data-parallel learner over its own sockets (a process for each participant), LightGBM central, and
+Chorus (participants are threads of one process, masks on, through the relay).  CPU is user and system time of
+all processes; the least of the repetitions counts.  Chorus' bytes are of words, by participant.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import socket
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import lightgbm
+import numpy as np
+
+from federation.channel import Channel, Solo
+from federation.plan import RoundPlan
+from federation.relay import Relay
+from federation.simulate import simulate
+from recommenders.bins import Bins, agree
+from recommenders.boosting import BoostingConfig, Rows, State
+from recommenders.collectives import Seat
+from recommenders.growth import begin, binned, grow
+
+WORKS = {"first": (160_000, 20), "second": (800_000, 50)}
+
+
+class Task(NamedTuple):
+    """What all contenders do."""
+
+    rows: int
+    columns: int
+    participants: int
+    trees: int
+    config: BoostingConfig
+    bins: Bins | None = None
+
+
+class Took(NamedTuple):
+    """Seconds, and bytes by participant."""
+
+    wall: float
+    cpu: float
+    up: float = 0.0
+    down: float = 0.0
+
+
+def world(task: Task) -> Rows:
+    random = np.random.default_rng(0)
+    features = random.normal(size=(task.rows, task.columns))
+    signal = features[:, 0] * features[:, 1] + np.sin(2 * features[:, 2]) + features[:, 3]
+    return Rows(features, (signal + random.normal(size=task.rows) > 0.5) * 1.0)
+
+
+def part(rows: Rows, rank: int, size: int) -> Rows:
+    return Rows(np.ascontiguousarray(rows.features[rank::size]), rows.labels[rank::size])
+
+
+def agreed(task: Task) -> Task:
+    sample = np.ascontiguousarray(world(task).features[:50_000])
+    return task._replace(bins=agree(Solo(), sample, [f"f{place}" for place in range(task.columns)]))
+
+
+def measured(work: Callable[[], object]) -> Took:
+    before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    work()
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
+    return Took(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def native(task: Task, rank: int, ports: list[int], ready: Any) -> Took:
+    """LightGBM on the rows of `rank` among `ports`; alone without ports."""
+    parameters: dict[str, Any] = {"objective": "binary", "num_threads": 1, "force_row_wise": True}
+    parameters |= {name: getattr(task.config, name) for name in ("num_leaves", "min_data_in_leaf")}
+    assert task.bins is not None
+    parameters |= task.bins.parameters
+    rows = part(world(task), rank, len(ports) or 1)
+    data = task.bins.dataset(rows.features, parameters)
+    data.set_label(rows.labels)
+    if ports:
+        machines = ",".join(f"127.0.0.1:{port}" for port in ports)
+        parameters |= {"tree_learner": "data", "num_machines": len(ports), "machines": machines}
+        parameters |= {"local_listen_port": ports[rank], "pre_partition": True}
+    ready.wait()
+
+    def work() -> None:
+        booster = lightgbm.Booster(parameters, data)
+        for _ in range(task.trees):
+            booster.update()
+
+    return measured(work)
+
+
+def chorus(task: Task, rank: int, ports: list[int], ready: Any) -> Took:
+    """All participants as threads of this process."""
+    train(task._replace(rows=2000 * task.participants, trees=2))()
+    work = train(task)
+    ready.wait()
+    relays: list[Relay] = []
+    took = measured(lambda: relays.append(work()))
+    up, down = (max(counted.values()) for counted in (relays[0].bytes_up, relays[0].bytes_down))
+    return took._replace(up=up, down=down)
+
+
+def train(task: Task) -> Callable[[], Relay]:
+    """The training of binned rows, ready to be called."""
+    assert task.bins is not None
+    rows, bins = world(task), task.bins
+    names = tuple(f"p{rank:02}" for rank in range(task.participants))
+    works: dict[str, Callable[[Channel], State]] = {}
+    for rank, name in enumerate(names):
+        mine, seat = part(rows, rank, task.participants), Seat(rank, task.participants)
+        data = binned(mine, bins, task.config)
+
+        def work(channel: Channel, mine: Rows = mine, seat: Seat = seat, data: Any = data) -> State:
+            state = begin(channel, mine, bins, task.config, seat)
+            return grow(channel, mine, state, task.config, task.trees, seat, data=data)
+
+        works[name] = work
+    relay = Relay(RoundPlan(run="benchmark", number=0, cohort=names))
+
+    def call() -> Relay:
+        simulate(works, relay.plan, relay=relay)
+        return relay
+
+    return call
+
+
+def child(answer: Connection, contender: Callable[..., Took], *given: Any) -> None:
+    answer.send(contender(*given))
+
+
+def run(task: Task, contender: Callable[..., Took], processes: int, ports: int) -> Took:
+    """`contender` in fresh processes: wall of the slowest, CPU of all."""
+    context = multiprocessing.get_context("spawn")
+    ready, free = context.Barrier(processes), free_ports(ports)
+    pipes = [context.Pipe(duplex=False) for _ in range(processes)]
+    children = [
+        context.Process(target=child, args=(pipes[rank][1], contender, task, rank, free, ready))
+        for rank in range(processes)
+    ]
+    for one in children:
+        one.start()
+    took: list[Took] = [receive.recv() for receive, _ in pipes]
+    for one in children:
+        one.join()
+    return Took(max(t.wall for t in took), sum(t.cpu for t in took), took[0].up, took[0].down)
+
+
+def free_ports(count: int) -> list[int]:
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(one.getsockname()[1]) for one in held]
+    for one in held:
+        one.close()
+    return ports
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--work", choices=WORKS, default="first")
+    parser.add_argument("--participants", type=int, default=3)
+    parser.add_argument("--trees", type=int, default=50)
+    parser.add_argument("--repeat", type=int, default=3)
+    options = parser.parse_args()
+    config = BoostingConfig(objective="binary")
+    task = agreed(Task(*WORKS[options.work], options.participants, options.trees, config))
+    contenders = {
+        "LightGBM, sockets": (native, options.participants, options.participants),
+        "LightGBM, central": (native, 1, 0),
+        "Chorus, masked sums": (chorus, 1, 0),
+    }
+    best: dict[str, Took] = {}
+    for _ in range(options.repeat):
+        for name, contender in contenders.items():
+            took = run(task, *contender)
+            best[name] = min(best.get(name, took), took, key=lambda one: one.cpu)
+    print(f"{task.rows:,} x {task.columns} rows, {task.participants} participants, {task.trees} trees")
+    sockets, central = best["LightGBM, sockets"].cpu, best["LightGBM, central"].cpu
+    for name, took in best.items():
+        ratios = f"{took.cpu / sockets:6.2f} x sockets {took.cpu / central:6.2f} x central"
+        megabytes = f"{took.up / 1e6:8.1f} MB up {took.down / 1e6:8.1f} MB down" if took.up else ""
+        print(f"{name:22} wall {took.wall:7.2f} s   CPU {took.cpu:7.2f} s {ratios}{megabytes}")
+
+
+if __name__ == "__main__":
+    main()
