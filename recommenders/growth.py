@@ -62,20 +62,22 @@ def grow(
     seat: Seat = ALONE,
     threads: int = 1,
     data: lightgbm.Dataset | None = None,
+    scores: Floats | None = None,
 ) -> State:
     """`state` with `trees` more trees; the same text as if growing had never stopped.
 
     Every participant calls it with the same state, configuration and number, and its own `seat`.  A
     cohort of one uses LightGBM's serial learner: on pooled rows that is the model of the consortium.
-    `data` are `rows` already `binned`.  Raises `Refused` where a word is too narrow, and what the channel
-    raises; the model of a tree that broke off is nowhere.
+    `data` are `rows` already `binned`, `scores` those of `state`, for who has them.  Raises `Refused` where
+    a word is too narrow, and what the channel raises; the model of a tree that broke off is nowhere.
     """
     check_rows(rows, state.bins, config)
     if state.objective != config.objective:
         raise BadInput(f"a model of {state.objective} cannot go on as {config.objective}")
     data = binned(rows, state.bins, config, threads) if data is None else data
     derive = derivatives(config.objective, rows.labels, rows.queries, state.scale, config.truncation)
-    scores, grown, clipped = state.scores(rows.features, threads), list(state.trees), state.clipped
+    scores = state.scores(rows.features, threads) if scores is None else scores
+    grown, clipped = list(state.trees), state.clipped
     with _learner(channel, data, config, _parameters(config, state.bins, threads), seat) as learner:
         for number in range(len(grown), len(grown) + trees):
             integers = rounded(config.objective, config.gradient_bits, *derive(scores))

@@ -74,6 +74,12 @@ def read_tree(block: str) -> Tree:
     )
 
 
+def read_leaves(block: str) -> Floats:
+    """The values in a tree's leaves."""
+    found = re.search(r"^leaf_value=(.*)$", block, flags=re.MULTILINE)
+    return np.array(found.group(1).split() if found else [], np.float64)
+
+
 def set_leaves(block: str, values: Floats) -> str:
     """The tree's text with `values` in its leaves, to 17 digits, from which they are read back exactly."""
     line = " ".join(format(value, ".17g") for value in values.tolist())

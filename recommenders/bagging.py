@@ -1,0 +1,54 @@
+"""Bagging of trees that participants grow by themselves: a baseline for comparison only, it is NOT additive.
+
+As Flower's XGBoost example has it: in each round every participant grows a tree on its own rows, from the
+scores of the common model, and hands it over; the common model takes all of them.  What leaves a
+participant is its tree, whose splits and leaves are its own: no sum, nothing that masks could hide.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from federation.channel import Solo
+from recommenders.bins import Bins
+from recommenders.boosting import BoostingConfig, Rows, State
+from recommenders.gradients import Floats
+from recommenders.growth import begin, binned, grow
+from recommenders.trees import read_leaves, read_tree, set_leaves, walk
+
+
+def bagged(parts: Sequence[Rows], bins: Bins, config: BoostingConfig, trees: int, threads: int = 1) -> State:
+    """The model of `trees` rounds, in each of which every one of `parts` adds a tree of its own.
+
+    It has `trees` times `len(parts)` trees; a leaf counts 1 / `len(parts)`, so that a round takes one step.
+    """
+    state = begin(Solo(), _pooled(parts), bins, config)
+    scores = [np.full(len(rows.features), state.start) for rows in parts]
+    data = [binned(rows, bins, config, threads) for rows in parts]
+    for _ in range(trees):
+        grown = [
+            grow(Solo(), rows, state, config, 1, threads=threads, data=mine, scores=known).trees[-1]
+            for rows, mine, known in zip(parts, data, scores, strict=True)
+        ]
+        shares = [set_leaves(block, read_leaves(block) / len(parts)) for block in grown]
+        first = not state.trees
+        state = state.model_copy(update={"trees": (*state.trees, *shares)})
+        scores = [
+            _added(np.zeros_like(known) if first else known, shares, rows)
+            for rows, known in zip(parts, scores, strict=True)
+        ]
+    return state
+
+
+def _added(scores: Floats, blocks: Sequence[str], rows: Rows) -> Floats:
+    """`scores` and the leaves of `blocks`, added one by one as LightGBM predicts them."""
+    for block in blocks:
+        scores = scores + read_leaves(block)[walk(read_tree(block), rows.features)]
+    return scores
+
+
+def _pooled(parts: Sequence[Rows]) -> Rows:
+    """All rows, for what follows from their labels alone."""
+    features, labels = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
+    queries = [part.queries for part in parts if part.queries is not None]
+    return Rows(features, labels, np.concatenate(queries) if queries else None)
