@@ -28,6 +28,7 @@ from federation.messages import GRACE, from_message, to_message
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
 from federation.relay import Header
+from federation.summed import Summed
 
 Job = Callable[[dict[str, Any], Channel], dict[str, Any]]
 
@@ -40,10 +41,17 @@ class SocketChannel:
     """A participant's channel to a relay at the other end of a connection."""
 
     def __init__(
-        self, name: str, frames: Frames, deadline: float, plan: RoundPlan | None, masks: Masks | None
+        self,
+        name: str,
+        frames: Frames,
+        deadline: float,
+        plan: RoundPlan | None,
+        masks: Masks | None,
+        on_send: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.opened: list[str] = []
+        self._on_send = on_send
         self._frames = frames
         self._deadline = deadline
         self._plan = plan
@@ -59,11 +67,12 @@ class SocketChannel:
         except Refused as error:
             raise Refused(f"{self.name}: sum {name!r}: {error}") from None
         header = Header(label=self._plan.label, name=name, form=form, length=words.size)
+        self._on_send()
         reply, size = self._ask({"say": "sum", "sum": header.model_dump()}, words.view(np.uint8).data)
+        self.opened.append(name)
         if size != words.nbytes:
             raise Refused(f"sum {name!r}: {size} bytes came back for {words.nbytes}")
         total = np.frombuffer(self._rest(), words.dtype)
-        self.opened.append(name)
         return layers.on_aggregate(total, self._plan, reply["present"])
 
     def read(self, name: str) -> Vector:
@@ -101,11 +110,12 @@ class _Participant:
         frames: Frames,
         log: Path | None,
         shown: tuple[type[Exception], ...],
+        summed: Summed,
     ) -> None:
         self.name, self.jobs, self.policy = name, jobs, policy
         self.frames, self.log, self.shown = frames, log, shown
         self._ready: tuple[str, KeyPair] | None = None
-        self._summed: dict[tuple[str, int, str], tuple[str, ...]] = {}
+        self._summed = summed
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         deadline = time.monotonic() + float(request["seconds"])
@@ -133,14 +143,30 @@ class _Participant:
         if job is None:
             raise BadInput(f"{self.name}: knows no job {request['job']!r}, only {sorted(self.jobs)}")
         masks = None if plan is None else self._agree(plan, request.get("publics"))
-        if plan is not None:
-            self._object_to_exposure(plan, request["job"])
-        channel = SocketChannel(self.name, self.frames, deadline, plan, masks)
-        try:
+        if plan is None:
+            channel = SocketChannel(self.name, self.frames, deadline, None, None)
             return {"say": "result", "result": job(request["arguments"], channel)}
-        finally:
-            if plan is not None and channel.opened:
-                self._summed[plan.run, plan.number, request["job"]] = plan.cohort
+        return {"say": "result", "result": self._add(job, request, plan, masks, deadline)}
+
+    def _add(
+        self, job: Job, request: dict[str, Any], plan: RoundPlan, masks: Masks | None, deadline: float
+    ) -> dict[str, Any]:
+        """The job among the cohort; with whom it is added is noted before a term leaves."""
+        before = self._object_to_exposure(plan, request["job"])
+
+        def note() -> None:
+            if self._summed.cohort(plan, request["job"]) != plan.cohort:
+                self._summed.note(plan, request["job"], plan.cohort)
+
+        channel = SocketChannel(self.name, self.frames, deadline, plan, masks, note)
+        try:
+            return job(request["arguments"], channel)
+        except (
+            ChorusError
+        ):  # the coordinator said that the attempt is over: what was not opened never will be
+            if not channel.opened and before is None:
+                self._summed.note(plan, request["job"], None)
+            raise
 
     def _agree(self, plan: RoundPlan, publics: dict[str, str] | None) -> Masks | None:
         """The masks of this attempt; its keys are used up."""
@@ -158,14 +184,18 @@ class _Participant:
             return None
         return Masks(self.name, ready[1], {who: bytes.fromhex(key) for who, key in publics.items()}, plan)
 
-    def _object_to_exposure(self, plan: RoundPlan, job: str) -> None:
-        """An update goes into one opened sum: the difference of two cohorts' sums is somebody's own."""
-        before = self._summed.get((plan.run, plan.number, job))
+    def _object_to_exposure(self, plan: RoundPlan, job: str) -> tuple[str, ...] | None:
+        """An update goes into one opened sum: the difference of two cohorts' sums is somebody's own.
+
+        Returns among whom it was summed before.
+        """
+        before = self._summed.cohort(plan, job)
         if before not in (None, plan.cohort) and self.policy.on_loss == "wait":
             raise Refused(
                 f"{self.name}: was summed in {plan.run}/{plan.number} among {before}; a second sum "
                 f"among {plan.cohort} would expose the difference"
             )
+        return before
 
     def _write_log(self) -> None:
         if self.log is None:
@@ -183,15 +213,17 @@ def serve(
     policy: RoundPolicy | None = None,
     log: Path | None = None,
     shown: tuple[type[Exception], ...] = (),
+    memory: Path | None = None,
 ) -> None:
     """Answer requests until the connection closes; the process then ends.
 
     `policy` is this participant's own copy of what was agreed.  Tracebacks go to `log` (mode 0600), or to
-    stderr.  Texts of exceptions of the types `shown` may be shown to the coordinator.
+    stderr.  Texts of exceptions of the types `shown` may be shown to the coordinator.  With whom its terms
+    were added is kept in `<memory>/<run>`, where it is given: a process started anew then knows it, too.
     """
     _end_with(connection)
     frames = Frames(connection)
-    participant = _Participant(name, jobs, policy or RoundPolicy(), frames, log, shown)
+    participant = _Participant(name, jobs, policy or RoundPolicy(), frames, log, shown, Summed(memory))
     try:
         while True:
             request, _ = frames.receive()

@@ -34,6 +34,7 @@ def main() -> None:
         membership.rounds,
         log=given.home / "participant.log",
         shown=(BadData,),
+        memory=given.home / "work",
     )
 
 

@@ -5,6 +5,7 @@
 """
 
 import hashlib
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from feature_store.catalogue import index, read_catalogue
 from feature_store.importing import import_events
 from feature_store.manifest import Manifest
 from feature_store.partitions import Store
+from federation.errors import Refused
 from recommenders.interactions import Interactions
 from recommenders.metrics import Queries
 from tasks.membership import Membership
@@ -74,21 +76,21 @@ class Room:
 
     def work(self, run: str, number: int) -> Path:
         """The folder of what is kept for a round of a run."""
-        folder = self.home / "work" / run / str(number)
+        folder = self.home / "work" / _named(run) / str(int(number))
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def model(self, run: str) -> Path:
         """The folder of the participant's own model of a run."""
-        return self.home / "models" / run
+        return self.home / "models" / _named(run)
 
     def forget_round(self, run: str, number: int) -> None:
         """Drop the work of one round, so that it is done again."""
-        shutil.rmtree(self.home / "work" / run / str(number), ignore_errors=True)
+        shutil.rmtree(self.home / "work" / _named(run) / str(int(number)), ignore_errors=True)
 
     def forget(self, run: str) -> None:
         """Drop the work of a run that is finished, and what is older than `keep_days`."""
-        shutil.rmtree(self.home / "work" / run, ignore_errors=True)
+        shutil.rmtree(self.home / "work" / _named(run), ignore_errors=True)
         oldest = time.time() - self.membership.keep_days * DAY_SECONDS
         for folder in (self.home / "work").glob("*"):
             if folder.stat().st_mtime < oldest:
@@ -135,6 +137,13 @@ class Room:
     def _events(self, version: str | None, organisation: str | None = None) -> pa.Table:
         columns = ["user", "item", "event_time", "sequence"]
         return self.store.events(organisation or self.name, columns, version=version)
+
+
+def _named(run: str) -> str:
+    """The run's name, which the coordinator chooses: it must not lead out of the folder."""
+    if not re.fullmatch(r"[\w-][\w.-]*", run):
+        raise Refused(f"run: found {run!r}, expected letters, digits, and . - _ within")
+    return run
 
 
 def _settings(membership: Membership) -> str:

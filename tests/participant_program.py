@@ -101,6 +101,14 @@ if __name__ == "__main__":
     parser.add_argument("name")
     parser.add_argument("--policy", type=json.loads, default={})
     parser.add_argument("--log", type=Path)
+    parser.add_argument("--memory", type=Path)
     parser.add_argument("--fd", type=int, required=True)
     options = parser.parse_args(sys.argv[1:])
-    serve(socket.socket(fileno=options.fd), options.name, JOBS, RoundPolicy(**options.policy), options.log)
+    serve(
+        socket.socket(fileno=options.fd),
+        options.name,
+        JOBS,
+        RoundPolicy(**options.policy),
+        options.log,
+        memory=options.memory,
+    )

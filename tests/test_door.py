@@ -164,6 +164,35 @@ def test_nothing_is_sent_after_its_own_deadline(job, tmp_path):
         assert process.wait(10) == 0
 
 
+def test_what_could_still_be_opened_is_remembered_by_the_next_process(tmp_path):
+    """The coordinator ends after it got a term; another one asks for a sum among others."""
+    plan = RoundPlan(run="r", number=0, cohort=("a", "b", "c"))
+    assert _after_a_term(plan, tmp_path)["say"] == "sum"
+    told = _after_a_term(RoundPlan(run="r", number=0, cohort=("a", "b", "d")), tmp_path)
+    assert told["error"]["type"] == "Refused"
+    assert "would expose the difference" in told["error"]["message"]
+    assert _after_a_term(plan, tmp_path)["say"] == "sum"
+    assert _after_a_term(RoundPlan(run="../r", number=0, cohort=("a", "b", "c")), tmp_path)["say"] == "error"
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
+    assert (tmp_path / "r" / "summed.json").stat().st_mode & 0o077 == 0
+
+
+def _after_a_term(plan, memory):
+    """What a process of its own says first when it is asked for a sum; its coordinator then ends."""
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, PROGRAM, "a", "--policy", '{"masks": false}', "--memory", str(memory)]
+    with subprocess.Popen([*command, "--fd", str(theirs.fileno())], pass_fds=[theirs.fileno()]) as process:
+        theirs.close()
+        frames, asked = Frames(ours), {"plan": plan.model_dump(), "seconds": 20}
+        frames.send({"do": "ready", **asked})
+        frames.receive(deadline=time.monotonic() + 20)
+        frames.send({"do": "job", "job": "sum_vector", "arguments": {"vector": [1.0]}, **asked})
+        told, _ = frames.receive(deadline=time.monotonic() + 20)
+        frames.close()
+        assert process.wait(10) == 0
+    return told
+
+
 PARENT = """
 import sys, time
 from pathlib import Path

@@ -25,7 +25,11 @@ class Consortium:
         self.policy = RoundPolicy(**policy)
         own = json.dumps(policy)
         self.doors = {
-            name: Door(name, [sys.executable, PROGRAM, name, "--policy", own], folder / f"{name}.log")
+            name: Door(
+                name,
+                [sys.executable, PROGRAM, name, "--policy", own, "--memory", str(folder / name)],
+                folder / f"{name}.log",
+            )
             for name in names
         }
         self.opened = Opened()
@@ -149,6 +153,26 @@ def test_participants_themselves_refuse_to_be_exposed(four):
     four.number -= 1
     with pytest.raises(TooFew, match="would expose the difference"):
         four.round(c={"trouble": "nan"})
+
+
+def test_processes_started_anew_still_refuse_to_be_exposed(consortium):
+    before = consortium()
+    with pytest.raises(Lost):
+        before.round(rounds=3, **{name: {"trouble": "die", "at": 1} for name in "abcd"})
+    before.close()
+    after = consortium()
+    with pytest.raises(TooFew, match="would expose the difference"):
+        after.round(rounds=3, d={"trouble": "nan"})
+    after.number -= 1
+    assert after.round(rounds=3).cohort == ("a", "b", "c", "d")
+
+
+def test_an_attempt_that_opened_nothing_is_forgotten(consortium):
+    once = consortium()
+    with pytest.raises(TooFew):
+        once.round(**{name: {"trouble": "nan"} for name in "bcd"})
+    once.number -= 1
+    assert once.round(d={"trouble": "nan"}).cohort == ("a", "b", "c")
 
 
 def test_where_all_agreed_to_be_exposed_the_rest_goes_on(consortium):

@@ -1,0 +1,58 @@
+"""With whom a participant's terms were added: its memory against being exposed by a difference of sums.
+
+It is written before the first term of a job is sent, since from then on a sum could be opened even if
+this process ends; so a participant that was killed still knows it when the run is resumed.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+
+from federation.errors import Refused
+from federation.plan import RoundPlan
+
+Cohort = tuple[str, ...]
+
+
+class Summed:
+    """Cohorts by run, round and job; in `<folder>/<run>/summed.json` (mode 0600), or in memory only."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._known: dict[str, dict[str, Cohort]] = {}
+
+    def cohort(self, plan: RoundPlan, job: str) -> Cohort | None:
+        """Among whom the job's terms were sent in this round before; None for a first time."""
+        return self._of(plan.run).get(f"{plan.number}/{job}")
+
+    def note(self, plan: RoundPlan, job: str, cohort: Cohort | None) -> None:
+        """Remember that the job's terms go to `cohort`; None: that they were not opened, and will not be."""
+        known = dict(self._of(plan.run))
+        known.pop(f"{plan.number}/{job}", None)
+        if cohort is not None:
+            known[f"{plan.number}/{job}"] = cohort
+        self._known[plan.run] = known
+        if self._folder is not None:
+            _write(self._path(plan.run), known)
+
+    def _of(self, run: str) -> dict[str, Cohort]:
+        if run not in self._known:
+            path = None if self._folder is None else self._path(run)
+            kept = json.loads(path.read_text()) if path is not None and path.is_file() else {}
+            self._known[run] = {key: tuple(cohort) for key, cohort in kept.items()}
+        return self._known[run]
+
+    def _path(self, run: str) -> Path:
+        assert self._folder is not None
+        if not re.fullmatch(r"[\w-][\w.-]*", run):
+            raise Refused(f"run: found {run!r}, expected letters, digits, and . - _ within")
+        return self._folder / run / "summed.json"
+
+
+def _write(path: Path, known: dict[str, Cohort]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    beside = path.with_name(path.name + ".tmp")
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(known, file)
+    os.replace(beside, path)
