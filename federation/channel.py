@@ -13,12 +13,12 @@ Vector = NDArray[Any]
 class Channel(Protocol):
     """What a participant may say (a term of a named sum) and what it may hear (sums that were opened)."""
 
-    def sum(self, name: str, vector: Vector, form: FixedPoint) -> Vector:
+    def sum(self, name: str, vector: Vector, form: FixedPoint, part: slice | None = None) -> Vector:
         """Add `vector` to the sum `name` over the cohort; returns the opened total, decoded by `form`.
 
-        Every participant of the cohort calls it with the same names in the same order, the same
-        length and the same form.  Raises `Refused` for a vector that `form` cannot carry, `Lost`
-        when the sum cannot be finished.
+        Of the total only `part` travels to this participant, where it is given.  Every participant of the
+        cohort calls it with the same names in the same order, the same length and the same form.  Raises
+        `Refused` for a vector that `form` cannot carry, `Lost` when the sum cannot be finished.
         """
         ...
 
@@ -33,10 +33,10 @@ class Solo:
     def __init__(self) -> None:
         self._opened: dict[str, Vector] = {}
 
-    def sum(self, name: str, vector: Vector, form: FixedPoint) -> Vector:
+    def sum(self, name: str, vector: Vector, form: FixedPoint, part: slice | None = None) -> Vector:
         """The vector itself, after its way through the fixed point."""
         self._opened[name] = form.decode(form.encode(np.asarray(vector)))
-        return self._opened[name]
+        return self._opened[name][part or slice(None)]
 
     def read(self, name: str) -> Vector:
         """A total that was opened earlier."""

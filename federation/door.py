@@ -234,11 +234,22 @@ class _Conversation:
     def _add(self, relay: Relay, message: dict[str, Any], size: int) -> None:
         try:
             header = Header.model_validate(message["sum"])
-        except (ValidationError, KeyError):
+            part = _part(message["part"], header.length)
+        except (ValidationError, KeyError, ValueError):
             relay.fail(self.name, "its contribution has no readable header")
             raise Refused(f"{self.name}: its contribution has no readable header") from None
         if size != header.length * header.form.dtype.itemsize:
             relay.fail(self.name, f"gave {size} bytes for {header.length} words of {header.form.dtype}")
-        total = relay.add(self.name, header, self.frames.payload(deadline=self.deadline))
+        total = relay.add(self.name, header, self.frames.payload(deadline=self.deadline), part)
         answer = {"present": list(relay.plan.cohort)}
         self.frames.send(answer, total.words.view(np.uint8).data, deadline=self.deadline)
+
+
+def _part(asked: Any, length: int) -> slice:
+    """The words that a participant wants to hear, as it tells them: first, end."""
+    if not isinstance(asked, list) or len(asked) != 2 or not all(type(at) is int for at in asked):
+        raise ValueError("expected two places")
+    first, end = asked
+    if not 0 <= first <= end <= length:
+        raise ValueError(f"expected places from 0 to {length}")
+    return slice(first, end)

@@ -5,6 +5,7 @@ A value v travels as round(v * 2^fraction_bits) in two's complement (Bonawitz et
 """
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -14,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from federation.errors import Refused
 
 Words = NDArray[np.unsignedinteger[Any]]
+
+_WORDS = {width: np.dtype(f"<u{width // 8}") for width in (8, 16, 32, 64)}
 
 BLOCK = 1 << 14
 """Values handled at once, so that a block and its scratch stay in the cache."""
@@ -40,12 +43,12 @@ class FixedPoint(BaseModel):
     @property
     def dtype(self) -> np.dtype[Any]:
         """The unsigned, little-endian type of a word."""
-        return np.dtype(f"<u{self.width // 8}")
+        return _WORDS[self.width]
 
     @property
     def limit(self) -> int:
         """The largest magnitude, in units of 2^-fraction_bits, that one participant may say."""
-        return int((1 << (self.width - self.signed)) - 1) // self.terms
+        return _limit(self.width - self.signed, self.terms)
 
     @property
     def bound(self) -> float:
@@ -63,25 +66,26 @@ class FixedPoint(BaseModel):
             raise Refused(f"a vector has one dimension, this has shape {vector.shape}")
         if vector.dtype.kind not in "biuf":
             raise Refused(f"expected real numbers, found {vector.dtype}")
+        if vector.dtype.kind != "f":
+            return self._encode_integers(vector)
         words = np.empty(vector.size, self.dtype)
         scratch = np.empty(min(vector.size, BLOCK))
         for block in _blocks(vector.size):
-            if vector.dtype.kind == "f":
-                self._encode_floats(
-                    vector[block], words[block], scratch[: block.stop - block.start], block.start
-                )
-            else:
-                self._encode_integers(vector[block], words[block], block.start)
+            units = scratch[: block.stop - block.start]
+            self._encode_floats(vector[block], words[block], units, block.start)
         return words
 
     def decode(self, words: Words) -> NDArray[Any]:
-        """The vector of `words`: float64, or integers (int64; uint64 if not signed and 64 wide)."""
+        """The vector of `words`: float64, or integers (int64; uint64 if not signed and 64 wide).
+
+        Integers may be the same memory as `words`.
+        """
         if words.dtype != self.dtype:
             raise Refused(f"expected words of {self.dtype}, found {words.dtype}")
         numbers = self._numbers(words)
         if self.fraction_bits:
             return numbers * np.float64(2.0**-self.fraction_bits)
-        return numbers.astype(np.int64 if self.signed or self.width < 64 else np.uint64)
+        return numbers.astype(np.int64 if self.signed or self.width < 64 else np.uint64, copy=False)
 
     def _numbers(self, words: Words) -> NDArray[Any]:
         """The same memory as numbers: two's complement where the form is signed."""
@@ -98,13 +102,14 @@ class FixedPoint(BaseModel):
             raise Refused(f"value {start + int(np.argmax(units != values))} is not an integer")
         np.copyto(self._numbers(out), units, casting="unsafe")
 
-    def _encode_integers(self, values: NDArray[Any], out: Words, start: int) -> None:
+    def _encode_integers(self, values: NDArray[Any]) -> Words:
         most = self.limit >> self.fraction_bits
         least = -most if self.signed else 0
-        if int(values.min()) < least or int(values.max()) > most:
+        if values.size and (int(values.min()) < least or int(values.max()) > most):
             outside = [not least <= int(value) <= most for value in values]
-            raise Refused(f"value {start + outside.index(True)} is outside [{least}, {most}]")
-        out[:] = values.astype(self.dtype) << self.dtype.type(self.fraction_bits % self.width)
+            raise Refused(f"value {outside.index(True)} is outside [{least}, {most}]")
+        words: Words = values.astype(self.dtype)
+        return words << self.dtype.type(self.fraction_bits % self.width) if self.fraction_bits else words
 
     def _refusal(self, values: NDArray[Any], units: NDArray[Any], start: int) -> Refused:
         strange = ~np.isfinite(values)
@@ -116,6 +121,11 @@ class FixedPoint(BaseModel):
         return Refused(
             f"value {start + first} is outside [{-self.bound if self.signed else 0.0:g}, {self.bound:g}]"
         )
+
+
+@cache
+def _limit(bits: int, terms: int) -> int:
+    return ((1 << bits) - 1) // terms
 
 
 def _at_most(limit: int) -> float:

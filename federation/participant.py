@@ -57,7 +57,7 @@ class SocketChannel:
         self._plan = plan
         self._masks = masks
 
-    def sum(self, name: str, vector: Vector, form: FixedPoint) -> Vector:
+    def sum(self, name: str, vector: Vector, form: FixedPoint, part: slice | None = None) -> Vector:
         """The opened total over the cohort; see `Channel.sum`."""
         if self._plan is None:
             raise Refused(f"{self.name}: sum {name!r} in a job that belongs to no round")
@@ -67,11 +67,13 @@ class SocketChannel:
         except Refused as error:
             raise Refused(f"{self.name}: sum {name!r}: {error}") from None
         header = Header(label=self._plan.label, name=name, form=form, length=words.size)
+        heard = part or slice(0, words.size)
+        message = {"say": "sum", "sum": header.model_dump(), "part": [heard.start, heard.stop]}
         self._on_send()
-        reply, size = self._ask({"say": "sum", "sum": header.model_dump()}, words.view(np.uint8).data)
+        reply, size = self._ask(message, words.view(np.uint8).data)
         self.opened.append(name)
-        if size != words.nbytes:
-            raise Refused(f"sum {name!r}: {size} bytes came back for {words.nbytes}")
+        if size != (heard.stop - heard.start) * words.itemsize:
+            raise Refused(f"sum {name!r}: {size} bytes came back for {heard.stop - heard.start} words")
         total = np.frombuffer(self._rest(), words.dtype)
         return layers.on_aggregate(total, self._plan, reply["present"])
 

@@ -69,8 +69,10 @@ class Relay:
         self._ended: set[str] = set()
         self._refused = False
 
-    def add(self, participant: str, header: Header, chunks: Iterable[Chunk]) -> Update:
-        """Add `chunks` to the sum that `header` names; waits for the cohort and returns the total.
+    def add(
+        self, participant: str, header: Header, chunks: Iterable[Chunk], part: slice | None = None
+    ) -> Update:
+        """Add `chunks` to the sum that `header` names; waits for the cohort and returns the total, or `part`.
 
         Raises `Refused` where this contribution does not fit, and `Lost` where another's failed or
         the deadline passed.
@@ -84,7 +86,10 @@ class Relay:
             if isinstance(error, Refused):
                 self._raise_if_over(participant)
             raise
-        return self._finish(participant, current)
+        total = self._finish(participant, current)
+        heard = total if part is None else Update(total.words[part], total.terms)
+        self.bytes_down[participant] += heard.words.nbytes
+        return heard
 
     def fail(self, participant: str, reason: str) -> None:
         """Give the attempt up because of `participant`: everyone who waits or comes gets `Lost`."""
@@ -169,7 +174,6 @@ class Relay:
             while current.total is None:
                 self._raise_if_over(participant)
                 self._changed.wait(self.deadline - time.monotonic())
-        self.bytes_down[participant] += current.total.words.nbytes
         return current.total
 
     def _open(self, current: _Sum) -> None:

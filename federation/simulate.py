@@ -30,7 +30,7 @@ class InProcess:
         self._masks = masks
         self._read = read
 
-    def sum(self, name: str, vector: Vector, form: FixedPoint) -> Vector:
+    def sum(self, name: str, vector: Vector, form: FixedPoint, part: slice | None = None) -> Vector:
         """The opened total over the cohort; see `Channel.sum`."""
         plan, layers = self._relay.plan, stack(form, self._masks)
         try:
@@ -39,7 +39,7 @@ class InProcess:
             self._relay.fail(self.name, f"sum {name!r}: {error}")
             raise Refused(f"{self.name}: sum {name!r}: {error}") from None
         header = Header(label=plan.label, name=name, form=form, length=words.size)
-        total = self._relay.add(self.name, header, (words,))
+        total = self._relay.add(self.name, header, (words,), part)
         return layers.on_aggregate(total.words, plan, plan.cohort)
 
     def read(self, name: str) -> Vector:

@@ -62,6 +62,11 @@ def grow(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     return {"correct": bool((total == 0.5 * arguments["terms"]).all())}
 
 
+def hear_part(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    vector, form = np.arange(10), FixedPoint(fraction_bits=0, terms=16)
+    return {"heard": channel.sum("x", vector, form, slice(*arguments["part"])).tolist()}
+
+
 def late_sum(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     time.sleep(arguments["seconds"])
     channel.sum("late", np.ones(3), FORM)
@@ -93,7 +98,18 @@ def _trouble(kind: str | None, vector: np.ndarray) -> np.ndarray:
 
 JOBS = {
     job.__name__: job
-    for job in (echo, sleep, stop, sum_vector, read_total, secret_error, missing_file, grow, late_sum)
+    for job in (
+        echo,
+        sleep,
+        stop,
+        sum_vector,
+        read_total,
+        secret_error,
+        missing_file,
+        grow,
+        hear_part,
+        late_sum,
+    )
 }
 
 if __name__ == "__main__":

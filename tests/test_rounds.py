@@ -233,6 +233,25 @@ def test_large_vectors_travel_in_blocks(four):
     assert done.bytes_up["a"] == 8 * length
 
 
+def test_only_the_part_of_a_sum_that_is_asked_for_travels(four):
+    asked = {"a": [0, 10], "b": [2, 5], "c": [9, 10], "d": [4, 4]}
+    plan = RoundPlan(run="r", number=3000, cohort=tuple("abcd"), deadline_seconds=30)
+    done = together(four.doors, plan, "hear_part", lambda name: {"part": asked[name]})
+    assert {name: result["heard"] for name, result in done.results.items()} == {
+        name: [4 * value for value in range(*part)] for name, part in asked.items()
+    }
+    assert done.bytes_down == {"a": 80, "b": 24, "c": 8, "d": 0}
+
+
+@pytest.mark.parametrize("part", [[-1, 3], [0, 11], [3, 2], [0.0, 1.0], [0]])
+def test_a_part_that_is_none_is_refused(four, part):
+    four.number += 1
+    plan = RoundPlan(run="part", number=four.number, cohort=tuple("abcd"), deadline_seconds=30)
+    done = together(four.doors, plan, "hear_part", lambda name: {"part": part if name == "b" else [0, 1]})
+    assert done.cohort == ("a", "c", "d")
+    assert "b" in done.lost
+
+
 def test_everyone_invited_has_a_door(four):
     with pytest.raises(BadInput, match=r"no door leads to \['z'\]"):
         together(four.doors, RoundPlan(run="r", number=0, cohort=("a", "z")), "echo")
