@@ -16,9 +16,9 @@ from lightgbm import basic
 from numpy.typing import NDArray
 
 from federation.channel import Channel
-from federation.errors import ChorusError, Refused
+from federation.errors import Refused
 from federation.fixed_point import FixedPoint
-from recommenders.histograms import ROW, Layout, narrow, pack, unpack, wide
+from recommenders.histograms import ROW, Cells, Layout, narrow, pack, unpack, wide
 
 _I32 = ctypes.c_int32
 _REDUCE_SCATTER = ctypes.CFUNCTYPE(
@@ -78,74 +78,83 @@ class Collectives:
         self._calls += 1
         return f"{self._prefix}/{kind}/{self._calls}"
 
-    def _guard(self, out: int, size: int, work: Callable[[], bytes | NDArray[Any]]) -> None:
+    def _guard(self, out: int, size: int, work: Callable[[NDArray[np.uint8]], None]) -> None:
+        """Let `work` write its answer to the `size` bytes at `out`."""
+        answer = _memory(out, size)
         if self._error is None:
             try:
-                answer = np.frombuffer(work(), np.uint8)
-                if answer.nbytes > size:
-                    raise ChorusError(f"an answer of {answer.nbytes} bytes for {size}")
-                ctypes.memmove(out, answer.ctypes.data, answer.nbytes)
-                return
+                return work(answer)
             except BaseException as error:
                 self._error = error
-        ctypes.memset(out, 0, size)
+        answer[:] = 0
 
     def _reduce_scatter(
         self, source: int, size: int, width: int, start: Any, length: Any, blocks: int, out: int,
-        out_size: int, _reducer: Any,
+        _out_size: int, _reducer: Any,
     ) -> None:  # fmt: skip
-        def work() -> NDArray[Any]:
+        def work(answer: NDArray[np.uint8]) -> None:
             if width not in (8, 16) or blocks != self._seat.size or size % 16:
                 raise Refused(f"LightGBM asks for a reduce-scatter of {size} bytes in units of {width}")
-            cells = np.ctypeslib.as_array((ctypes.c_double * (size // 8)).from_address(source))
-            starts = np.array(start[:blocks], np.int64) // 16
-            first = int(starts[self._seat.rank])
-            return self._histogram(cells, starts, first, first + length[self._seat.rank] // 16)
+            cells, own = _memory(source, size).view(np.float64), answer.view(np.float64)
+            first = start[self._seat.rank] // 16
+            if self._layout is None:
+                self._first_histogram(cells, np.array(start[:blocks], np.int64) // 16, first, own)
+            else:
+                self._later_histogram(cells, self._layout, first, own)
 
         self._guard(out, length[self._seat.rank], work)
 
-    def _histogram(
-        self, cells: NDArray[np.float64], starts: NDArray[np.int64], first: int, end: int
-    ) -> NDArray[np.float64]:
-        """The cohort's cells from `first` to `end`, where this participant looks for splits."""
-        layout = self._layout or wide(len(cells) // 2, self._rows, self._gradient_bits)
-        if len(layout.word) != len(cells) // 2:
-            raise Refused(f"a histogram of {len(cells) // 2} cells in a tree of {len(layout.word)}")
+    def _first_histogram(self, cells: Cells, starts: NDArray[np.int64], first: int, own: Cells) -> None:
+        """The root's: opened to all, since the layout of the tree's other histograms follows from it."""
+        layout, totals = wide(len(cells) // 2, self._rows, self._gradient_bits), np.empty_like(cells)
         words = self._channel.sum(self._name("histogram"), pack(cells, layout), self._words)
-        if self._layout is None:
-            self._layout = narrow(unpack(words, layout), starts, self._gradient_bits, self._seat.size)
-        return unpack(words, layout, first, end)
+        unpack(words, layout, 0, totals)
+        self._layout = narrow(totals, starts, self._gradient_bits, self._seat.size)
+        own[:] = totals[2 * first : 2 * first + len(own)]
+
+    def _later_histogram(self, cells: Cells, layout: Layout, first: int, own: Cells) -> None:
+        """Write to `own` the cohort's cells from `first` on, where this participant looks for splits."""
+        if 2 * len(layout.word) != len(cells):
+            raise Refused(f"a histogram of {len(cells) // 2} cells in a tree of {len(layout.word)}")
+        part = layout.part(first, len(own) // 2)
+        words = self._channel.sum(self._name("histogram"), pack(cells, layout), self._words, part)
+        unpack(words, layout, first, own)
 
     def _allgather(
         self, source: int, size: int, start: Any, length: Any, blocks: int, out: int, out_size: int
     ) -> None:
-        def work() -> bytes | NDArray[Any]:
-            raw = ctypes.string_at(source, size)
+        def work(answer: NDArray[np.uint8]) -> None:
+            raw = _memory(source, size)
             if blocks == self._seat.size and size == self._wire.root:
-                return self._root(raw, blocks)
-            if blocks == self._seat.size and size == self._wire.splits:
-                return self._splits(raw, start[self._seat.rank], sum(length[:blocks]))
-            raise Refused(f"LightGBM asks {blocks} participants for {size} bytes of an unknown kind")
+                self._totals(raw, answer)
+            elif blocks == self._seat.size and size == self._wire.splits:
+                self._splits(raw, start[self._seat.rank], answer[: sum(length[:blocks])])
+            else:
+                raise Refused(f"LightGBM asks {blocks} participants for {size} bytes of an unknown kind")
 
         self._guard(out, out_size, work)
 
-    def _root(self, raw: bytes, blocks: int) -> bytes:
+    def _totals(self, raw: NDArray[np.uint8], answer: NDArray[np.uint8]) -> None:
         """The consortium's totals in the first slot and zeros in the others: LightGBM adds the slots."""
         wire = self._wire
-        gradient = float(np.frombuffer(raw, np.float64, 1, wire.gradient_at)[0])
-        rows = int(np.frombuffer(raw, np.int32, 1, wire.rows_at)[0])
-        total = self._channel.sum(self._name("root"), np.array([int(gradient), rows]), self._words)
-        answer = np.zeros(wire.root * blocks, np.uint8)
-        answer[wire.gradient_at : wire.gradient_at + 8].view(np.float64)[0] = total[0]
-        answer[wire.hessian_at : wire.hessian_at + 8].view(np.float64)[0] = total[1] * ROW
-        answer[wire.rows_at : wire.rows_at + 4].view(np.int32)[0] = total[1]
-        return answer.tobytes()
+        gradient = int(raw[wire.gradient_at :][:8].view(np.float64)[0])
+        rows = int(raw[wire.rows_at :][:4].view(np.int32)[0])
+        total = self._channel.sum(self._name("root"), np.array([gradient, rows]), self._words)
+        answer[:] = 0
+        answer[wire.gradient_at :][:8].view(np.float64)[0] = total[0]
+        answer[wire.hessian_at :][:8].view(np.float64)[0] = total[1] * ROW
+        answer[wire.rows_at :][:4].view(np.int32)[0] = total[1]
 
-    def _splits(self, raw: bytes, start: int, size: int) -> NDArray[Any]:
+    def _splits(self, raw: NDArray[np.uint8], start: int, answer: NDArray[np.uint8]) -> None:
         """A gather is a sum of slots: everyone adds zeros outside the own one."""
-        slots = np.zeros(size, np.uint16)
-        slots[start : start + len(raw)] = np.frombuffer(raw, np.uint8)
-        return self._channel.sum(self._name("splits"), slots, self._bytes).astype(np.uint8)
+        slots = np.zeros(len(answer), np.uint16)
+        slots[start : start + len(raw)] = raw
+        answer[:] = self._channel.sum(self._name("splits"), slots, self._bytes)
+
+
+def _memory(address: int, size: int) -> NDArray[np.uint8]:
+    """LightGBM's `size` bytes at `address`, not copied."""
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 
 
 @contextmanager

@@ -6,16 +6,11 @@ learner grows on the pooled rows (docs/lightgbm.md tells the one condition).  Le
 step from two more sums (Friedman 2001, section 4.4).
 """
 
-import hashlib
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
-from typing import Any
 
 import lightgbm
 import numpy as np
-from numpy.typing import NDArray
 
 from federation.channel import Channel
 from federation.errors import BadInput
@@ -24,10 +19,10 @@ from federation.exact_sum import rounded as nearest
 from federation.fixed_point import FixedPoint
 from recommenders.bins import Bins
 from recommenders.boosting import BoostingConfig, Rows, State, check_rows
-from recommenders.collectives import Collectives, Seat, network, probe
+from recommenders.collectives import Seat
 from recommenders.gradients import LEAF_BITS, Floats, Integers, Objective, Rounded, derivatives, rounded
-from recommenders.histograms import ROW, check_width
-from recommenders.trees import STUMP, add_leaves, blocks, read_tree, set_leaves, walk
+from recommenders.learner import learner, lightgbm_parameters
+from recommenders.trees import Leaves, add_leaves, find_leaves, read_leaves, set_leaves
 
 ALONE = Seat(rank=0, size=1)
 
@@ -50,7 +45,7 @@ def begin(channel: Channel, rows: Rows, bins: Bins, config: BoostingConfig, seat
 def binned(rows: Rows, bins: Bins, config: BoostingConfig, threads: int = 1) -> lightgbm.Dataset:
     """`rows` as LightGBM keeps them; for `grow`, where it is called more than once on the same rows."""
     check_rows(rows, bins, config)
-    return bins.dataset(rows.features, _parameters(config, bins, threads))
+    return bins.dataset(rows.features, lightgbm_parameters(config, bins, threads))
 
 
 def grow(
@@ -78,11 +73,12 @@ def grow(
     derive = derivatives(config.objective, rows.labels, rows.queries, state.scale, config.truncation)
     scores = state.scores(rows.features, threads) if scores is None else scores
     grown, clipped = list(state.trees), state.clipped
-    with _learner(channel, data, config, _parameters(config, state.bins, threads), seat) as learner:
+    with learner(channel, data, config, state.bins, threads, seat) as mine:
         for number in range(len(grown), len(grown) + trees):
             integers = rounded(config.objective, config.gradient_bits, *derive(scores))
-            block = learner.tree(number, integers.growth)
-            leaf, sums = _leaves(channel, block, number, rows, integers, seat)
+            block, outputs = mine.tree(number, integers.growth)
+            leaf = find_leaves(block, outputs, rows.features)
+            sums = _leaf_sums(channel, number, leaf, integers, seat, len(read_leaves(block)))
             values = _steps(sums, config, state.scale) + (state.start if number == 0 else 0.0)
             scores = values[leaf] + (scores if number else 0.0)
             grown.append(set_leaves(block, values))
@@ -90,72 +86,15 @@ def grow(
     return state.model_copy(update={"trees": tuple(grown), "clipped": clipped})
 
 
-class _Learner:
-    """LightGBM on one participant's rows, alone or behind its collectives."""
-
-    def __init__(
-        self,
-        data: lightgbm.Dataset,
-        config: BoostingConfig,
-        parameters: dict[str, Any],
-        collectives: Collectives | None,
-    ) -> None:
-        self._data, self._config, self._parameters = data, config, parameters
-        self._collectives = collectives
-        self._hessian = np.full(data.num_data(), ROW, np.float32)
-        self._booster: lightgbm.Booster | None = None
-
-    def tree(self, number: int, gradient: NDArray[np.float32]) -> str:
-        """The text of tree `number`; one leaf where no split has gain."""
-        booster = self._of(number)
-        if self._collectives is not None:
-            self._collectives.begin(number)
-        try:
-            stump = booster.update(fobj=lambda *_: (gradient, self._hessian))
-        finally:
-            if self._collectives is not None:
-                self._collectives.check()
-        last = booster.current_iteration() - 1
-        return STUMP if stump else blocks(booster.model_to_string(num_iteration=1, start_iteration=last))[0]
-
-    def _of(self, number: int) -> lightgbm.Booster:
-        """LightGBM; a fresh one for each tree that samples features, by a seed of the tree's own.
-
-        The state of the sampling generator is not in a model's text, and how often it is drawn from
-        differs between the first tree of a booster and the next.
-        """
-        if self._booster is None or self._config.feature_fraction < 1.0:
-            seed = {"feature_fraction_seed": _seed(self._config.seed, number)}
-            self._booster = lightgbm.Booster(self._parameters | seed, self._data)
-        return self._booster
-
-
-@contextmanager
-def _learner(
-    channel: Channel, data: lightgbm.Dataset, config: BoostingConfig, parameters: dict[str, Any], seat: Seat
-) -> Iterator[_Learner]:
-    count = int(channel.sum("rows", np.array([data.num_data()]), INTEGERS)[0])
-    check_width(config.bits, count, seat.size)
-    if seat.size == 1:
-        yield _Learner(data, config, parameters, None)
-        return
-    collectives = Collectives(channel, seat, probe(parameters), config.bits, count)
-    with network(seat, collectives.callbacks):
-        together = {"tree_learner": "data", "num_machines": seat.size}
-        yield _Learner(data, config, parameters | together, collectives)
-
-
-def _leaves(
-    channel: Channel, block: str, number: int, rows: Rows, integers: Rounded, seat: Seat
-) -> tuple[NDArray[np.int32], Integers]:
-    """Each row's leaf; and summed over the cohort: gradients by leaf, hessians by leaf, what was clipped."""
-    tree = read_tree(block)
-    leaf = walk(tree, rows.features)
-    sums = np.zeros(2 * tree.leaves + 1, np.int64)
+def _leaf_sums(
+    channel: Channel, number: int, leaf: Leaves, integers: Rounded, seat: Seat, leaves: int
+) -> Integers:
+    """Summed over the cohort: gradients by leaf, hessians by leaf, what was clipped."""
+    sums = np.zeros(2 * leaves + 1, np.int64)
     add_leaves(leaf, integers.gradient, integers.hessian, sums)
     sums[-1] = integers.clipped
     form = FixedPoint(width=64, fraction_bits=0, terms=seat.size)
-    return leaf, channel.sum(f"tree/{number}/leaves", sums, form)
+    return channel.sum(f"tree/{number}/leaves", sums, form)
 
 
 def _steps(sums: Integers, config: BoostingConfig, scale: float) -> Floats:
@@ -166,36 +105,6 @@ def _steps(sums: Integers, config: BoostingConfig, scale: float) -> Floats:
     step = np.clip(step, -config.max_step, config.max_step) * config.learning_rate
     step *= scale if config.objective == "regression" else 1.0
     return np.asarray(step, np.float64)
-
-
-def _parameters(config: BoostingConfig, bins: Bins, threads: int) -> dict[str, Any]:
-    return {
-        "objective": "none",
-        "boost_from_average": False,
-        "learning_rate": 1.0,
-        "lambda_l2": 0.0,
-        "cat_l2": 0.0,
-        "min_sum_hessian_in_leaf": 0.0,
-        "deterministic": True,
-        "force_row_wise": config.feature_fraction == 1.0,
-        "force_col_wise": config.feature_fraction < 1.0,
-        "num_threads": threads,
-        "num_leaves": config.num_leaves,
-        "max_depth": config.max_depth,
-        "min_data_in_leaf": config.min_data_in_leaf,
-        "feature_fraction": config.feature_fraction,
-        "max_cat_to_onehot": config.max_cat_to_onehot,
-        "max_cat_threshold": config.max_cat_threshold if bins.categorical else 1,
-        "min_data_per_group": config.min_data_per_group,
-        "cat_smooth": config.cat_smooth,
-        **bins.parameters,
-    }
-
-
-def _seed(seed: int, number: int) -> int:
-    """A seed of its own for each tree: LightGBM's text does not hold the state of its generator."""
-    digest = hashlib.sha256(f"features of tree {number}, seed {seed}".encode()).digest()
-    return 1 + int.from_bytes(digest[:8], "little") % (2**31 - 2)
 
 
 def _moments(channel: Channel, labels: Floats) -> tuple[int, Fraction, Fraction]:

@@ -23,12 +23,19 @@ ROW = 1024.0
 
 
 class Layout(NamedTuple):
-    """Where each cell's field lies, and how wide its count is; `words` in all."""
+    """Where each cell's field lies (its word, the bits below it) and how wide its count is."""
 
     word: NDArray[np.int32]
+    below: NDArray[np.uint8]
     count_bits: NDArray[np.uint8]
     gradient_bits: int
     words: int
+
+    def part(self, first: int, cells: int) -> slice:
+        """The words that hold `cells` cells from `first` on."""
+        if not cells:
+            return slice(0, 0)
+        return slice(int(self.word[first]), int(self.word[first + cells - 1]) + 1)
 
 
 def spare_bits(participants: int) -> int:
@@ -50,15 +57,15 @@ def check_width(gradient_bits: int, rows: int, participants: int) -> None:
 def wide(cells: int, rows: int, gradient_bits: int) -> Layout:
     """One cell a word, for cells of up to `rows` rows."""
     counts = np.full(cells, rows.bit_length(), np.uint8)
-    return Layout(np.arange(cells, dtype=np.int32), counts, gradient_bits, cells)
+    return Layout(np.arange(cells, dtype=np.int32), np.zeros(cells, np.uint8), counts, gradient_bits, cells)
 
 
 def narrow(totals: Cells, starts: NDArray[np.int64], gradient_bits: int, participants: int) -> Layout:
     """The layout that the root's opened `totals` (2 * cells,) allow; a word never crosses `starts`."""
     word = np.empty(len(totals) // 2, np.int32)
-    bits = np.empty(len(word), np.uint8)
-    words = _place(totals, starts, gradient_bits, 64 - spare_bits(participants), word, bits)
-    return Layout(word, bits, gradient_bits, words)
+    below, bits = np.empty(len(word), np.uint8), np.empty(len(word), np.uint8)
+    words = _place(totals, starts, gradient_bits, 64 - spare_bits(participants), word, below, bits)
+    return Layout(word, below, bits, gradient_bits, words)
 
 
 def pack(cells: Cells, layout: Layout) -> Words:
@@ -67,21 +74,18 @@ def pack(cells: Cells, layout: Layout) -> Words:
     Raises `Refused` where a cell holds something else than whole gradients and rows, or does not fit.
     """
     words = np.zeros(layout.words, np.int64)
-    wrong = _pack(cells, layout.word, layout.count_bits, layout.gradient_bits, words)
-    if wrong >= 0:
-        raise Refused(f"cell {wrong} of a histogram does not fit its field")
+    if not _pack(cells, layout.word, layout.below, layout.count_bits, layout.gradient_bits, words):
+        raise Refused("a cell of a histogram does not fit its field")
     return words
 
 
-def unpack(words: Words, layout: Layout, first: int = 0, end: int | None = None) -> Cells:
-    """The cells from `first` to `end` of the histogram that a sum of packed words stands for.
+def unpack(words: Words, layout: Layout, first: int, cells: Cells) -> None:
+    """Write to `cells` those from `first` on of the histogram that a sum of packed words stands for.
 
-    `first` is 0 or one of the layout's `starts`.
+    `words` are those from the one of cell `first` on.
     """
-    end = len(layout.word) if end is None else end
-    cells = np.empty(2 * (end - first))
-    _unpack(words, layout.word[first:end], layout.count_bits[first:end], layout.gradient_bits, cells)
-    return cells
+    cut, bits = slice(first, first + len(cells) // 2), layout.gradient_bits
+    _unpack(words, layout.word[cut], layout.below[cut], layout.count_bits[cut], bits, cells)
 
 
 @compiled
@@ -91,6 +95,7 @@ def _place(
     gradient_bits: int,
     room: int,
     word: NDArray[np.int32],
+    below: NDArray[np.uint8],
     bits: NDArray[np.uint8],
 ) -> int:
     current, used, block = 0, 0, 0
@@ -104,43 +109,49 @@ def _place(
             block += 1
         if (fresh and cell > 0) or used + width > room:
             current, used = current + 1, 0
-        word[cell], bits[cell] = current, length
+        word[cell], below[cell], bits[cell] = current, used, length
         used += width
     return current + 1
 
 
 @compiled
 def _pack(
-    cells: Cells, word: NDArray[np.int32], bits: NDArray[np.uint8], gradient_bits: int, words: Words
-) -> int:
-    shift, current, wrong = np.int64(0), np.int32(-1), -1
+    cells: Cells,
+    word: NDArray[np.int32],
+    below: NDArray[np.uint8],
+    bits: NDArray[np.uint8],
+    gradient_bits: int,
+    words: Words,
+) -> bool:
+    """Two loops: the processor does the first for several cells at once."""
+    wrong, fields = np.int64(0), np.empty(len(word), np.int64)
     for cell in range(len(word)):
-        if word[cell] != current:
-            shift, current = np.int64(0), word[cell]
-        g, h = cells[2 * cell], cells[2 * cell + 1]
-        gradient, count, length = np.int64(g), np.int64(h * (1.0 / 1024.0)), np.int64(bits[cell])
-        whole = (gradient == g) & (count * 1024.0 == h)
-        if not (whole & (count >> length == 0) & (abs(gradient) <= count << gradient_bits)):
-            wrong = cell
-        words[current] += ((gradient << length) + count) << shift
-        shift += (1 + gradient_bits + 2 * length) * (length > 0)
-    return wrong
+        g, rows = cells[2 * cell], cells[2 * cell + 1] * (1.0 / 1024.0)
+        gradient, count, length = np.int64(g), np.int64(rows), np.int64(bits[cell])
+        wrong |= np.int64(float(gradient) != g) | np.int64(float(count) != rows) | (count >> length)
+        wrong |= np.int64(abs(gradient) > count << gradient_bits)
+        fields[cell] = ((gradient << length) + count) << np.int64(below[cell])
+    for cell in range(len(word)):
+        words[word[cell]] += fields[cell]
+    return bool(wrong == 0)
 
 
 @compiled
 def _unpack(
-    words: Words, word: NDArray[np.int32], bits: NDArray[np.uint8], gradient_bits: int, cells: Cells
+    words: Words,
+    word: NDArray[np.int32],
+    below: NDArray[np.uint8],
+    bits: NDArray[np.uint8],
+    gradient_bits: int,
+    cells: Cells,
 ) -> None:
-    rest, current = np.int64(0), np.int32(-1)
+    """A field lacks 1 where what lies below it in the word is negative."""
     for cell in range(len(word)):
-        if word[cell] != current:
-            current = word[cell]
-            rest = words[current]
-        length = np.int64(bits[cell])
-        width = 1 + gradient_bits + 2 * length if length else np.int64(0)
-        above = 64 - width
-        value = (rest << above) >> above if width else np.int64(0)
-        rest = (rest - value) >> width if width < 64 else np.int64(0)
+        length, lower = np.int64(bits[cell]), np.int64(below[cell])
+        rest = words[word[cell] - word[0]]
+        borrowed = (rest >> (lower - 1)) & 1 if lower else np.int64(0)
+        above = 63 - gradient_bits - 2 * length
+        value = (((rest >> lower) + borrowed) << above) >> above if length else np.int64(0)
         count = value & ((np.int64(1) << length) - 1)
         cells[2 * cell] = float((value - count) >> length)
         cells[2 * cell + 1] = count * 1024.0

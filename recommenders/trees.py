@@ -33,6 +33,10 @@ shrinkage=1"""
 """A tree without a split."""
 
 
+NEAR = 1e-9
+"""How exactly LightGBM's scores tell its outputs: scores below 2^20 are rounded by less than 2^-33."""
+
+
 class Tree(NamedTuple):
     """The nodes of a tree, as its text gives them; a child below 0 is the leaf ~child."""
 
@@ -123,6 +127,21 @@ def _infos(bins: Bins) -> list[str]:
     ]
 
 
+def find_leaves(block: str, outputs: Floats, features: Floats) -> Leaves:
+    """The leaf of each row of `features` (n, f), told by the output (n,) that LightGBM added to its score.
+
+    Only where two leaves have nearly the same output, or none has the row's, a row walks down the tree.
+    """
+    values = read_leaves(block)
+    order = np.argsort(values, kind="stable").astype(np.int32)
+    leaf = np.empty(len(outputs), np.int32)
+    _nearest(outputs, values[order], order, leaf)
+    unsure = np.flatnonzero(leaf < 0)
+    if unsure.size:
+        leaf[unsure] = walk(read_tree(block), features[unsure])
+    return leaf
+
+
 def walk(tree: Tree, features: Floats) -> Leaves:
     """The leaf of each row of `features` (n, f), as LightGBM predicts it."""
     leaf = np.zeros(len(features), np.int32)
@@ -160,6 +179,26 @@ def _walk(
                 goes_left = (0.0 if np.isnan(value) else value) <= threshold[node]
             node = left[node] if goes_left else right[node]
         leaf[row] = ~node
+
+
+@compiled
+def _nearest(outputs: Floats, values: Floats, order: Leaves, leaf: Leaves) -> None:
+    """The leaf that has the output of each row, -1 if none or several are within `NEAR`; `values` rise."""
+    size = 1
+    while size < len(values):
+        size *= 2
+    above, alone = np.full(size, np.inf), np.ones(len(values), np.bool_)
+    for place in range(1, len(values)):
+        above[place - 1] = (values[place - 1] + values[place]) / 2.0
+        if values[place] - values[place - 1] <= 2.0 * NEAR:
+            alone[place - 1] = alone[place] = False
+    for row in range(len(outputs)):
+        place, step = 0, size // 2
+        while step:
+            place += step if above[place + step - 1] < outputs[row] else 0
+            step //= 2
+        found = alone[place] & (abs(outputs[row] - values[place]) <= NEAR)
+        leaf[row] = order[place] if found else -1
 
 
 @compiled

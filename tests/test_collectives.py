@@ -43,14 +43,22 @@ def test_packed_histograms_add_up_without_overflow(seed, participants, bits):
     def added(counts, layout):
         parts = [histogram(r, row, bits) for row in counts]
         words = sum(form.encode(pack(part, layout)) for part in parts)
-        np.testing.assert_array_equal(unpack(form.decode(words), layout), sum(parts))
-        return sum(parts)
+        found, opened = np.empty(2 * cells), form.decode(words)
+        unpack(opened, layout, 0, found)
+        np.testing.assert_array_equal(found, sum(parts))
+        first = int(r.choice(starts))
+        end = int(min([start for start in starts if start > first], default=cells))
+        own = np.empty(2 * (end - first))
+        unpack(opened[layout.part(first, end - first)], layout, first, own)
+        np.testing.assert_array_equal(own, found[2 * first : 2 * end])
+        return found
 
     totals = added(root, wide(cells, rows, bits))
     layout = narrow(totals, starts, bits, participants)
     added(root, layout)
     added(r.integers(0, root + 1), layout)
     assert layout.words <= cells
+    assert layout.part(0, 0) == slice(0, 0)
     for start in starts[starts > 0]:
         assert layout.word[start] > layout.word[start - 1]
 
@@ -91,11 +99,11 @@ class Failing:
     def __init__(self, channel, calls):
         self.channel, self.calls = channel, calls
 
-    def sum(self, name, vector, form):
+    def sum(self, name, vector, form, part=None):
         self.calls -= 1
         if self.calls < 0:
             raise KeyError("the disk is full")
-        return self.channel.sum(name, vector, form)
+        return self.channel.sum(name, vector, form, part)
 
     def read(self, name):
         return self.channel.read(name)

@@ -17,7 +17,7 @@ from recommenders.boosting import BoostingConfig, Rows, State
 from recommenders.collectives import Seat
 from recommenders.gradients import derivatives, rounded
 from recommenders.growth import begin, grow
-from recommenders.trees import read_tree, walk
+from recommenders.trees import find_leaves, read_leaves, read_tree, set_leaves, walk
 
 OBJECTIVES = ("binary", "regression", "poisson", "lambdarank")
 
@@ -214,6 +214,22 @@ def test_binary_features_differ_from_the_serial_learner_by_nothing_else(seed):
     serial = alone(rows, bins, config, 5)
     same = [one == other for one, other in zip(serial.trees, state.trees, strict=True)]
     assert all(same) or regained(rows, state, config, same.index(False))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_outputs_tell_the_leaves(seed):
+    """Also where leaves have the same output or nearly, and where a row's output is none of theirs."""
+    rows, bins, config = world(seed)
+    block = alone(rows, bins, config.model_copy(update={"max_step": 0.5}), 1).trees[0]
+    r, leaf = np.random.default_rng(seed), walk(read_tree(block), rows.features)
+    values = read_leaves(block)
+    values[r.random(len(values)) < 0.3] = values[0] + r.choice([0.0, 1e-12])
+    before = r.normal(size=len(leaf)) * 1000
+    outputs = (before + values[leaf]) - before
+    outputs[r.random(len(leaf)) < 0.1] = 77.0
+    found = find_leaves(set_leaves(block, values), outputs, rows.features)
+    np.testing.assert_array_equal(found, leaf)
 
 
 @pytest.mark.parametrize("floor", [7, 40])
