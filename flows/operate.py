@@ -24,14 +24,18 @@ def start(path: Path, data: Path | None, json: Path | None) -> None:
 def resume(run: str, path: Path, data: Path | None, json: Path | None) -> None:
     """Go on with `run`; a finished one only shows its table again."""
     consortium = read_consortium(path, data)
-    find_run(consortium.home, run)
+    facts = find_run(consortium.home, run).facts
+    if facts.get("status") == "finished":
+        tables.show_figures(facts["figures"], consortium, json)
+        return
     _train(consortium, run, path, json)
 
 
 def rerun(run: str, participant: str, path: Path, data: Path | None, json: Path | None) -> None:
     """Drop what `participant` kept for `run`, and go on with the run: its part is redone."""
     consortium = read_consortium(path, data)
-    find_run(consortium.home, run)
+    if find_run(consortium.home, run).facts.get("status") == "finished":
+        raise BadInput(f"run '{run}' is finished; expected one with a part to redo (start a new run instead)")
     if participant not in consortium.names:
         raise BadInput(
             f"participant '{participant}' is not known; expected one of {', '.join(consortium.names)}"
@@ -122,5 +126,5 @@ def _mark_crashed(home: Path) -> None:
     dead = [each for each in all_runs(home) if each.facts.get("status") == "running"]
     for folder in dead:
         folder.note(status="crashed", reason="its process ended without a word")
-    ids = [each.facts["flow_run_id"] for each in dead if each.facts.get("flow_run_id")]
-    server.mark_crashed(ids, "its process ended without a word")
+    noted = {each.facts["flow_run_id"] for each in dead if each.facts.get("flow_run_id")}
+    server.mark_crashed(sorted(noted | set(server.unfinished(home))), "its process ended without a word")

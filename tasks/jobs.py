@@ -22,15 +22,20 @@ Told = dict[str, Any]
 Job = Callable[[Room, Told, Channel], Told]
 
 
-def prepare(room: Room, _: Told, __: Channel) -> Told:
-    """Import, check and clean; discloses the data's version, and rows, users, report where it may."""
-    manifest = room.import_all()
+def prepare(room: Room, asked: Told, _: Channel) -> Told:
+    """Import, check and clean; discloses the data's version, and rows, users, report where it may.
+
+    Where a `version` is asked for, it is that one as it lies in the store.
+    """
+    version = asked.get("version")
+    manifest = room.import_all() if version is None else room.store.manifest(room.name, version)
     discloses = room.membership.discloses
     told: Told = {"version": manifest.version}
     if discloses.rows:
         told |= {"rows": manifest.rows, "cleaning": manifest.report.model_dump()}
     if discloses.users:
-        users = room.store.events(room.name, ["user"]).column("user").combine_chunks()
+        events = room.store.events(room.name, ["user"], version=manifest.version)
+        users = events.column("user").combine_chunks()
         told["users"] = len(users.dictionary)
     return told
 

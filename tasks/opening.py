@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from federation.errors import BadInput
 from federation.policy import RoundPolicy
 from mlruns_config.tracking import Tracking, TrackingConfig
 from tasks.membership import Membership
@@ -39,9 +40,15 @@ def open_run(
     folder = RunFolder(runs_folder(home) / run)
     tracking = Tracking(settings.tracking, home)
     known = folder.facts if (folder.path / "run.json").exists() else {}
+    if known.get("fingerprint", settings.fingerprint) != settings.fingerprint:
+        raise BadInput(
+            f"run '{run}': participants, cleaning, split, model or seed have changed (found configuration "
+            f"{settings.fingerprint}, expected {known['fingerprint']}); undo it, or start a new run"
+        )
     folder.note(
         run=run,
         status="running",
+        fingerprint=settings.fingerprint,
         created_at=known.get("created_at", datetime.now(UTC).isoformat(timespec="seconds")),
         flow_run_id=_flow_run_id(),
         **_mlflow_run(tracking, run, memberships, settings),

@@ -44,6 +44,16 @@ class Run:
         """The run's name."""
         return self.folder.run
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """The data versions that the run began with, by participant."""
+        return dict(self.folder.facts.get("versions", {}))
+
+    def begin_with(self, prepared: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep the data versions of those who are new to the run: a resume goes on with these."""
+        fresh = {name: told["version"] for name, told in prepared.items()}
+        self.folder.note(versions={**fresh, **self.versions})
+
     def say(self, text: str) -> None:
         """Tell the log of the task that is running, and whoever watches."""
         from prefect.logging import get_run_logger

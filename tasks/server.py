@@ -119,7 +119,7 @@ def free_port() -> int:
 
 
 def settle(flow_run_id: UUID | None, expected: int = 0, limit_seconds: float = 60.0) -> bool:
-    """Wait until the server has stored a final state of every task run of the flow run.
+    """Wait until the server has stored a final state of every task run of the flow run and its subflows.
 
     States travel as events and are written seconds later; a server that is stopped before loses them.
     `expected` is how many task runs there are at least; without it, a count that stands still for
@@ -134,14 +134,23 @@ def settle(flow_run_id: UUID | None, expected: int = 0, limit_seconds: float = 6
     EventsWorker.drain_all(timeout=limit_seconds, at_exit=False)  # what this process has not sent yet
     with get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
-            state = client.read_flow_run(flow_run_id).state
-            found = _task_runs(client, flow_run_id)
+            family = [client.read_flow_run(flow_run_id), *_children(client, flow_run_id)]
+            found = [each for flow_run in family for each in _task_runs(client, flow_run.id)]
+            ended = all(each.state is not None and each.state.is_final() for each in family)
             counts.append(len(found))
             stands = len(counts) > 8 and len(set(counts[-8:])) == 1 and len(found) >= expected
-            if stands and state is not None and state.is_final() and not _open(found):
+            if stands and ended and not _open(found):
                 return True
             time.sleep(0.25)
     return False
+
+
+def _children(client: Any, flow_run_id: UUID) -> list[Any]:
+    """The flow's subflows: runs of their own, which its own task runs do not list."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+
+    chosen = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run_id]))
+    return list(client.read_flow_runs(flow_run_filter=chosen))
 
 
 def _task_runs(client: Any, flow_run_id: UUID) -> list[Any]:
@@ -163,6 +172,29 @@ def _open(task_runs: Sequence[Any]) -> list[Any]:
         if each.flow_run_run_count == newest
         and (each.state_type is None or each.state_type.value not in FINAL)
     ]
+
+
+def unfinished(home: Path) -> list[str]:
+    """Flow runs over the state folder `home` that a command began and that have no final state."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId, FlowRunFilterState
+    from prefect.client.schemas.filters import FlowRunFilterStateType as OfType
+    from prefect.client.schemas.objects import StateType
+
+    chosen = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(is_null_=True),
+        state=FlowRunFilterState(type=OfType(any_=[StateType.PENDING, StateType.RUNNING])),
+    )
+    with get_client(sync_client=True) as client:
+        found, page = list[Any](), list[Any]()
+        while page := client.read_flow_runs(flow_run_filter=chosen, offset=len(found), limit=200):
+            found += page
+    return [str(each.id) for each in found if _over(each.parameters.get("consortium"), home)]
+
+
+def _over(consortium: Any, home: Path) -> bool:
+    told = consortium if isinstance(consortium, dict) else {}
+    return Path(str(told.get("state"))) / str(told.get("name")) == home
 
 
 def mark_crashed(flow_run_ids: Sequence[str], message: str) -> None:

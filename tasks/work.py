@@ -50,8 +50,11 @@ once_more: dict[str, Any] = {
     cache_policy=None,
 )
 def prepare_participant(name: str, run: Run) -> Disclosed:
-    """Import, check and clean the participant's event files; returns its disclosures and data version."""
-    disclosed = run.ask(name, "prepare")
+    """Import, check and clean the participant's event files; returns its disclosures and data version.
+
+    A run that is resumed goes on with the version that it began with.
+    """
+    disclosed = run.ask(name, "prepare", version=run.versions.get(name))
     rows = f"{disclosed['rows']:,} events, " if "rows" in disclosed else ""
     run.say(f"{name}: {rows}data version {disclosed['version'][:12]}")
     return disclosed
