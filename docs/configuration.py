@@ -8,6 +8,10 @@ from feature_store.narrowing import Aliases, PartOfUsers
 from feature_store.sources import Columns, Source
 from feature_store.splits import GivenSplit, LeaveLastOut, TemporalSplit
 from feature_store.world import World
+from federation.bandit import Bandit
+from federation.frequency import Drift, FrequencyConfig, Periodic
+from federation.observation import Costs
+from federation.plateau import Plateau
 from federation.policy import RoundPolicy
 from flows.consortium import Consortium, Participant
 from mlruns_config.tracking import TrackingConfig
@@ -28,6 +32,12 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "split, kind: given": GivenSplit,
     "model": ModelConfig,
     "rounds": RoundPolicy,
+    "frequency": FrequencyConfig,
+    "frequency.policy, kind: periodic": Periodic,
+    "frequency.policy, kind: plateau": Plateau,
+    "frequency.policy, kind: drift": Drift,
+    "frequency.policy, kind: bandit": Bandit,
+    "frequency.costs": Costs,
     "tracking": TrackingConfig,
     "world": World,
 }

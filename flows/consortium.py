@@ -12,6 +12,7 @@ from feature_store.sources import Source
 from feature_store.splits import Split, TemporalSplit
 from feature_store.world import World
 from federation.errors import BadInput
+from federation.frequency import FrequencyConfig
 from federation.policy import RoundPolicy
 from mlruns_config.tracking import TrackingConfig
 from tasks.membership import Disclosures, Membership
@@ -56,6 +57,7 @@ class Consortium(Frozen):
     prefect_api_url: str | None = Field(
         None, description="a Prefect server of your own; none: one is started"
     )
+    frequency: FrequencyConfig = Field(FrequencyConfig(), description="how often it trains, by which policy")
     keep_days: Annotated[float, Field(ge=0)] = Field(
         7.0, description="days that a failed run's local work is kept for a resume"
     )

@@ -1,0 +1,102 @@
+"""Longer intervals while trainings gain little for their cost, shorter ones when the champion loses ground.
+
+A model that loses `rate` of the metric for each shortest interval of its age has lost rate k^2 / 2 after k of
+them. Loss and cost a unit of time are least together where that comes to what a training costs, at
+k = sqrt(2 cost / rate): the lot size of Harris (1913).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from federation.observation import (
+    Bounds,
+    Costs,
+    Observation,
+    Training,
+    known,
+    since_training,
+    spell,
+    trainings,
+)
+
+
+class Plateau(Bounds):
+    """Follows what trainings gain, their error and cost, and the champion's live metric."""
+
+    kind: Literal["plateau"] = Field(
+        default="plateau", description="follows what a training gains for its cost"
+    )
+    memory: Annotated[int, Field(ge=1)] = Field(default=12, description="trainings whose gains are looked at")
+    hysteresis: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        default=1.4, description="the interval stays while the right one is within this factor of it"
+    )
+    cooldown: Annotated[int, Field(ge=0)] = Field(
+        default=2, description="trainings at an interval before it is made longer"
+    )
+    fall: Annotated[float, Field(gt=0)] = Field(
+        default=3.0, description="errors by which the live metric falls below its recent mean in an alarm"
+    )
+    rise: Annotated[float, Field(gt=0)] = Field(
+        default=0.1, description="rise of the stability index since the training that is an alarm"
+    )
+
+
+def follow_gains(
+    policy: Plateau, costs: Costs, history: Sequence[Observation], interval: float
+) -> tuple[float, str]:
+    """The interval after `history`, with `interval` in force, and the reason."""
+    present = policy.within(interval)
+    if alarm := _alarm(policy, history):
+        return policy.climb(present, -1) if _rested(history, 1) else present, alarm
+    told = trainings(history, policy, costs)[-policy.memory :]
+    if not told:
+        return present, "no training's gain is known yet"
+    rate, cost = loss_rate(told, present / policy.shortest), told[-1].cost
+    right = policy.within(math.sqrt(2 * cost / rate) * policy.shortest if rate > 0 else math.inf)
+    why = f"{spell(policy.shortest)} of age loses {rate:.2%}, a training costs {cost:.2%}"
+    if max(right / present, present / right) <= policy.hysteresis:
+        return present, f"{why}, near enough"
+    if right > present and not _rested(history, policy.cooldown):
+        return present, f"{why}, after {policy.cooldown} trainings at this interval"
+    return policy.climb(right, 0), why
+
+
+def loss_rate(told: Sequence[Training], present: float) -> float:
+    """The share of the metric that a shortest interval of age loses: least squares through 0.
+
+    The prior is the rate at which the `present` interval (in shortest ones) is right, so that gains
+    within their errors change little.
+    """
+    prior = 2 * told[-1].cost / present**2
+    certain = 1 / max(prior, 1e-6) ** 2
+    above = certain * prior + sum(each.age * each.gain / each.error**2 for each in told)
+    return above / (certain + sum((each.age / each.error) ** 2 for each in told))
+
+
+def _alarm(policy: Plateau, history: Sequence[Observation]) -> str:
+    """What is wrong with the champion in the newest window, if anything is."""
+    champion = since_training(history)
+    first, last = champion[0], champion[-1]
+    drifts = known(first.drift), known(last.drift)
+    if drifts[0] is not None and drifts[1] is not None and drifts[1] - drifts[0] > policy.rise:
+        return f"the stability index rose by {drifts[1] - drifts[0]:.2f} since the training"
+    metric, error = known(last.metric), known(last.metric_error)
+    before = [value for value in (known(seen.metric) for seen in history[-policy.memory - 1 : -1]) if value]
+    if metric is not None and error and len(before) > 2:
+        mean = sum(before) / len(before)
+        if metric < mean - policy.fall * error:
+            return f"the champion's metric fell to {metric:.4f} from {mean:.4f}"
+    return ""
+
+
+def _rested(history: Sequence[Observation], trainings: int) -> bool:
+    """Whether the interval in force has held for so many trainings."""
+    since = 0
+    for seen in reversed(history):
+        if seen.interval_seconds != history[-1].interval_seconds:
+            return since >= trainings
+        since += seen.trained
+    return True
