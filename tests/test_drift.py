@@ -1,0 +1,85 @@
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from federation.channel import Solo
+from federation.drift import (
+    GROUPS,
+    feature_counts,
+    popularity_drift,
+    popularity_groups,
+    stability_index,
+)
+from federation.errors import Refused
+from federation.plan import RoundPlan
+from federation.simulate import simulate
+
+
+def together(job, parts):
+    plan = RoundPlan(run="test", number=0, cohort=tuple(f"shop {n}" for n in range(len(parts))))
+    return simulate({name: partial(job, part) for name, part in zip(plan.cohort, parts, strict=True)}, plan)
+
+
+def dealt(rows, data, parties=3):
+    owners = np.array([data.draw(st.integers(0, parties - 1)) for _ in rows], np.int64)
+    return [rows[owners == owner] for owner in range(parties)]
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.integers(0, 9), max_size=30), st.data())
+def test_drift_is_that_of_the_pooled_events(items, data):
+    items = np.array(items, np.int64)
+    trained = np.array(data.draw(st.lists(st.integers(0, 50), min_size=10, max_size=10)))
+    pooled = popularity_drift(Solo(), items, trained)
+    for found in together(
+        lambda mine, channel: popularity_drift(channel, mine, trained), dealt(items, data)
+    ).values():
+        assert repr(found) == repr(pooled)  # NaN is written as NaN is
+    assert pooled.events == len(items)
+    if len(items):
+        assert pooled.unseen == np.mean([trained[item] == 0 for item in items])
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.tuples(st.floats(-5, 5), st.just(np.nan) | st.integers(0, 3)), max_size=20), st.data())
+def test_feature_cells_are_counted_as_pooled_rows_are(rows, data):
+    rows, cuts = np.array(rows, float).reshape(-1, 2), np.array([[-1.0, 2.0], [1.0, 2.0]])
+    found = together(lambda mine, channel: feature_counts(channel, mine, cuts), dealt(rows, data))
+    for counts in found.values():
+        for column in range(2):
+            values = rows[:, column]
+            low, high = cuts[column]
+            expected = [
+                sum(values < low),
+                sum((values >= low) & (values < high)),
+                sum(values >= high),
+                sum(np.isnan(values)),
+            ]
+            assert counts[column].tolist() == expected
+
+
+def test_the_index_is_the_sum_of_jeffreys():
+    before, after = np.array([79, 19]), np.array([39, 59])
+    shares = (79.5 / 99, 19.5 / 99), (39.5 / 99, 59.5 / 99)
+    expected = sum((q - p) * np.log(q / p) for p, q in zip(*shares, strict=True))
+    assert stability_index(before, after) == pytest.approx(expected, rel=1e-12)
+    assert stability_index(before, before) == 0
+    assert stability_index(before, 2 * before) < 1e-4
+    assert np.isnan(stability_index(before, np.zeros(2, np.int64)))
+
+
+def test_groups_hold_equally_many_events_and_unseen_items_have_their_own():
+    trained = np.append(np.full(100, 3), [0, 0])
+    group = popularity_groups(trained)
+    assert np.bincount(group).tolist() == [10] * GROUPS + [2]
+    assert popularity_groups(np.array([5, 90, 5]), 10).tolist() == [9, 0, 9]
+
+
+def test_an_item_outside_the_catalogue_is_refused():
+    with pytest.raises(Refused, match="catalogue of 3 items"):
+        popularity_drift(Solo(), np.array([3]), np.ones(3, np.int64))
+    with pytest.raises(Refused, match="cuts of 1 columns, expected 2"):
+        feature_counts(Solo(), np.ones((4, 2)), np.ones((1, 1)))
