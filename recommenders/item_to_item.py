@@ -86,23 +86,33 @@ def solve(gram: NDArray[np.float64], regularisation: float) -> NDArray[np.float3
 
     LAPACK factors and inverts one matrix in place: two matrices of float64 in all, then the result.
     """
+    return weights(invert(gram, regularisation))
+
+
+def invert(gram: NDArray[np.float64], regularisation: float) -> NDArray[np.float64]:
+    """The lower triangle of P = (gram + λI)^-1; what is above it has no meaning."""
     system = np.array(gram, order="F")
     system[np.diag_indices_from(system)] += regularisation
     factor, broken = lapack.dpotrf(system, lower=1, overwrite_a=1)
     if broken:
         raise BadInput(f"X'X + {regularisation} I is not positive definite; choose a larger regularisation")
-    inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    inverse: NDArray[np.float64] = lapack.dpotri(factor, lower=1, overwrite_c=1)[0]
+    return inverse
+
+
+def weights(inverse: NDArray[np.float64]) -> NDArray[np.float32]:
+    """EASE's weights B = I - P / diag(P) from the lower triangle of P, shape of `inverse`."""
     scale = -1.0 / np.diag(inverse)
-    weights = np.empty(gram.shape, np.float32)
-    for start in range(0, len(gram), ROWS):
+    found = np.empty(inverse.shape, np.float32)
+    for start in range(0, len(inverse), ROWS):
         lower = np.tril(inverse[start : start + ROWS, : start + ROWS], start).astype(np.float32)
-        weights[start : start + ROWS, : start + ROWS] = lower
-        weights[: start + ROWS, start : start + ROWS] = lower.T
+        found[start : start + ROWS, : start + ROWS] = lower
+        found[: start + ROWS, start : start + ROWS] = lower.T
         block = np.tril(lower[:, start:])
-        weights[start : start + ROWS, start : start + ROWS] = block + np.tril(block, -1).T
-    weights *= scale.astype(np.float32)
-    np.fill_diagonal(weights, 0)
-    return weights
+        found[start : start + ROWS, start : start + ROWS] = block + np.tril(block, -1).T
+    found *= scale.astype(np.float32)
+    np.fill_diagonal(found, 0)
+    return found
 
 
 def memory_needed(items: int) -> int:

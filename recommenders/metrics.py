@@ -88,6 +88,30 @@ def bootstrap(values: NDArray[np.float64], rng: np.random.Generator, draws: int 
     return float(low), float(high)
 
 
+def bootstrap_sums(
+    values: NDArray[np.float64], rng: np.random.Generator, draws: int = 200
+) -> NDArray[np.float64]:
+    """The additive form of a bootstrap of `values` (queries, models), shape (draws, models + 1).
+
+    Each draw weighs each query by Poisson(1), as resampling with replacement does in the limit (Chamandy
+    et al. 2012), so that participants draw for their own queries only; the last column is the sum of weights.
+    """
+    weights = rng.poisson(1.0, (draws, len(values))).astype(np.float64)
+    return np.column_stack([weights @ values, weights.sum(axis=1)])
+
+
+def bootstrap_errors(sums: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Standard errors (models,) of the means, and of the first mean less each; NaN without queries.
+
+    The draws are the same for all models, so the errors of differences are those of paired queries.
+    """
+    drawn = sums[sums[:, -1] > 0]
+    if len(drawn) < 2:
+        return (np.full(sums.shape[1] - 1, np.nan),) * 2
+    means = drawn[:, :-1] / drawn[:, -1:]
+    return means.std(axis=0, ddof=1), (means[:, :1] - means).std(axis=0, ddof=1)
+
+
 def _hits(top: NDArray[np.int32], queries: Queries) -> NDArray[np.bool_]:
     width = int(max(top.max(initial=0), queries.relevant_items.max(initial=0))) + 1
     asked = np.repeat(np.arange(len(queries), dtype=np.int64), np.diff(queries.relevant_starts))

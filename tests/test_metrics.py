@@ -13,6 +13,8 @@ from recommenders.metrics import (
     SUMS,
     Queries,
     bootstrap,
+    bootstrap_errors,
+    bootstrap_sums,
     item_counts,
     metric_sums,
     metrics,
@@ -104,3 +106,18 @@ def test_bootstrap_interval_holds_the_mean():
     low, high = bootstrap(values, np.random.default_rng(1))
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.2)
+
+
+def test_bootstrap_sums_of_participants_add_to_one_of_the_consortium():
+    """Errors from Poisson weights are those of the mean: sd / sqrt(n), and of paired differences."""
+    rng = np.random.default_rng(0)
+    better = rng.random((4000, 1))
+    values = np.hstack([better, better - 0.1 * rng.random((4000, 1))])
+    parts = [bootstrap_sums(part, np.random.default_rng(number), 400) for number, part in
+             enumerate(np.split(values, [700, 2500]))]  # fmt: skip
+    errors, of_differences = bootstrap_errors(np.sum(parts, axis=0))
+    expected = values.std(axis=0) / 4000**0.5
+    assert errors == pytest.approx(expected, rel=0.15)
+    assert of_differences[0] == 0
+    assert of_differences[1] == pytest.approx((values[:, 0] - values[:, 1]).std() / 4000**0.5, rel=0.15)
+    assert np.isnan(bootstrap_errors(np.zeros((10, 3)))[0]).all()

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from recommenders.incremental import changed_rows, untouched, update
+from recommenders.item_to_item import solve, weights
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(2, 30), st.floats(0.5, 100))
+def test_the_inverse_follows_the_users_as_solving_anew_does(seed, users, items, regularisation):
+    """Users gain items, and lose some, five times; the weights are those of X'X at the end."""
+    rng = np.random.default_rng(seed)
+    inverse, before = untouched(items, regularisation), sparse.csr_array((users, items))
+    for _ in range(5):
+        after = sparse.csr_array((rng.random((users, items)) < rng.random()).astype(float))
+        update(inverse, *changed_rows(before, after))
+        before = after
+    gram = (before.T @ before).toarray()
+    assert inverse == pytest.approx(np.linalg.inv(gram + regularisation * np.eye(items)), rel=1e-9, abs=1e-9)
+    assert weights(inverse) == pytest.approx(solve(gram, regularisation), rel=1e-5, abs=1e-6)
+
+
+def test_only_rows_that_differ_and_hold_something_count():
+    before = sparse.csr_array(np.array([[1, 0], [0, 0], [1, 1], [0, 1]]))
+    after = sparse.csr_array(np.array([[1, 0], [0, 1], [0, 1], [0, 0]]))
+    rows, added = changed_rows(before, after)
+    assert rows.toarray().tolist() == [[0, 1], [0, 1], [1, 1], [0, 1]]
+    assert added == 2
+
+
+def test_nothing_changed_changes_nothing():
+    inverse, same = untouched(3, 2.0), sparse.csr_array(np.eye(3))
+    update(inverse, *changed_rows(same, same))
+    assert np.array_equal(inverse, np.eye(3) / 2)
