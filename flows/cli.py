@@ -51,14 +51,14 @@ def init(
 
 
 @app.command()
-def check(consortium: Config = HERE, data: Data = None) -> None:
+def check(consortium: Config = HERE, data: Data = None, json: Json = None) -> None:
     """Validate a consortium and every participant's data, without training.
 
     Example: `chorus check examples/xmarket.yaml --data ~/xmarket`
     """
     from flows import setup
 
-    setup.check(consortium, data)
+    setup.check(consortium, data, json)
 
 
 @app.command()

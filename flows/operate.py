@@ -56,7 +56,7 @@ def recommend(
     consortium = read_consortium(path)
     finished = [each.facts for each in all_runs(consortium.home) if each.facts.get("status") == "finished"]
     if not finished:
-        raise BadInput(f"{consortium.home}: has no finished run yet; run `.venv/bin/chorus run {path}`")
+        raise BadInput(f"{consortium.home}: has no finished run yet; run `{tables.typed()} run {path}`")
     if participant is not None and user is not None:
         from tasks.answers import ask_participant
 

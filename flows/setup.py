@@ -2,18 +2,19 @@
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
 from feature_store.catalogue import read_catalogue, union, write_catalogue
-from feature_store.cleaning import CleaningReport
 from feature_store.errors import BadData
 from feature_store.manifest import Manifest
 from feature_store.world import generate
 from federation.errors import BadInput
 from flows.consortium import Consortium, Participant, read_consortium
-from flows.tables import console
+from flows.tables import console, typed, write_json
 from tasks.room import Room
 
 TEMPLATE = Path(__file__).with_name("template.yaml")
@@ -26,7 +27,7 @@ def write_template(path: Path) -> None:
     beside = path.with_name(path.name + ".tmp")
     beside.write_text(TEMPLATE.read_text())
     os.replace(beside, path)
-    console.print(f"Wrote {path}. Name your participants and files in it, then: chorus check {path}")
+    console.print(f"Wrote {path}. Name your participants and files in it, then: {typed()} check {path}")
 
 
 def make_catalogue(path: Path, data: Path | None) -> None:
@@ -49,25 +50,23 @@ def make_catalogue(path: Path, data: Path | None) -> None:
     )
 
 
-def check(path: Path, data: Path | None) -> None:
+def check(path: Path, data: Path | None, json: Path | None = None) -> None:
     """Import and clean everybody's files into a scratch folder, and show what a run would find."""
     consortium = _read(path, data)
     if consortium.catalogue is not None:
         read_catalogue(consortium.catalogue_path)
-    table = Table("participant", "rows read", "kept", "dropped, by rule", "from", "to", title=str(path))
-    problems = []
+    found, problems = {}, []
     for participant in consortium.participants:
         try:
-            manifest = _imported(consortium, participant)
+            found[participant.name] = _facts(_imported(consortium, participant), participant)
         except BadData as error:
             problems.append(f"{participant.name}: {error}")
-            continue
-        table.add_row(participant.name, *_cells(manifest))
-    console.print(table)
+    _show(path, found)
     _warn(consortium)
+    write_json(json, {"participants": found})
     if problems:
         raise BadInput("\n".join(problems))
-    console.print(f"{path} is ready: chorus run {path}")
+    console.print(f"{path} is ready: {typed()} run {path}")
 
 
 def _read(path: Path, data: Path | None) -> Consortium:
@@ -82,17 +81,24 @@ def _imported(consortium: Consortium, participant: Participant) -> Manifest:
         return Room(Path(scratch), consortium.membership(participant)).import_all()
 
 
-def _cells(manifest: Manifest) -> list[str]:
-    report = manifest.report
-    dropped = ", ".join(f"{name} {count:,}" for name, count in _dropped(report) if count)
-    times = [(part.first_at, part.last_at) for part in manifest.parts if part.first_at and part.last_at]
-    span = [f"{min(times)[0]:%Y-%m-%d}", f"{max(time for _, time in times):%Y-%m-%d}"] if times else ["", ""]
-    return [f"{report.rows_read:,}", f"{report.kept:,}", dropped, *span]
+def _facts(manifest: Manifest, participant: Participant) -> dict[str, Any]:
+    """Rows, cleaning and time range, as far as the participant tells the others."""
+    if not participant.discloses.rows:
+        return {"rows": None, "cleaning": None, "from": None, "to": None}
+    spans = [(part.first_at, part.last_at) for part in manifest.parts if part.first_at and part.last_at]
+    ends = (f"{min(spans)[0]:%Y-%m-%d}", f"{max(last for _, last in spans):%Y-%m-%d}") if spans else ("", "")
+    facts = {"rows": manifest.rows, "cleaning": manifest.report.model_dump()}
+    return {**facts, "from": ends[0], "to": ends[1]}
 
 
-def _dropped(report: CleaningReport) -> list[tuple[str, int]]:
-    counts = report.model_dump(exclude={"rows_read", "kept"})
-    return [(name.replace("_", " "), count) for name, count in counts.items()]
+def _show(path: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
+    table = Table("participant", "rows read", "kept", "dropped, by rule", "from", "to", title=str(path))
+    for name, facts in found.items():
+        report = dict(facts["cleaning"] or {})
+        counts = [f"{report.pop(key):,}" if report else "" for key in ("rows_read", "kept")]
+        dropped = ", ".join(f"{rule.replace('_', ' ')} {count:,}" for rule, count in report.items() if count)
+        table.add_row(name, *counts, dropped, facts["from"] or "", facts["to"] or "")
+    console.print(table)
 
 
 def _warn(consortium: Consortium) -> None:

@@ -43,7 +43,7 @@ def show_figures(figures: Mapping[str, Any], consortium: Consortium, path: Path 
 
 def show_next(path: Path, consortium: Consortium) -> None:
     """What to type next, as it must be typed in this shell."""
-    chorus = _typed()
+    chorus = typed()
     file = shlex.quote(str(path))
     console.print(f"\nThe pages of MLflow and Prefect:  [bold]{chorus} ui {file}[/bold]", highlight=False)
     console.print(f"The runs so far:                  [bold]{chorus} runs {file}[/bold]", highlight=False)
@@ -89,7 +89,7 @@ def _cells(told: Mapping[str, Any], arms: Sequence[str], metric: str) -> list[st
     return [*cells, "" if not alone or together is None else f"{together / alone - 1:+.1%}"]
 
 
-def _typed() -> str:
+def typed() -> str:
     """The command as it must be typed in this shell."""
     program = Path(sys.argv[0])
     if shutil.which("chorus") == str(program):

@@ -108,21 +108,19 @@ class Tracking:
             self.client.log_inputs(run_id, datasets=inputs)
 
     def log_metrics(self, run_id: str, step: int, metrics: Mapping[str, float]) -> None:
-        """The metrics of a step, once: what the step has already is neither repeated nor changed.
+        """The metrics of a step; told again, as after a crash in between, they are not repeated.
 
-        NaN and infinities are left out; timestamps follow from the step, so that reruns do not interleave.
+        MLflow merges equal rows: so timestamps follow from the step, and the same step has the same
+        figures, those of its checkpoint.  NaN and infinities are left out.
         """
         from mlflow.entities import Metric
 
-        fresh = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
-        run = self.client.get_run(run_id)
-        started, known = int(run.info.start_time), fresh.keys() & run.data.metrics.keys()
-        done = {
-            name
-            for name in known
-            if any(each.step == step for each in self.client.get_metric_history(run_id, name))
-        }
-        batch = [Metric(name, fresh[name], started + step, step) for name in sorted(fresh.keys() - done)]
+        started = int(self.client.get_run(run_id).info.start_time)
+        batch = [
+            Metric(name, float(value), started + step, step)
+            for name, value in sorted(metrics.items())
+            if math.isfinite(value)
+        ]
         for start in range(0, len(batch), 1000):
             self.client.log_batch(run_id, metrics=batch[start : start + 1000])
 

@@ -40,14 +40,22 @@ def log_round(
         "participants": {name: dict(scored[name]) for name in cohort},
     }
     run.folder.finish(number, record)
-    run.tracking.log_metrics(run.folder.facts["mlflow_run_id"], number, round_metrics(record))
+    tell_rounds(run)
     _table(record, run)
     run.say(f"round {number}: checkpointed and logged")
+
+
+def tell_rounds(run: Run) -> None:
+    """Every checkpointed round to MLflow, also what an attempt that was killed did not tell."""
+    for record in run.folder.rounds:
+        metrics = round_metrics(record)
+        run.tracking.log_metrics(run.folder.facts["mlflow_run_id"], record["number"], metrics)
 
 
 @task(name="close run", cache_policy=NO_CACHE)
 def close_run(prepared: Mapping[str, Disclosed], run: Run) -> dict[str, Any]:
     """The run's figures; its model registered, its figures in MLflow, its local work forgotten."""
+    tell_rounds(run)
     last = run.folder.rounds[-1]
     figures = {
         "run": run.name,

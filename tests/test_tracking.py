@@ -21,10 +21,12 @@ def test_a_rerun_goes_on_in_the_same_run_and_repeats_no_step(tracking):
     tracking.log_metrics(run_id, 0, {"ndcg_at_10": 0.25, "participant/north/ndcg_at_10": 0.5})
     tracking.finish(run_id, "FAILED")
     assert tracking.start_or_continue("one", "demo one", {"seed": 2}, {}) == run_id
-    tracking.log_metrics(run_id, 0, {"ndcg_at_10": 0.75, "late": 1.0})
+    tracking.log_metrics(run_id, 0, {"late": 1.0, "ndcg_at_10": 0.25, "participant/north/ndcg_at_10": 0.5})
     tracking.log_metrics(run_id, 1, {"ndcg_at_10": 0.5, "nothing": math.nan, "too_much": math.inf})
     history = tracking.client.get_metric_history(run_id, "ndcg_at_10")
     assert [(each.step, each.value) for each in history] == [(0, 0.25), (1, 0.5)]
+    history = tracking.client.get_metric_history(run_id, "participant/north/ndcg_at_10")
+    assert [(each.step, each.value) for each in history] == [(0, 0.5)]
     run = tracking.client.get_run(run_id)
     assert run.data.params["seed"] == "1"
     assert run.data.metrics["late"] == 1
