@@ -20,6 +20,8 @@ from federation.errors import Refused
 from federation.fixed_point import FixedPoint
 from recommenders.histograms import ROW, Cells, Layout, narrow, pack, unpack, wide
 
+Bytes = NDArray[np.uint8]
+
 _I32 = ctypes.c_int32
 _REDUCE_SCATTER = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, _I32, ctypes.c_int, ctypes.POINTER(_I32), ctypes.POINTER(_I32), ctypes.c_int,
@@ -78,7 +80,7 @@ class Collectives:
         self._calls += 1
         return f"{self._prefix}/{kind}/{self._calls}"
 
-    def _guard(self, out: int, size: int, work: Callable[[NDArray[np.uint8]], None]) -> None:
+    def _guard(self, out: int, size: int, work: Callable[[Bytes], None]) -> None:
         """Let `work` write its answer to the `size` bytes at `out`."""
         answer = _memory(out, size)
         if self._error is None:
@@ -92,7 +94,7 @@ class Collectives:
         self, source: int, size: int, width: int, start: Any, length: Any, blocks: int, out: int,
         _out_size: int, _reducer: Any,
     ) -> None:  # fmt: skip
-        def work(answer: NDArray[np.uint8]) -> None:
+        def work(answer: Bytes) -> None:
             if width not in (8, 16) or blocks != self._seat.size or size % 16:
                 raise Refused(f"LightGBM asks for a reduce-scatter of {size} bytes in units of {width}")
             cells, own = _memory(source, size).view(np.float64), answer.view(np.float64)
@@ -123,7 +125,7 @@ class Collectives:
     def _allgather(
         self, source: int, size: int, start: Any, length: Any, blocks: int, out: int, out_size: int
     ) -> None:
-        def work(answer: NDArray[np.uint8]) -> None:
+        def work(answer: Bytes) -> None:
             raw = _memory(source, size)
             if blocks == self._seat.size and size == self._wire.root:
                 self._totals(raw, answer)
@@ -134,7 +136,7 @@ class Collectives:
 
         self._guard(out, out_size, work)
 
-    def _totals(self, raw: NDArray[np.uint8], answer: NDArray[np.uint8]) -> None:
+    def _totals(self, raw: Bytes, answer: Bytes) -> None:
         """The consortium's totals in the first slot and zeros in the others: LightGBM adds the slots."""
         wire = self._wire
         gradient = int(raw[wire.gradient_at :][:8].view(np.float64)[0])
@@ -145,14 +147,14 @@ class Collectives:
         answer[wire.hessian_at :][:8].view(np.float64)[0] = total[1] * ROW
         answer[wire.rows_at :][:4].view(np.int32)[0] = total[1]
 
-    def _splits(self, raw: NDArray[np.uint8], start: int, answer: NDArray[np.uint8]) -> None:
+    def _splits(self, raw: Bytes, start: int, answer: Bytes) -> None:
         """A gather is a sum of slots: everyone adds zeros outside the own one."""
         slots = np.zeros(len(answer), np.uint16)
         slots[start : start + len(raw)] = raw
         answer[:] = self._channel.sum(self._name("splits"), slots, self._bytes)
 
 
-def _memory(address: int, size: int) -> NDArray[np.uint8]:
+def _memory(address: int, size: int) -> Bytes:
     """LightGBM's `size` bytes at `address`, not copied."""
     return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 

@@ -36,6 +36,9 @@ shrinkage=1"""
 NEAR = 1e-9
 """How exactly LightGBM's scores tell its outputs: scores below 2^20 are rounded by less than 2^-33."""
 
+BLOCK = 256
+"""Rows that are searched at once."""
+
 
 class Tree(NamedTuple):
     """The nodes of a tree, as its text gives them; a child below 0 is the leaf ~child."""
@@ -187,18 +190,29 @@ def _nearest(outputs: Floats, values: Floats, order: Leaves, leaf: Leaves) -> No
     size = 1
     while size < len(values):
         size *= 2
-    above, alone = np.full(size, np.inf), np.ones(len(values), np.bool_)
+    upper, value, known = np.full(size, np.inf), np.full(size, np.inf), np.full(size, -1, np.int32)
+    for place in range(len(values)):
+        value[place], known[place] = values[place], order[place]
     for place in range(1, len(values)):
-        above[place - 1] = (values[place - 1] + values[place]) / 2.0
+        upper[place - 1] = (values[place - 1] + values[place]) / 2.0
         if values[place] - values[place - 1] <= 2.0 * NEAR:
-            alone[place - 1] = alone[place] = False
+            known[place - 1] = known[place] = -1
+    for start in range(0, len(outputs), BLOCK):
+        _search(outputs[start : start + BLOCK], upper, value, known, leaf[start : start + BLOCK])
+
+
+@compiled
+def _search(outputs: Floats, upper: Floats, value: Floats, known: Leaves, leaf: Leaves) -> None:
+    """Binary search for all outputs at once, step by step: the processor does several rows together."""
+    leaf[:] = 0
+    step = len(upper) // 2
+    while step:
+        for row in range(len(outputs)):
+            leaf[row] += step if upper[leaf[row] + step - 1] < outputs[row] else 0
+        step //= 2
     for row in range(len(outputs)):
-        place, step = 0, size // 2
-        while step:
-            place += step if above[place + step - 1] < outputs[row] else 0
-            step //= 2
-        found = alone[place] & (abs(outputs[row] - values[place]) <= NEAR)
-        leaf[row] = order[place] if found else -1
+        place = leaf[row]
+        leaf[row] = known[place] if abs(outputs[row] - value[place]) <= NEAR else -1
 
 
 @compiled
