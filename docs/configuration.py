@@ -17,6 +17,7 @@ from flows.consortium import Consortium, Participant
 from mlruns_config.tracking import TrackingConfig
 from tasks.membership import Disclosures
 from tasks.model import ModelConfig
+from tasks.schedule import AlertConfig, ScheduleConfig
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "The file": Consortium,
@@ -39,6 +40,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "frequency.policy, kind: bandit": Bandit,
     "frequency.costs": Costs,
     "tracking": TrackingConfig,
+    "schedule": ScheduleConfig,
+    "alerts": AlertConfig,
     "world": World,
 }
 

@@ -18,6 +18,7 @@ from mlruns_config.tracking import TrackingConfig
 from tasks.membership import Disclosures, Membership
 from tasks.model import ModelConfig
 from tasks.opening import Settings
+from tasks.schedule import AlertConfig, ScheduleConfig
 
 
 class Frozen(BaseModel):
@@ -58,6 +59,8 @@ class Consortium(Frozen):
         None, description="a Prefect server of your own; none: one is started"
     )
     frequency: FrequencyConfig = Field(FrequencyConfig(), description="how often it trains, by which policy")
+    schedule: ScheduleConfig = Field(ScheduleConfig(), description="how often training and the rest run")
+    alerts: AlertConfig = Field(AlertConfig(), description="whom to tell when a run is amiss")
     keep_days: Annotated[float, Field(ge=0)] = Field(
         7.0, description="days that a failed run's local work is kept for a resume"
     )
@@ -76,10 +79,24 @@ class Consortium(Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _one_says_when(self) -> "Consortium":
+        if self.schedule.cron is not None and self.frequency.policy.kind != "periodic":
+            raise ValueError(
+                f"schedule.cron and frequency.policy {self.frequency.policy.kind} both say when to train; "
+                "expected one of them"
+            )
+        return self
+
     @property
     def names(self) -> tuple[str, ...]:
         """The participants' names, in order."""
         return tuple(sorted(each.name for each in self.participants))
+
+    @property
+    def tags(self) -> tuple[str, str]:
+        """Tags of its deployments and their flow runs at Prefect."""
+        return "chorus", f"consortium:{self.name}"
 
     @property
     def home(self) -> Path:
@@ -127,8 +144,10 @@ class Consortium(Frozen):
         return hashlib.sha256(decides.encode()).hexdigest()[:12]
 
 
-def read_consortium(path: Path, data: Path | None = None) -> Consortium:
+def read_consortium(path: Path, data: Path | None = None, folder: Path | None = None) -> Consortium:
     """The consortium in the file at `path`, its paths made absolute; `data` replaces its data folder.
+
+    `folder` is where the command was typed, for paths that start there; none: the working folder.
 
     Raises `BadInput` that names file, key, what was found and what was expected.
     """
@@ -142,11 +161,12 @@ def read_consortium(path: Path, data: Path | None = None) -> Consortium:
         consortium = Consortium.model_validate(raw)
     except ValidationError as error:
         raise BadInput(_explain(path, error)) from None
-    base = Path.cwd() if consortium.world or data is not None else here
+    folder = folder or Path.cwd()
+    base = folder if consortium.world or data is not None else here
     return consortium.model_copy(
         update={
             "data": (base / consortium.data).resolve(),
-            "state": (Path.cwd() / consortium.state).resolve(),
+            "state": (folder / consortium.state).resolve(),
         }
     )
 

@@ -1,0 +1,118 @@
+"""What Prefect does by itself for a consortium: find dead runs, and tell a person what is amiss.
+
+Each automation is looked up by its name first, since Prefect would make a second one without a word.
+Actions name their type, which Prefect's client leaves out otherwise, and its server then guesses.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from tasks.schedule import AlertConfig
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.events import EventTrigger
+
+SILENT_SECONDS = 75
+"""Two heartbeats and a half."""
+STUCK_SECONDS = 300
+"""How long a run may be about to start."""
+ENDS = frozenset(f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed"))
+"""How a flow run ends, besides the names of our own."""
+OWN_ENDS = frozenset(f"prefect.flow-run.{state}" for state in ("Degraded", "Skipped"))
+MESSAGE = {
+    "consortium": "{{ automation.name }}",
+    "run": "{{ flow_run.name }}",
+    "flow_run_id": "{{ flow_run.id }}",
+    "state": "{{ flow_run.state.name }}",
+    "reason": "{{ flow_run.state.message }}",
+}
+
+
+def ensure_automations(
+    client: "SyncPrefectClient", consortium: str, deployment_ids: Sequence[Any], alerts: AlertConfig
+) -> None:
+    """The automations of the consortium's deployments, each made once and brought up to date after.
+
+    Without a webhook, actions that a person added in Prefect's page stay.
+    """
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import CallWebhook, ChangeFlowRunState, DoNothing
+
+    runs = [f"prefect.deployment.{each}" for each in deployment_ids]
+    told: list[Any] = [DoNothing(type="do-nothing")]
+    if alerts.webhook is not None:
+        block = _webhook(consortium, alerts.webhook.get_secret_value())
+        told = [CallWebhook(type="call-webhook", block_document_id=block, payload=json.dumps(MESSAGE))]
+    for name, trigger in (("failed", _when(runs, "Failed", "Crashed")), ("late", _when(runs, "Late"))):
+        _ensure(client, f"{consortium}: a run {name}", trigger, told)
+    _ensure(client, f"{consortium}: a run went on without somebody", _when(runs, "Degraded"), told)
+    for name, trigger in (
+        ("silent: no heartbeat", _silent(runs, {"heartbeat"}, SILENT_SECONDS)),
+        ("stuck: never began", _silent(runs, {"Pending"}, STUCK_SECONDS)),
+    ):
+        crashed = ChangeFlowRunState(type="change-flow-run-state", state=StateType.CRASHED, message=name)
+        _ensure(client, f"{consortium}: mark a run crashed, {name.split(':')[0]}", trigger, [crashed])
+
+
+def _when(runs: list[str], *states: str) -> "EventTrigger":
+    """As soon as a run of these deployments comes into one of the states."""
+    from prefect.events import EventTrigger
+    from prefect.events.schemas.automations import Posture
+    from prefect.events.schemas.events import ResourceSpecification
+
+    return EventTrigger(
+        posture=Posture.Reactive,
+        threshold=1,
+        within=timedelta(0),
+        for_each={"prefect.resource.id"},
+        match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+        match_related=_of(runs),
+        expect={f"prefect.flow-run.{state}" for state in states},
+    )
+
+
+def _silent(runs: list[str], after: set[str], seconds: int) -> "EventTrigger":
+    """When a run of these deployments was heard of, and then not again for so long."""
+    from prefect.events import EventTrigger
+    from prefect.events.schemas.automations import Posture
+    from prefect.events.schemas.events import ResourceSpecification
+
+    return EventTrigger(
+        posture=Posture.Proactive,
+        threshold=1,
+        within=timedelta(seconds=seconds),
+        after={f"prefect.flow-run.{state}" for state in after},
+        for_each={"prefect.resource.id"},
+        match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+        match_related=_of(runs),
+        expect={*ENDS, *OWN_ENDS, "prefect.flow-run.heartbeat"},
+    )
+
+
+def _of(runs: list[str]) -> Any:
+    from prefect.events.schemas.events import ResourceSpecification
+
+    return ResourceSpecification({"prefect.resource.role": "deployment", "prefect.resource.id": runs})
+
+
+def _webhook(consortium: str, url: str) -> Any:
+    """The id of the block that knows the address; Prefect keeps it encrypted."""
+    from prefect.blocks.webhook import Webhook
+
+    return Webhook(url=url, allow_private_urls=True).save(f"chorus-{consortium}", overwrite=True)
+
+
+def _ensure(client: "SyncPrefectClient", name: str, trigger: "EventTrigger", actions: list[Any]) -> None:
+    from prefect.events.schemas.automations import AutomationCore
+
+    present = client.read_automations_by_name(name)
+    if present and actions[0].type == "do-nothing":
+        actions = present[0].actions
+    wanted = AutomationCore(name=name, description="Made by chorus.", trigger=trigger, actions=actions)
+    if present:
+        client.update_automation(present[0].id, wanted)
+    else:
+        client.create_automation(wanted)

@@ -1,0 +1,26 @@
+"""What a deployment is told: where the consortium's file lies, and the few things a person may change.
+
+These are the parameters in Prefect's page; its server refuses any other key.  No rows, no secrets.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Order(BaseModel):
+    """Where the consortium lies on the machine that works."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    consortium: Path = Field(description="the consortium's file")
+    data: Path | None = Field(None, description="folder that the participants' paths start from")
+    folder: Path = Field(description="folder that `chorus` was typed in; `state` starts from it")
+
+
+class TrainingOrder(Order):
+    """An order for one training."""
+
+    redo: str | None = Field(
+        None, description="a participant whose part of the round under way is done again, in a retry"
+    )

@@ -1,0 +1,57 @@
+"""What runs on a schedule, and who is told when something is amiss: two sections of `consortium.yaml`."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
+
+from tasks.timing import Timing, parse_timing
+
+
+class Frozen(BaseModel):
+    """A configuration that cannot change and refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ScheduleConfig(Frozen):
+    """How often the consortium trains before any policy has decided, and how often the rest is done."""
+
+    cron: str | None = Field(
+        None, description="train at these times, as '0 3 * * 1'; none: at the interval of `frequency`"
+    )
+    timezone: str = Field("UTC", description="zone of the cron line, as Europe/Berlin")
+    start_days: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="days between trainings until a policy other than periodic has decided"
+    )
+    anchor: AwareDatetime = Field(
+        datetime(2026, 1, 1, tzinfo=UTC), description="moment that intervals are counted from"
+    )
+    adjust_hours: Annotated[float, Field(gt=0)] = Field(
+        6.0, description="hours between two looks of the policy at the history"
+    )
+    tidy_hours: Annotated[float, Field(gt=0)] = Field(24.0, description="hours between housekeepings")
+    keep_runs: Annotated[int, Field(ge=1)] = Field(
+        20, description="finished runs whose sums and models are kept, and the champion's"
+    )
+
+    def timing(self, days: float | None) -> Timing:
+        """When training runs as configured: by cron, else every `days`, else every `start_days`."""
+        if self.cron is not None:
+            return parse_timing(self.cron, self.anchor, self.timezone)
+        return self.every((days or self.start_days) * 24)
+
+    def every(self, hours: float) -> Timing:
+        """An interval on the common grid."""
+        return Timing(seconds=hours * 3_600, anchor=self.anchor.astimezone(UTC))
+
+
+class AlertConfig(Frozen):
+    """Whom automations call when a run failed, is late, or went on without somebody."""
+
+    webhook: SecretStr | None = Field(
+        None, description="address that gets a JSON message; none: the automations wait for actions of yours"
+    )
+    late_seconds: Annotated[float, Field(gt=0)] = Field(
+        120.0, description="seconds after its time at which a run that has not begun is late (chorus serve)"
+    )

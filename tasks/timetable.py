@@ -1,0 +1,147 @@
+"""A deployment's schedule: what is configured, what a policy decided, what an operator pinned, and Prefect's.
+
+Prefect runs the schedule, but keeps no reason for it; so the record lies in the state folder, written
+beside and renamed, under a lock while it is changed.  What Prefect has and nobody here wrote is an
+operator's hand in its page, and counts as a pin.
+"""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from tasks.deployments import schedule_now
+from tasks.runs import write_json
+from tasks.timing import Timing, read_timing
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+Timings = tuple[Timing, ...]
+"""What a deployment has in Prefect: one schedule, or none where it is paused, or what a person made of it."""
+
+
+class Pin(BaseModel):
+    """An operator's schedule, which no policy changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    timings: Timings
+    at: datetime
+    by: str
+
+
+class Timetable(BaseModel):
+    """The state of record of one deployment's schedule."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    configured: Timing
+    decided: Timing
+    written: tuple[Timings, ...] = ()
+    pin: Pin | None = None
+
+    @property
+    def wanted(self) -> Timings:
+        """What Prefect should have: the pin, else what was decided last."""
+        return self.pin.timings if self.pin else (self.decided,)
+
+    def configure(self, timing: Timing) -> "Timetable":
+        """After a new deploy: a changed configuration is a decision, an unchanged one changes nothing."""
+        if timing == self.configured:
+            return self
+        return self.model_copy(update={"configured": timing, "decided": timing})
+
+    def seen(self, found: Timings | None, now: datetime) -> "Timetable":
+        """After a look at Prefect: what is there and was not written from here is the operator's."""
+        if found is None or not self.written or found in self.written:
+            return self
+        if self.pin is not None and found == self.pin.timings:
+            return self
+        return self.pinned(found, now, "Prefect's page")
+
+    def pinned(self, timings: Timings, now: datetime, by: str) -> "Timetable":
+        """With the operator's schedule."""
+        return self.model_copy(update={"pin": Pin(timings=timings, at=now, by=by)})
+
+    def unpinned(self) -> "Timetable":
+        """Back to what was configured or decided."""
+        return self.model_copy(update={"pin": None})
+
+    def decide(self, timing: Timing) -> "Timetable":
+        """With a policy's decision, which a pin hides."""
+        return self.model_copy(update={"decided": timing})
+
+    def writing(self, *timings: Timings) -> "Timetable":
+        """With what Prefect may have from here: before a write the old and the new, afterwards the new."""
+        return self.model_copy(update={"written": tuple(dict.fromkeys(timings))})
+
+
+def text(timings: Timings) -> str:
+    """Schedules as a person reads them."""
+    return " and ".join(map(str, timings)) or "paused"
+
+
+@contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """One change of the timetable at a time, of all processes on this state folder; the others wait."""
+    folder = home / "coordinator" / "schedule"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def read(home: Path, flow: str) -> Timetable | None:
+    """The timetable on record of the deployment of `flow`; none before the first deploy."""
+    path = _path(home, flow)
+    return Timetable.model_validate_json(path.read_bytes()) if path.is_file() else None
+
+
+def save(home: Path, flow: str, timetable: Timetable) -> None:
+    """Put the timetable on record, in one step."""
+    write_json(_path(home, flow), json.loads(timetable.model_dump_json()))
+
+
+def found_at(client: "SyncPrefectClient", deployment_id: Any) -> Timings:
+    """The active schedules of the deployment, in a fixed order."""
+    schedules = client.read_deployment_schedules(deployment_id)
+    return tuple(sorted((read_timing(each.schedule) for each in schedules if each.active), key=str))
+
+
+def apply(
+    client: "SyncPrefectClient", deployment_id: Any, home: Path, flow: str, timetable: Timetable
+) -> Timetable:
+    """Make Prefect's schedule the wanted one, if it is not; returns the timetable as it is on record then.
+
+    What is about to be written is on record first, so that a kill in between is not taken for a hand.
+    """
+    found = found_at(client, deployment_id)
+    if found != timetable.wanted:
+        save(home, flow, timetable.writing(*timetable.written, found, timetable.wanted))
+        _write(client, deployment_id, timetable.wanted)
+    done = timetable.writing(timetable.wanted)
+    save(home, flow, done)
+    return done
+
+
+def _write(client: "SyncPrefectClient", deployment_id: Any, wanted: Timings) -> None:
+    """The schedules in place where there are as many: a schedule's id is what keeps runs from doubling."""
+    now = datetime.now(UTC)
+    present = client.read_deployment_schedules(deployment_id)
+    for schedule, timing in zip(present, wanted, strict=False):
+        client.update_deployment_schedule(deployment_id, schedule.id, active=True, schedule=timing.schedule())
+    for schedule in present[len(wanted) :]:
+        client.delete_deployment_schedule(deployment_id, schedule.id)
+    for timing in wanted[len(present) :]:
+        client.create_deployment_schedules(deployment_id, [(timing.schedule(), True)])
+    schedule_now(client, deployment_id, now.isoformat())
+
+
+def _path(home: Path, flow: str) -> Path:
+    return home / "coordinator" / "schedule" / f"{flow}.json"

@@ -1,0 +1,97 @@
+"""When a deployment runs: an interval with its anchor, or a cron line; as a person types and reads it."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from federation.errors import BadInput
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.schedules import SCHEDULE_TYPES
+
+SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+INTERVAL = re.compile(r"(\d+(?:\.\d+)?)([wdhms])")
+CRON_FIELDS = 5
+
+
+class Timing(BaseModel):
+    """One schedule: every so many seconds counted from an anchor, or a line of cron or RRULE."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seconds: Annotated[float, Field(ge=1)] | None = None
+    anchor: datetime | None = None
+    cron: str | None = None
+    rrule: str | None = None
+    timezone: str | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Timing":
+        if sum(kind is not None for kind in (self.seconds, self.cron, self.rrule)) != 1:
+            raise ValueError("expected one of seconds, cron and rrule")
+        if (self.seconds is None) != (self.anchor is None):
+            raise ValueError("an interval, and nothing else, has an anchor")
+        return self
+
+    def __str__(self) -> str:
+        if self.seconds is not None:
+            return f"every {interval_text(self.seconds)}"
+        zone = f" ({self.timezone})" if self.timezone not in (None, "UTC") else ""
+        return f"at {self.cron or self.rrule}{zone}"
+
+    def schedule(self) -> "SCHEDULE_TYPES":
+        """The same as Prefect has it."""
+        from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
+
+        if self.seconds is not None:
+            return IntervalSchedule(interval=timedelta(seconds=self.seconds), anchor_date=self.anchor)
+        if self.cron is not None:
+            return CronSchedule(cron=self.cron, timezone=self.timezone)
+        return RRuleSchedule(rrule=self.rrule or "", timezone=self.timezone)
+
+
+def parse_timing(text: str, anchor: datetime, timezone: str = "UTC") -> Timing:
+    """The schedule that `text` says: an interval such as 1d, 6h or 1d12h, or a cron line of five fields.
+
+    Raises `BadInput` for anything else.
+    """
+    if len(text.split()) == CRON_FIELDS:
+        return Timing(cron=_cron(text), timezone=timezone)
+    pieces = INTERVAL.findall(text)
+    seconds = sum(float(number) * SECONDS[unit] for number, unit in pieces)
+    if "".join(number + unit for number, unit in pieces) != text or seconds < 1:
+        raise BadInput(
+            f"schedule: found {text!r}, expected an interval such as 1d, 6h or 30m, or a cron line"
+        )
+    return Timing(seconds=seconds, anchor=anchor)
+
+
+def interval_text(seconds: float) -> str:
+    """A number of seconds in the units that `parse_timing` reads, as 1d12h."""
+    text, left = "", round(seconds, 3)
+    for unit, size in SECONDS.items():
+        if unit != "w" and left >= size:
+            count, left = divmod(left, size)
+            text += f"{int(count)}{unit}"
+    return text or f"{left:g}s"
+
+
+def read_timing(schedule: Any) -> Timing:
+    """What Prefect's schedule says; `seconds` and `anchor` in UTC."""
+    if hasattr(schedule, "interval"):
+        anchor = datetime.fromisoformat(schedule.anchor_date.isoformat()).astimezone(UTC)
+        return Timing(seconds=schedule.interval.total_seconds(), anchor=anchor)
+    if hasattr(schedule, "cron"):
+        return Timing(cron=schedule.cron, timezone=schedule.timezone)
+    return Timing(rrule=schedule.rrule, timezone=schedule.timezone)
+
+
+def _cron(text: str) -> str:
+    from prefect.client.schemas.schedules import CronSchedule
+
+    try:
+        return CronSchedule(cron=text).cron
+    except ValueError:
+        raise BadInput(f"schedule: found {text!r}, expected a cron line such as '0 3 * * 1'") from None
