@@ -40,7 +40,7 @@ def prepare(training: Run) -> dict[str, dict[str, Any]]:
     asked = {name: prepare_participant.submit(name, training) for name in training.doors}
     prepared, lost = arrived(asked)
     require_quorum(training, "prepare", prepared, lost)
-    training.begin_with(prepared)
+    training.begin_with(prepared, lost)
     agree_catalogue(tuple(prepared), training)
     return prepared
 

@@ -53,6 +53,7 @@ def open_run(
         flow_run_id=_flow_run_id(),
         **_mlflow_run(tracking, run, memberships, settings),
     )
+    _tell(tracking, folder)
     with open_doors(home, memberships) as doors, _noted(folder, tracking):
         yield Run(
             folder=folder,
@@ -69,6 +70,14 @@ def open_run(
             solving=threading.Semaphore(settings.solves_at_once),
             began_at=time.monotonic(),
         )
+
+
+def _tell(tracking: Tracking, folder: RunFolder) -> None:
+    """In Prefect's page, where MLflow has the run."""
+    from tasks.artifacts import link_to_mlflow  # Prefect reads its settings on import
+
+    if _flow_run_id() is not None:
+        link_to_mlflow(tracking, folder.facts["mlflow_run_id"], folder.run)
 
 
 @contextmanager
@@ -96,8 +105,18 @@ def _mlflow_run(
         "masks": settings.rounds.masks,
         **{f"model.{key}": str(value) for key, value in model.model_dump().items()},
     }
-    tags = {"chorus.fingerprint": settings.fingerprint, "prefect.flow_run_id": _flow_run_id() or ""}
+    tags = {"chorus.fingerprint": settings.fingerprint, **_prefect_tags()}
     return {"mlflow_run_id": tracking.start_or_continue(run, f"{settings.name} {run}", params, tags)}
+
+
+def _prefect_tags() -> dict[str, str]:
+    """Which flow run this is, and a link to it in the description that MLflow's page shows."""
+    from prefect.runtime import flow_run
+
+    if not flow_run.id:
+        return {"prefect.flow_run_id": ""}
+    link = f"[{flow_run.name} at Prefect]({flow_run.ui_url})"
+    return {"prefect.flow_run_id": str(flow_run.id), "mlflow.note.content": link}
 
 
 def _flow_run_id() -> str | None:

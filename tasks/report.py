@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from tasks.artifacts import show_round
 from tasks.publish import publish
 from tasks.run import Run
 
@@ -41,7 +41,7 @@ def log_round(
     }
     run.folder.finish(number, record)
     tell_rounds(run)
-    _table(record, run)
+    show_round(record, run)
     run.say(f"round {number}: checkpointed and logged")
 
 
@@ -61,7 +61,7 @@ def close_run(prepared: Mapping[str, Disclosed], run: Run) -> dict[str, Any]:
         "run": run.name,
         "overall": last["overall"],
         "participants": {name: _told(prepared, last, name) for name in sorted(run.doors)},
-        "lost": last["lost"],
+        "lost": {**run.folder.facts.get("missing", {}), **last["lost"]},
     }
     version = publish(figures, run)
     for name in last["cohort"]:
@@ -97,33 +97,6 @@ def _told(prepared: Mapping[str, Disclosed], last: Mapping[str, Any], name: str)
     figures = last["participants"].get(name, {})
     told = {"rows": said.get("rows"), "users": said.get("users"), "data_version": said.get("version")}
     return {**told, **{arm: figures.get(arm) for arm in ARMS}, "chosen": figures.get("chosen")}
-
-
-def _table(record: Mapping[str, Any], run: Run) -> None:
-    rows = [
-        {
-            "participant": name,
-            "NDCG@10 alone": _cell(told.get("alone")),
-            "NDCG@10 consortium": _cell(told.get("consortium")),
-            "bytes up": record["bytes_up"].get(name, 0),
-            "bytes down": record["bytes_down"].get(name, 0),
-            "state": "in the sum",
-        }
-        for name, told in record["participants"].items()
-    ]
-    rows += [{"participant": name, "state": why} for name, why in record["lost"].items()]
-    create_table_artifact(
-        table=rows,
-        key="participants",
-        description=f"Run {run.name}, round {record['number']} ({record['part']}). "
-        f"MLflow run {run.folder.facts['mlflow_run_id']}.",
-    )
-
-
-def _cell(metrics: Mapping[str, float] | None) -> str:
-    """Empty where the participant does not disclose its metrics."""
-    named = [value for name, value in (metrics or {}).items() if name.startswith("ndcg_at_")]
-    return f"{named[0]:.4f}" if named else ""
 
 
 def _added(*counts: Mapping[str, int]) -> dict[str, int]:

@@ -49,10 +49,13 @@ class Run:
         """The data versions that the run began with, by participant."""
         return dict(self.folder.facts.get("versions", {}))
 
-    def begin_with(self, prepared: Mapping[str, Mapping[str, Any]]) -> None:
-        """Keep the data versions of those who are new to the run: a resume goes on with these."""
+    def begin_with(self, prepared: Mapping[str, Mapping[str, Any]], missing: Mapping[str, str]) -> None:
+        """Keep the data versions of those who are new to the run: a resume goes on with these.
+
+        What they disclosed, and who is missing and why, is kept for the tables.
+        """
         fresh = {name: told["version"] for name, told in prepared.items()}
-        self.folder.note(versions={**fresh, **self.versions})
+        self.folder.note(versions={**fresh, **self.versions}, prepared=prepared, missing=missing)
 
     def say(self, text: str) -> None:
         """Tell the log of the task that is running, and whoever watches."""
