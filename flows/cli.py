@@ -1,11 +1,11 @@
-"""The command line: `chorus init | check | run | resume | rerun | runs | recommend | compare | replay | ui`.
+"""The command line: `chorus init | check | run | resume | rerun | runs | recommend | compare | ui
+| serve | deploy | schedule`.
 
 Heavy imports wait inside the commands, so that `chorus --help` answers at once.
 """
 
 import os
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +21,8 @@ app = typer.Typer(
     "5 a participant was lost, 130 interrupted.",
 )
 
+schedule = typer.Typer(no_args_is_help=True, help="See and pin how often the consortium trains.")
+app.add_typer(schedule, name="schedule")
 Config = Annotated[Path, typer.Argument(metavar="CONSORTIUM", help="the consortium's file, a .yaml")]
 Data = Annotated[Path | None, typer.Option("--data", help="folder that the participants' paths start from")]
 Json = Annotated[Path | None, typer.Option("--json", metavar="PATH", help="write the figures here, too")]
@@ -87,14 +89,16 @@ def resume(name: RunName, consortium: Config = DEMO, data: Data = None, json: Js
 @app.command()
 def rerun(
     name: RunName,
-    participant: Annotated[str, typer.Option("--participant", help="whose part of the round to redo")],
     consortium: Config = DEMO,
+    participant: Annotated[
+        str | None, typer.Option("--participant", help="whose part of the round to redo, though it is done")
+    ] = None,
     data: Data = None,
     json: Json = None,
 ) -> None:
-    """Redo one participant's part of the round that failed, and go on with the run.
+    """Redo what failed in a run, and nothing else; a scheduled run is retried as from Prefect's page.
 
-    Example: `chorus rerun brave-otter-1a2b --participant north`
+    Example: `chorus rerun scheduled-0123456789ab examples/demo.yaml --participant north`
     """
     from flows import operate
 
@@ -140,34 +144,83 @@ def compare(consortium: Config = DEMO, data: Data = None, json: Json = None) -> 
 
 
 @app.command()
-def replay(
-    consortium: Config = DEMO,
-    data: Data = None,
-    json: Json = None,
-    plot: Annotated[Path | None, typer.Option("--plot", metavar="PATH", help="draw it here, a .png")] = None,
-    step: Annotated[float, typer.Option("--step", min=0.01, help="days between two chances to train")] = 7,
-    begin: Annotated[
-        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first day; none: after a fifth")
-    ] = None,
-    end: Annotated[
-        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="day after the last; none: all")
-    ] = None,
-) -> None:
-    """Run policies of update frequency side by side over the history, in virtual time.
-
-    Example: `chorus replay examples/xmarket.yaml --data ~/xmarket --from 2015-01-01 --plot replay.png`
-    """
-    from flows import replay
-
-    replay.start(consortium, data, json, plot, step, begin, end)
-
-
-@app.command()
 def ui(consortium: Config = DEMO) -> None:
     """Show the MLflow and Prefect pages of a consortium until Ctrl-C."""
     from flows import operate
 
     operate.show_pages(consortium)
+
+
+@app.command()
+def serve(
+    consortium: Config = DEMO,
+    data: Data = None,
+    port: Annotated[int, typer.Option("--port", help="where Prefect's pages and API are")] = 4200,
+) -> None:
+    """Train on a schedule, on this machine: a Prefect server, the deployments and a worker, until Ctrl-C.
+
+    Example: `chorus serve examples/demo.yaml`
+    """
+    from flows import serving
+
+    serving.serve(consortium, data, port)
+
+
+@app.command()
+def deploy(
+    consortium: Config = DEMO,
+    data: Data = None,
+    pool: Annotated[str, typer.Option("--pool", help="the work pool whose workers train")] = "chorus",
+    image: Annotated[
+        str | None, typer.Option("--image", help="for pools that start containers: the image to start")
+    ] = None,
+) -> None:
+    """Make the same deployments at a Prefect server of yours; its workers train.
+
+    The server is prefect_api_url of the consortium's file, or PREFECT_API_URL.
+    Example: `PREFECT_API_URL=http://prefect:4200/api chorus deploy consortium.yaml --pool nights`
+    """
+    from flows import serving
+
+    serving.deploy(consortium, data, pool, image)
+
+
+@schedule.command("show")
+def show_schedule(consortium: Config = DEMO, json: Json = None) -> None:
+    """Show what runs when: configured, decided by a policy, pinned, and what Prefect has."""
+    from flows import schedule
+
+    schedule.show(consortium, json)
+
+
+@schedule.command("pin")
+def pin_schedule(
+    every: Annotated[str, typer.Argument(metavar="EVERY", help="1d, 6h, 90m, or a cron line in quotes")],
+    consortium: Config = DEMO,
+) -> None:
+    """Train at this interval from now on, whatever the policy says.
+
+    Examples: `chorus schedule pin 1d examples/demo.yaml`; `chorus schedule pin "0 3 * * 1"`
+    """
+    from flows import schedule
+
+    schedule.pin(consortium, every)
+
+
+@schedule.command("unpin")
+def unpin_schedule(consortium: Config = DEMO) -> None:
+    """Let configuration and policy decide again; a schedule edited in Prefect's page is a pin, too."""
+    from flows import schedule
+
+    schedule.unpin(consortium)
+
+
+@schedule.command("history")
+def schedule_history(consortium: Config = DEMO, json: Json = None) -> None:
+    """List all decisions about the interval, each with its reason."""
+    from flows import schedule
+
+    schedule.history(consortium, json)
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """What the commands do: one training at a time on a state folder, with a Prefect server while it lasts."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from feature_store.world import generate
 from federation.errors import BadInput
 from flows import tables
 from flows.consortium import Consortium, read_consortium
+from flows.schedule import server_client
 from tasks import server
 from tasks.runs import all_runs, find_run
 
@@ -31,16 +33,37 @@ def resume(run: str, path: Path, data: Path | None, json: Path | None) -> None:
     _train(consortium, run, path, json)
 
 
-def rerun(run: str, participant: str, path: Path, data: Path | None, json: Path | None) -> None:
-    """Drop what `participant` kept for `run`, and go on with the run: its part is redone."""
+def rerun(run: str, participant: str | None, path: Path, data: Path | None, json: Path | None) -> None:
+    """Go on with `run` and redo what failed; what `participant` kept for it is dropped and redone, too.
+
+    A scheduled run that a worker can take is retried where it ran, as by the button in Prefect's page.
+    """
     consortium = read_consortium(path, data)
-    if find_run(consortium.home, run).facts.get("status") == "finished":
+    folder = find_run(consortium.home, run)
+    if folder.facts.get("status") == "finished":
         raise BadInput(f"run '{run}' is finished; expected one with a part to redo (start a new run instead)")
-    if participant not in consortium.names:
+    if participant is not None and participant not in consortium.names:
         raise BadInput(
             f"participant '{participant}' is not known; expected one of {', '.join(consortium.names)}"
         )
-    _train(consortium, run, path, json, redo=participant)
+    if _retried(consortium, folder.facts.get("flow_run_id"), participant):
+        tables.show_figures(folder.facts["figures"], consortium, json)
+    else:
+        _train(consortium, run, path, json, redo=participant)
+
+
+def _retried(consortium: Consortium, flow_run_id: str | None, redo: str | None) -> bool:
+    """Whether a worker has gone on with the run to its end."""
+    with server_client(consortium) as client:
+        if client is None or flow_run_id is None:
+            return False
+        from tasks import retrying
+
+        if not retrying.retry(client, flow_run_id, redo):
+            return False
+        tables.console.print("A worker goes on with it; its steps are in Prefect's page.")
+        retrying.wait(client, flow_run_id)
+        return True
 
 
 def list_runs(path: Path, json: Path | None) -> None:
@@ -95,12 +118,12 @@ def _train(
     redo: str | None = None,
     pooled: bool = False,
 ) -> None:
-    with server.exclusive(consortium.home):
-        if consortium.world is not None:
-            generate(consortium.world, consortium.data, consortium.names)
-        with server.prefect_server(consortium.home, consortium.prefect_api_url):
-            _mark_crashed(consortium.home)
-            figures = _flow(pooled)(consortium=consortium, run=run, redo=redo)
+    with (
+        at_work(consortium),
+        server.prefect_server(consortium.home, consortium.prefect_api_url),
+    ):
+        mark_crashed(consortium.home)
+        figures = _flow(pooled)(consortium=consortium, run=run, redo=redo)
     tables.show_figures(figures, consortium, json)
     tables.show_next(path, consortium)
 
@@ -121,9 +144,18 @@ def _flow(pooled: bool) -> Callable[..., dict[str, Any]]:
     return run
 
 
-def _mark_crashed(home: Path) -> None:
-    """Nobody else works on this state now, so what says that it is running died."""
-    dead = [each for each in all_runs(home) if each.facts.get("status") == "running"]
+@contextmanager
+def at_work(consortium: Consortium, patience_seconds: float = 0.0) -> Iterator[None]:
+    """Alone on the consortium's state, its world generated; raises `Refused` where another process is."""
+    with server.exclusive(consortium.home, patience_seconds):
+        if consortium.world is not None:
+            generate(consortium.world, consortium.data, consortium.names)
+        yield
+
+
+def mark_crashed(home: Path, but: str | None = None) -> None:
+    """Nobody else works on this state now, so what says that it is running, `but` one run, died."""
+    dead = [each for each in all_runs(home) if each.facts.get("status") == "running" and each.run != but]
     for folder in dead:
         folder.note(status="crashed", reason="its process ended without a word")
     noted = {each.facts["flow_run_id"] for each in dead if each.facts.get("flow_run_id")}

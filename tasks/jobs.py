@@ -101,13 +101,19 @@ def forget(room: Room, told: Told, _: Channel) -> Told:
     return {}
 
 
+def tidy(room: Room, told: Told, _: Channel) -> Told:
+    """Drop what no kept run needs any more; discloses how many folders that were."""
+    return {"dropped": room.tidy(told["keep"])}
+
+
 def recommend(room: Room, told: Told, _: Channel) -> Told:
     """A list for one of the participant's own users, from its own model of the run."""
     return personal.recommend(room, told["run"], told["user"], told["top"])
 
 
 JOBS: dict[str, Job] = {
-    job.__name__: job for job in (prepare, items, cuts, train, gather, score, evaluate, forget, recommend)
+    job.__name__: job
+    for job in (prepare, items, cuts, train, gather, score, evaluate, forget, tidy, recommend)
 }
 
 

@@ -8,6 +8,7 @@ import hashlib
 import re
 import shutil
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -91,10 +92,26 @@ class Room:
     def forget(self, run: str) -> None:
         """Drop the work of a run that is finished, and what is older than `keep_days`."""
         shutil.rmtree(self.home / "work" / _named(run), ignore_errors=True)
+        self._drop(self._old("work"))
+
+    def tidy(self, keep: Collection[str]) -> int:
+        """Drop models of runs that are not in `keep`, old work, and stores of settings that are not in use.
+
+        Returns how many folders went. What is younger than `keep_days` stays.
+        """
+        models = [each for each in self._old("models") if each.name not in keep]
+        stores = [each for each in self._old("store") if each != self.store.root]
+        return self._drop([*models, *stores, *self._old("work")])
+
+    def _old(self, kind: str) -> list[Path]:
         oldest = time.time() - self.membership.keep_days * DAY_SECONDS
-        for folder in (self.home / "work").glob("*"):
-            if folder.stat().st_mtime < oldest:
-                shutil.rmtree(folder, ignore_errors=True)
+        return [folder for folder in (self.home / kind).glob("*") if folder.stat().st_mtime < oldest]
+
+    @staticmethod
+    def _drop(folders: Sequence[Path]) -> int:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        return len(folders)
 
     def _prepared(self, version: str, cuts: tuple[str, ...]) -> Prepared:
         events = self._events(version)

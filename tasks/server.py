@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import UUID
 
 from federation.errors import ChorusError, Refused
@@ -32,26 +32,44 @@ QUIET = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 START_SECONDS = 120.0
+LEASH_SECONDS = 20.0
+"""How long what a killed process had started may take to end."""
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 @contextmanager
-def exclusive(home: Path) -> Iterator[None]:
-    """One process at a time on a state folder; raises `Refused`, naming the other, where there is one."""
+def exclusive(home: Path, patience_seconds: float = 0.0) -> Iterator[None]:
+    """One process at a time on a state folder; raises `Refused`, naming the other, where there is one.
+
+    It waits for the other for `patience_seconds` before.
+    """
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (home / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(lock, patience_seconds):
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
-            raise Refused(
-                f"{home} is in use by process {holder}; wait for it, or use another state folder"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+            raise Refused(f"{home} is in use by process {holder}; wait for it, or use another state folder")
+        _note(lock, str(os.getpid()))
         yield
+
+
+def _lock(file: IO[str], patience_seconds: float) -> bool:
+    """Whether the lock was free, or became so in time."""
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.2)
+
+
+def _note(file: IO[str], text: str) -> None:
+    file.truncate(0)
+    file.write(text)
+    file.flush()
 
 
 def environment(home: Path, url: str) -> dict[str, str]:
@@ -64,25 +82,69 @@ def prefect_server(home: Path, url: str | None = None) -> Iterator[str]:
     """The API's URL: of the server at `url`, or of one that runs until the block ends.
 
     The server's database and results lie in `<home>/prefect`; it ends with this process, however
-    this process ends.  Raises `ChorusError` where it does not start.
+    this process ends.  Where `chorus serve` runs, its server is used.
+    Raises `ChorusError` where it does not start.
     """
-    if url is not None:
-        os.environ.update(environment(home, url))
-        yield url
+    url = url or served(home)
+    if url is None:
+        with started(home, free_port()) as (url, _):
+            yield url
         return
-    (home / "prefect").mkdir(parents=True, exist_ok=True, mode=0o700)
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
     os.environ.update(environment(home, url))
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with leashed(command, home / "prefect" / "server.log") as process:
-        wait_for(f"{url}/health", process, home / "prefect" / "server.log")
-        yield url
+    yield url
 
 
 @contextmanager
-def leashed(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`command` under a leash that this process holds; it has ended when the block has."""
+def started(
+    home: Path, port: int, holds: IO[str] | None = None
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The API's URL and the process of a server that listens on `port` until the block ends."""
+    (home / "prefect").mkdir(parents=True, exist_ok=True, mode=0o700)
+    url = f"http://127.0.0.1:{port}/api"
+    os.environ.update(environment(home, url))
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with leashed(command, home / "prefect" / "server.log", holds) as process:
+        wait_for(f"{url}/health", process, home / "prefect" / "server.log")
+        yield url, process
+
+
+@contextmanager
+def serving(home: Path, url: str) -> Iterator[IO[str]]:
+    """Whoever needs a server on this state folder uses the one at `url` until the block ends.
+
+    What the block starts should hold the file that it gets, so that the next one waits until all has ended.
+    Raises `Refused` where another process serves.
+    """
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (home / "serving").open("a+") as file:
+        if not _lock(file, LEASH_SECONDS):
+            raise Refused(f"{home} is served already, at {served(home)}; stop that, or use its pages")
+        _note(file, url)
+        yield file
+        file.truncate(0)
+
+
+def served(home: Path) -> str | None:
+    """The URL of the server that `chorus serve` runs on this state folder; none where it does not run."""
+    path = home / "serving"
+    if not path.is_file():
+        return None
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read().strip() or None
+    return None
+
+
+@contextmanager
+def leashed(
+    command: Sequence[str], log: Path, holds: IO[str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`command` under a leash that this process holds; it has ended when the block has.
+
+    The lock on the file `holds` stays taken until the leash has ended, too.
+    """
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, str(LEASH), *command],
@@ -90,6 +152,7 @@ def leashed(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[byte
             stdout=output,
             stderr=output,
             start_new_session=True,
+            pass_fds=[holds.fileno()] if holds else [],
         )
     try:
         yield process
@@ -116,6 +179,26 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    """Whether a Prefect server is alive at the API's `url`."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on the port of this machine."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def settle(flow_run_id: UUID | None, expected: int = 0, limit_seconds: float = 60.0) -> bool:
@@ -195,6 +278,22 @@ def unfinished(home: Path) -> list[str]:
 def _over(consortium: Any, home: Path) -> bool:
     told = consortium if isinstance(consortium, dict) else {}
     return Path(str(told.get("state"))) / str(told.get("name")) == home
+
+
+def mark_tagged_crashed(tags: Sequence[str], message: str) -> None:
+    """All flow runs with these tags that say that they run, or are about to, are said to have crashed."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas import filters
+    from prefect.client.schemas.objects import StateType
+
+    under_way = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+    chosen = filters.FlowRunFilter(
+        tags=filters.FlowRunFilterTags(all_=[*tags]),
+        state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=under_way)),
+    )
+    with get_client(sync_client=True) as client:
+        found = [str(each.id) for each in client.read_flow_runs(flow_run_filter=chosen)]
+    mark_crashed(found, message)
 
 
 def mark_crashed(flow_run_ids: Sequence[str], message: str) -> None:

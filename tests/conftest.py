@@ -1,4 +1,4 @@
-"""A small consortium that is really run: real processes, a real Prefect server, a real MLflow store."""
+"""What tests share: a small consortium that is really run, a tiny one, and a live Prefect server."""
 
 import contextlib
 import os
@@ -110,3 +110,103 @@ def ran(tmp_path_factory):
     small.done = small.chorus("run", small.consortium(), "--json", "figures.json")
     assert small.done.returncode == 0, small.done.stdout + small.done.stderr
     return small
+
+
+TINY = """
+name: {name}
+state: {state}
+world: {{seed: 3, shops: 3, users: 200, items: 100, days: 200, events: 5000, drift: slow}}
+participants:
+  - name: east
+    events: {{path: east.csv, columns: {{user: user, item: item, value: rating, time: time}}}}
+  - name: north
+    events:
+      path: north.tsv.gz
+      columns: {{user: customer, item: product, value: stars, time: bought_at}}
+      time_unit: s
+  - name: south
+    events:
+      path: south.parquet
+      columns: {{user: user, item: item, value: rating, time: time}}
+      time_unit: us
+model: {{shares: [0, 1], regularisations: [20]}}
+{more}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Write the file of a tiny consortium: its name, and further keys; returns its path."""
+
+    def write(name, more=""):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(TINY.format(name=name, state=tmp_path / "state", more=more))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def prefect_url(tmp_path_factory):
+    """A live Prefect server for all tests; the environment is as it was before."""
+    from tasks import server
+
+    before = dict(os.environ)
+    with server.started(tmp_path_factory.mktemp("prefect"), server.free_port()) as (url, _):
+        os.environ.clear()
+        os.environ.update(before)
+        yield url
+
+
+@pytest.fixture
+def api(prefect_url, monkeypatch, tmp_path):
+    """The live server as the one in use, by this test and the commands that it starts."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from tasks import server
+
+    for name, value in server.environment(tmp_path, prefect_url).items():
+        monkeypatch.setenv(name, value)
+    with temporary_settings({PREFECT_API_URL: prefect_url}):
+        yield prefect_url
+
+
+@pytest.fixture
+def client(api):
+    """A client of the live server."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def deploy(api):
+    """Deploy a consortium's file, as `chorus deploy` does; returns the deployments' names."""
+
+    def deploy(path, pool="chorus"):
+        from flows.consortium import read_consortium
+        from flows.deploy import deploy_all, order_of
+
+        return deploy_all(read_consortium(path), order_of(path, None), pool)
+
+    return deploy
+
+
+@pytest.fixture
+def chorus(tmp_path):
+    """Run a command of the command line in the test's folder, and expect its exit code."""
+
+    def chorus(*arguments, code=0, **environment):
+        done = subprocess.run(
+            [sys.executable, "-m", "flows.cli", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    return chorus

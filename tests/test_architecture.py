@@ -22,7 +22,9 @@ def test_the_core_knows_neither_prefect_nor_mlflow(module):
 
 
 def test_prefect_waits_until_its_settings_stand():
-    assert "prefect" not in loaded("import flows.operate, flows.setup, tasks.opening, tasks.server")
+    assert "prefect" not in loaded(
+        "import flows.operate, flows.setup, flows.serving, flows.schedule, tasks.opening"
+    )
 
 
 def test_the_command_line_answers_at_once():

@@ -98,7 +98,6 @@ class Failing:
 
     def __init__(self, channel, calls):
         self.channel, self.calls = channel, calls
-        self.name, self.cohort = channel.name, channel.cohort
 
     def sum(self, name, vector, form, part=None):
         self.calls -= 1
@@ -124,7 +123,8 @@ def test_one_that_fails_in_a_tree_gives_the_others_an_error(calls):
         def work(channel):
             channel = Failing(channel, calls) if rank == 1 else channel
             try:
-                return grow(channel, mine, begin(channel, mine, bins, config), config, 5)
+                state = begin(channel, mine, bins, config, Seat(rank, 3))
+                return grow(channel, mine, state, config, 5, Seat(rank, 3))
             except Exception as error:
                 seen[rank] = error
                 raise

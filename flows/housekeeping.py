@@ -1,0 +1,34 @@
+"""Housekeeping as it is deployed: old sums, models, work and flow runs go; records and the champion stay."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.states import Cancelled, Completed, State
+
+from federation.errors import Refused
+from flows.consortium import read_consortium
+from flows.operate import at_work
+from mlruns_config.tracking import Tracking
+from tasks.order import Order
+from tasks.tidying import champion_run, kept_runs, tidy_flow_runs, tidy_participants, tidy_runs
+
+
+@flow(name="housekeeping", flow_run_name="tidy {order.consortium.stem}")
+def housekeeping(order: Order) -> State[Any]:
+    """Drop what no kept run needs; a training under way is not disturbed, the next time will do."""
+    consortium = read_consortium(order.consortium, order.data, order.folder)
+    home, config = consortium.home, consortium.schedule
+    try:
+        with at_work(consortium):
+            champion = champion_run(Tracking(consortium.tracking, home), consortium.name)
+            keep = kept_runs(home, config.keep_runs, champion)
+            memberships = [consortium.membership(each) for each in consortium.participants]
+            folders = tidy_participants(home, memberships, keep)
+            sums = tidy_runs(home, keep)
+    except Refused as busy:
+        return Cancelled(message=str(busy))
+    ended = tidy_flow_runs(consortium.tags, consortium.keep_days)
+    return Completed(
+        message=f"dropped {sum(folders.values())} folders of participants, the sums of {sums} runs, "
+        f"{ended} flow runs"
+    )

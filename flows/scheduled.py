@@ -1,0 +1,49 @@
+"""Training as it is deployed: the main job under the lock and on the path of `chorus run`."""
+
+from contextlib import ExitStack
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, State
+
+from federation.errors import Refused
+from flows.consortium import read_consortium
+from flows.operate import at_work, mark_crashed
+from flows.train import train
+from tasks.deployments import TRAINING
+from tasks.order import TrainingOrder
+
+PATIENCE_SECONDS = 120.0
+"""How long a training waits for a command or housekeeping to leave the state folder."""
+
+
+@flow(name=TRAINING, flow_run_name="train {order.consortium.stem}")
+def train_on_schedule(order: TrainingOrder) -> State[Any]:
+    """Train the consortium of `order`; a retry goes on with the same run, here and at MLflow.
+
+    One training at a time: where another process works on the state, this one is cancelled.
+    """
+    consortium = read_consortium(order.consortium, order.data, order.folder)
+    run = run_name(str(flow_run.id))
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(at_work(consortium, PATIENCE_SECONDS))
+        except Refused as busy:
+            return Cancelled(message=str(busy))
+        mark_crashed(consortium.home, but=run)
+        return ended(train.fn(consortium=consortium, run=run, redo=order.redo))
+
+
+def run_name(flow_run_id: str) -> str:
+    """The name of the run that a flow run trains: the same in every retry."""
+    return f"scheduled-{flow_run_id.replace('-', '')[-12:]}"
+
+
+def ended(figures: dict[str, Any]) -> State[Any]:
+    """Completed; named Degraded where somebody was not in the sum, so that an automation can tell."""
+    told = f"run {figures['run']}, registered as version {figures['model_version']}"
+    if not figures["lost"]:
+        return Completed(message=told)
+    missing = "; ".join(f"{name}: {why}" for name, why in sorted(figures["lost"].items()))
+    return Completed(name="Degraded", message=f"{told}; without {missing}")

@@ -1,0 +1,86 @@
+"""Housekeeping: what no kept run needs is dropped, by each participant at its own side and here."""
+
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from mlruns_config.tracking import Tracking
+from tasks.membership import Membership
+from tasks.run import open_doors
+from tasks.runs import RunFolder, all_runs
+
+PAGE = 200
+
+
+def kept_runs(home: Path, newest: int, champion: str | None) -> list[str]:
+    """Names of the runs that stay: the newest finished ones, the champion's, and whatever did not finish."""
+    runs = all_runs(home)
+    finished = [each.run for each in runs if each.facts.get("status") == "finished"]
+    gone = {*finished[:-newest]} - {champion}
+    return [each.run for each in runs if each.run not in gone]
+
+
+def champion_run(tracking: Tracking, name: str) -> str | None:
+    """The run whose model is the champion; none where nothing is registered yet."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        version = tracking.client.get_model_version_by_alias(
+            tracking.config.registered_model or name, "champion"
+        )
+    except MlflowException:
+        return None
+    run = tracking.client.get_run(version.run_id)
+    return str(run.data.tags["chorus.run"])
+
+
+@task(name="tidy participants", cache_policy=NO_CACHE)
+def tidy_participants(home: Path, memberships: Sequence[Membership], keep: Sequence[str]) -> dict[str, int]:
+    """Each participant drops its models of runs that are not kept; returns how many folders each dropped."""
+    with open_doors(home, memberships) as doors:
+        return {name: door.ask("tidy", {"keep": [*keep]})["dropped"] for name, door in doors.items()}
+
+
+@task(name="tidy runs", cache_policy=NO_CACHE)
+def tidy_runs(home: Path, keep: Sequence[str]) -> int:
+    """Drop the opened sums of runs that are not kept, but not their record; returns of how many."""
+    old = [each for each in all_runs(home) if each.run not in keep and [*each.path.glob("round-*")]]
+    for folder in old:
+        _keep_record(folder)
+    return len(old)
+
+
+@task(name="tidy flow runs", cache_policy=NO_CACHE)
+def tidy_flow_runs(tags: Sequence[str], keep_days: float) -> int:
+    """Drop flow runs with all these tags that ended longer ago than `keep_days`; returns how many."""
+    from prefect.client.orchestration import get_client
+
+    before = datetime.now(UTC) - timedelta(days=keep_days)
+    dropped = 0
+    with get_client(sync_client=True) as client:
+        while found := client.read_flow_runs(flow_run_filter=_ended(tags, before), limit=PAGE):
+            for each in found:
+                client.delete_flow_run(each.id)
+            dropped += len(found)
+    return dropped
+
+
+def _keep_record(folder: RunFolder) -> None:
+    for part in folder.path.glob("round-*"):
+        shutil.rmtree(part)
+
+
+def _ended(tags: Sequence[str], before: datetime) -> Any:
+    from prefect.client.schemas import filters
+    from prefect.client.schemas.objects import TERMINAL_STATES
+
+    return filters.FlowRunFilter(
+        tags=filters.FlowRunFilterTags(all_=[*tags]),
+        state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=[*TERMINAL_STATES])),
+        end_time=filters.FlowRunFilterEndTime(before_=before),
+    )

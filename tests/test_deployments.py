@@ -1,0 +1,151 @@
+"""Deployments and automations at a real Prefect server."""
+
+import http.server
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+FLOWS = ["train-on-schedule", "adjust-frequency", "housekeeping"]
+
+
+def training(client, name):
+    return client.read_deployment_by_name(f"train-on-schedule/{name}")
+
+
+def test_a_deploy_makes_what_the_configuration_says(client, deploy, tiny):
+    path = tiny("first", "schedule: {cron: '0 3 * * 1', timezone: Europe/Berlin}")
+    assert deploy(path) == [f"{flow}/first" for flow in FLOWS]
+    made = training(client, "first")
+    assert made.entrypoint == "flows.scheduled.train_on_schedule"
+    assert made.tags == ["chorus", "consortium:first"]
+    assert made.parameters == {"order": {"consortium": str(path), "data": None, "folder": str(Path.cwd())}}
+    assert "east, north, south" in made.description
+    assert made.work_pool_name == "chorus"
+    assert made.global_concurrency_limit.limit == 1
+    assert made.concurrency_options.collision_strategy.value == "CANCEL_NEW"
+    (schedule,) = client.read_deployment_schedules(made.id)
+    assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 3 * * 1", "Europe/Berlin")
+    assert client.read_work_pool("chorus").type == "process"
+
+
+def test_a_second_deploy_changes_nothing(client, deploy, tiny):
+    path = tiny("twice")
+    deploy(path)
+    before = training(client, "twice")
+    automations = sorted((each.name, each.id) for each in client.read_automations() if "twice" in each.name)
+    deploy(path)
+    after = training(client, "twice")
+    assert after == before
+    assert automations == sorted(
+        (each.name, each.id) for each in client.read_automations() if "twice" in each.name
+    )
+    assert len(automations) == 5
+
+
+def test_the_server_refuses_parameters_that_are_none(client, deploy, tiny):
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    path = tiny("strict")
+    deploy(path)
+    order = training(client, "strict").parameters["order"]
+    for more in ({"rounds": 3}, {"redo": 7}):
+        with pytest.raises(PrefectHTTPStatusError, match="409"):
+            client.create_flow_run_from_deployment(
+                training(client, "strict").id, parameters={"order": {**order, **more}}
+            )
+
+
+def test_what_a_person_set_in_the_page_outlives_a_deploy(client, deploy, tiny):
+    from prefect.client.schemas.actions import DeploymentUpdate
+
+    path = tiny("page")
+    deploy(path)
+    made = training(client, "page")
+    order = {**made.parameters["order"], "redo": "north", "folder": "/elsewhere"}
+    client.update_deployment(made.id, DeploymentUpdate(parameters={"order": order}))
+    deploy(path)
+    assert training(client, "page").parameters["order"] == {**order, "folder": str(Path.cwd())}
+
+
+@pytest.fixture
+def listener():
+    """A webhook's other end: what was posted."""
+    heard = []
+
+    class Listener(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        yield heard, f"http://127.0.0.1:{listening.server_port}/hook"
+        listening.shutdown()
+        thread.join()
+
+
+def test_failed_late_and_degraded_runs_call_the_webhook(client, deploy, tiny, listener):
+    from prefect.states import Completed, Failed, Scheduled
+
+    heard, url = listener
+    path = tiny("alarm", f"alerts: {{webhook: '{url}'}}")
+    deploy(path)
+    made = training(client, "alarm")
+    time.sleep(1.5)  # the server's triggers read new automations as events
+    wanted = {
+        "Failed": Failed(message="TooFew: needs 3"),
+        "Degraded": Completed(name="Degraded", message="without north"),
+        "Late": Scheduled(name="Late"),
+        "Completed": Completed(),
+    }
+    for state in wanted.values():
+        run = client.create_flow_run_from_deployment(made.id)
+        client.set_flow_run_state(run.id, state, force=True)
+    deadline = time.monotonic() + 40
+    while len(heard) < 3 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert {each["state"] for each in heard} == {"Failed", "Degraded", "Late"}
+    assert {each["reason"] for each in heard} >= {"TooFew: needs 3", "without north"}
+    from prefect.blocks.webhook import Webhook
+
+    assert Webhook.load("chorus-alarm").url.get_secret_value() == url
+
+
+def test_without_a_webhook_a_persons_actions_stay(client, deploy, tiny):
+    from prefect.events.actions import PauseDeployment
+    from prefect.events.schemas.automations import AutomationCore
+
+    path = tiny("own")
+    deploy(path)
+    (late,) = client.read_automations_by_name("own: a run late")
+    own = PauseDeployment(
+        type="pause-deployment", source="selected", deployment_id=training(client, "own").id
+    )
+    edited = AutomationCore(name=late.name, trigger=late.trigger, actions=[own])
+    client.update_automation(late.id, edited)
+    deploy(path)
+    (after,) = client.read_automations_by_name("own: a run late")
+    assert after.actions == [own]
+
+
+def test_an_image_needs_a_pool_that_starts_containers(api, tiny, chorus):
+    path = tiny("image")
+    done = chorus("deploy", path, "--image", "chorus:1", "--pool", "none-such", code=2)
+    assert "prefect work-pool create none-such --type docker" in done.stderr
+
+
+def test_a_deploy_without_a_server_says_what_it_needs(tiny, chorus):
+    assert "PREFECT_API_URL" in chorus("deploy", tiny("alone"), code=2, PREFECT_API_URL="").stderr
+
+
+def test_cron_and_a_policy_contradict_each_other(tiny, chorus):
+    path = tiny("both", "schedule: {cron: '0 3 * * *'}\nfrequency: {policy: {kind: plateau}}")
+    assert "both say when to train" in chorus("check", path, code=2).stderr

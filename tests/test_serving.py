@@ -1,0 +1,204 @@
+"""Trainings on a schedule, with real servers, workers and kills; each test here trains several times."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tasks import server
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+
+
+def environment(url=None):
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return {**inherited, "PYTHONPATH": str(ROOT), **({"PREFECT_API_URL": url} if url else {})}
+
+
+def chorus(*arguments, folder, url=None, code=0):
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", *map(str, arguments)],
+        cwd=folder, env=environment(url), capture_output=True, text=True, timeout=400,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+@contextlib.contextmanager
+def serving(folder, port):
+    """`chorus serve`, when it is up; it is stopped with the block, if it still runs."""
+    command = [sys.executable, "-m", "flows.cli", "serve", str(folder / "tiny.yaml"), "--port", str(port)]
+    with (folder / "serve.log").open("a") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=log, stderr=log)
+    try:
+        until(lambda: "Ctrl-C ends it" in (folder / "serve.log").read_text().split("BEGIN")[-1], 120)
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        with (folder / "serve.log").open("a") as log:
+            log.write("BEGIN")
+
+
+def until(true, seconds):
+    """Wait for something to become true, and return it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if found := true():
+                return found
+        time.sleep(0.2)
+    pytest.fail(f"not within {seconds} s")
+
+
+def ask(url, path, body=None, headers=()):
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url + path, data, {"Content-Type": "application/json", **dict(headers)})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer) if answer.status != 204 else None
+
+
+def flow_runs(url, *states, flow="train-on-schedule"):
+    body = {"flows": {"name": {"any_": [flow]}}, "sort": "EXPECTED_START_TIME_ASC", "limit": 200}
+    found = ask(url, "/flow_runs/filter", body)
+    return [each for each in found if not states or each["state_type"] in states]
+
+
+def run_folders(folder):
+    return sorted((folder / "state" / "tiny" / "coordinator" / "runs").glob("*"))
+
+
+def facts(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def mlflow_client(folder):
+    from mlflow import MlflowClient
+
+    return MlflowClient(f"sqlite:///{folder / 'state' / 'tiny' / 'mlflow' / 'mlflow.db'}")
+
+
+def trainings(client):
+    (experiment,) = [each for each in client.search_experiments() if each.name == "chorus"]
+    return client.search_runs([experiment.experiment_id], "params.consortium = 'tiny'")
+
+
+def nothing_runs(folder):
+    listed = subprocess.run(["ps", "axeww", "-o", "args="], capture_output=True, text=True, check=True)
+    return str(folder) not in listed.stdout
+
+
+def test_a_served_consortium_trains_on_schedule_and_survives_a_kill(tmp_path, tiny):
+    tiny("tiny", "schedule: {cron: '* * * * *'}")
+    port = server.free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    with serving(tmp_path, port) as process:
+        until(lambda: flow_runs(url), 90)  # the first that a wrong version of SQLAlchemy would hide
+        (first, *_) = until(lambda: flow_runs(url, "COMPLETED"), 180)
+        assert first["auto_scheduled"]
+        assert first["parameters"]["order"]["consortium"] == str(tmp_path / "tiny.yaml")
+        assert process.poll() is None
+        until(lambda: [each for each in run_folders(tmp_path) if facts(each)["status"] == "running"], 120)
+        process.kill()
+        process.wait()
+        until(lambda: nothing_runs(tmp_path), 30)
+    with serving(tmp_path, port):
+        (killed,) = flow_runs(url, "CRASHED")
+        assert killed["state"]["message"] == "the serving process ended"
+        (folder,) = [each for each in run_folders(tmp_path) if facts(each)["flow_run_id"] == killed["id"]]
+        assert facts(folder)["status"] in ("failed", "crashed")  # whether it still could say so
+        done = chorus("rerun", folder.name, tmp_path / "tiny.yaml", folder=tmp_path)
+        assert folder.name in done.stdout
+        again = ask(url, f"/flow_runs/{killed['id']}")
+        assert (again["state_type"], again["run_count"]) == ("COMPLETED", 2)
+        assert facts(folder)["status"] == "finished"
+    assert nothing_runs(tmp_path)
+    client = mlflow_client(tmp_path)
+    names = [run.data.tags["chorus.run"] for run in trainings(client)]
+    assert sorted(names) == sorted({each.name for each in run_folders(tmp_path)})
+    champion = client.get_model_version_by_alias("tiny", "champion")
+    assert champion.run_id in {run.info.run_id for run in trainings(client)}
+
+
+@contextlib.contextmanager
+def worker(folder, url):
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "nights", "--type", "process"]
+    before = dict(os.environ)
+    os.environ.update(environment(url), PREFECT_HOME=str(folder / "worker"), PREFECT_WORKER_QUERY_SECONDS="5")
+    try:
+        with server.leashed(command, folder / "worker.log") as process:
+            yield process
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture
+def far(tmp_path):
+    """The URL of a Prefect server that is not the consortium's own."""
+    before = dict(os.environ)
+    with server.started(tmp_path / "far", server.free_port()) as (url, _):
+        yield url
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_a_deployed_training_whose_processes_are_killed_is_found_and_retried(tmp_path, tiny, far):
+    path = tiny("tiny")
+    chorus("deploy", path, "--pool", "nights", folder=tmp_path, url=far)
+    deployment = ask(far, "/deployments/name/train-on-schedule/tiny")
+    asked = ask(far, f"/deployments/{deployment['id']}/create_flow_run", {})["id"]
+    with worker(tmp_path, far):
+        until(lambda: [*(tmp_path / "state").glob("tiny/coordinator/runs/*/round-0000/record.json")], 120)
+    killed = time.monotonic()
+    assert nothing_runs(tmp_path / "state")
+    assert ask(far, f"/flow_runs/{asked}")["state_type"] == "RUNNING"
+    until(lambda: ask(far, f"/flow_runs/{asked}")["state_type"] == "CRASHED", 120)
+    print(f"found after {time.monotonic() - killed:.0f} s")
+    assert "no heartbeat" in ask(far, f"/flow_runs/{asked}")["state"]["message"]
+    first = (run_folders(tmp_path)[0] / "round-0000" / "record.json").read_bytes()
+    with worker(tmp_path, far):  # what the page's button sends
+        retry = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
+        ask(far, f"/flow_runs/{asked}/set_state", retry)
+        until(lambda: ask(far, f"/flow_runs/{asked}")["state_type"] == "COMPLETED", 120)
+    (folder,) = run_folders(tmp_path)
+    assert (folder / "round-0000" / "record.json").read_bytes() == first
+    (run,) = trainings(mlflow_client(tmp_path))
+    history = mlflow_client(tmp_path).get_metric_history(run.info.run_id, "ndcg_at_10")
+    assert [each.step for each in history] == [0, 1]
+    assert run.data.tags["prefect.flow_run_id"] == asked
+    assert f"/flow-run/{asked}" in run.data.tags["mlflow.note.content"]
+    artifacts = ask(far, "/artifacts/filter", {"flow_runs": {"id": {"any_": [asked]}}})
+    assert {each["key"] for each in artifacts} == {"participants", "mlflow"}
+    assert run.info.run_id in next(each for each in artifacts if each["key"] == "mlflow")["data"]
+
+
+def test_one_training_at_a_time_and_a_participant_with_bad_files_is_left_out(tmp_path, tiny, far):
+    path = tiny("tiny", "rounds: {minimum: 2, agreed_to_two: true}")
+    chorus("deploy", path, "--pool", "nights", folder=tmp_path, url=far)
+    deployment = ask(far, "/deployments/name/train-on-schedule/tiny")
+    world = tmp_path / "state" / "tiny" / "world"
+    chorus("check", path, folder=tmp_path)
+    (world / "north.tsv.gz").write_bytes(b"not gzip")
+    asked = [ask(far, f"/deployments/{deployment['id']}/create_flow_run", {})["id"] for _ in range(3)]
+    with worker(tmp_path, far):
+        ends = until(lambda: all_final(far, asked), 180)
+    assert sorted(each["state_name"] for each in ends) == ["Cancelled", "Cancelled", "Degraded"]
+    (trained,) = [each for each in ends if each["state_name"] == "Degraded"]
+    assert "without north: " in trained["state"]["message"]
+    assert "concurrency limit" in next(each for each in ends if each != trained)["state"]["message"]
+    (folder,) = run_folders(tmp_path)
+    assert facts(folder)["missing"].keys() == {"north"}
+
+
+def all_final(url, ids):
+    states = [ask(url, f"/flow_runs/{each}") for each in ids]
+    return states if all(each["state_type"] in server.FINAL for each in states) else None
