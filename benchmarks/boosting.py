@@ -26,7 +26,6 @@ from federation.relay import Relay
 from federation.simulate import simulate
 from recommenders.bins import Bins, agree
 from recommenders.boosting import BoostingConfig, Rows, State
-from recommenders.collectives import Seat
 from recommenders.growth import begin, binned, grow
 
 WORKS = {"first": (160_000, 20), "second": (800_000, 50)}
@@ -116,12 +115,12 @@ def train(task: Task) -> Callable[[], Relay]:
     names = tuple(f"p{rank:02}" for rank in range(task.participants))
     works: dict[str, Callable[[Channel], State]] = {}
     for rank, name in enumerate(names):
-        mine, seat = part(rows, rank, task.participants), Seat(rank, task.participants)
+        mine = part(rows, rank, task.participants)
         data = binned(mine, bins, task.config)
 
-        def work(channel: Channel, mine: Rows = mine, seat: Seat = seat, data: Any = data) -> State:
-            state = begin(channel, mine, bins, task.config, seat)
-            return grow(channel, mine, state, task.config, task.trees, seat, data=data)
+        def work(channel: Channel, mine: Rows = mine, data: Any = data) -> State:
+            state = begin(channel, mine, bins, task.config)
+            return grow(channel, mine, state, task.config, task.trees, data=data)
 
         works[name] = work
     relay = Relay(RoundPlan(run="benchmark", number=0, cohort=names))

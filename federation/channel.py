@@ -13,6 +13,16 @@ Vector = NDArray[Any]
 class Channel(Protocol):
     """What a participant may say (a term of a named sum) and what it may hear (sums that were opened)."""
 
+    @property
+    def name(self) -> str:
+        """The participant whose channel it is."""
+        ...
+
+    @property
+    def cohort(self) -> tuple[str, ...]:
+        """Whose terms are in the sums, in order; itself among them."""
+        ...
+
     def sum(self, name: str, vector: Vector, form: FixedPoint, part: slice | None = None) -> Vector:
         """Add `vector` to the sum `name` over the cohort; returns the opened total, decoded by `form`.
 
@@ -29,6 +39,9 @@ class Channel(Protocol):
 
 class Solo:
     """The channel of a cohort of one, for training alone or on pooled rows: the same rounding, no travel."""
+
+    name = "solo"
+    cohort = ("solo",)
 
     def __init__(self) -> None:
         self._opened: dict[str, Vector] = {}

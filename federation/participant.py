@@ -50,6 +50,7 @@ class SocketChannel:
         on_send: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
+        self.cohort = () if plan is None else plan.cohort
         self.opened: list[str] = []
         self._on_send = on_send
         self._frames = frames

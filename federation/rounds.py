@@ -47,6 +47,8 @@ class Together:
 
     `plan` is the attempt that counts and `plan.cohort` who is in its sums; `lost` maps all others
     that were invited to the reason.  Bytes of words are by participant, over all attempts.
+    `exposed` are those without whom the round went on after a sum with their terms was opened: the
+    difference of the two sums is theirs, of one alone its own.
     """
 
     plan: RoundPlan
@@ -55,7 +57,12 @@ class Together:
     bytes_up: dict[str, int]
     bytes_down: dict[str, int]
     attempts: int
-    degraded: bool = False
+    exposed: tuple[str, ...] = ()
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the round went on although that exposes someone."""
+        return bool(self.exposed)
 
     @property
     def cohort(self) -> tuple[str, ...]:
@@ -111,7 +118,7 @@ class _Round:
     lost: dict[str, str] = field(default_factory=dict)
     attempts: int = 0
     repeated: bool = False
-    degraded: bool = False
+    exposed: set[str] = field(default_factory=set)
 
     def ready(self, plan: RoundPlan) -> dict[str, str]:
         """The ready call: public keys of those who answer, and are enough to go on."""
@@ -146,7 +153,7 @@ class _Round:
         if opened and self.policy.on_loss == "wait":
             self.repeated = True
             return plan.cohort
-        self.degraded |= opened
+        self.exposed |= set(culprits) if opened else set()
         rest = tuple(name for name in plan.cohort if name not in culprits)
         self._require(plan, rest)
         return rest
@@ -155,7 +162,7 @@ class _Round:
         """The round as it came out."""
         lost = {name: why for name, why in self.lost.items() if name not in plan.cohort}
         sent = dict(self.bytes_up), dict(self.bytes_down)
-        return Together(plan, results, lost, *sent, self.attempts, self.degraded)
+        return Together(plan, results, lost, *sent, self.attempts, tuple(sorted(self.exposed)))
 
     def _ask(self, name: str, plan: RoundPlan, keys: dict[str, str], relay: Relay) -> dict[str, Any]:
         try:

@@ -26,6 +26,7 @@ class InProcess:
         self, name: str, relay: Relay, masks: Masks | None, read: Callable[[str], Vector] | None = None
     ) -> None:
         self.name = name
+        self.cohort = relay.plan.cohort
         self._relay = relay
         self._masks = masks
         self._read = read

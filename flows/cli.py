@@ -1,4 +1,4 @@
-"""The command line: `chorus init | check | run | resume | rerun | runs | recommend | compare | ui
+"""The command line: `chorus init | check | run | resume | rerun | runs | recommend | compare | replay | ui
 | serve | deploy | schedule`.
 
 Heavy imports wait inside the commands, so that `chorus --help` answers at once.
@@ -6,6 +6,7 @@ Heavy imports wait inside the commands, so that `chorus --help` answers at once.
 
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -141,6 +142,29 @@ def compare(consortium: Config = DEMO, data: Data = None, json: Json = None) -> 
     from flows import operate
 
     operate.compare(consortium, data, json)
+
+
+@app.command()
+def replay(
+    consortium: Config = DEMO,
+    data: Data = None,
+    json: Json = None,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="PATH", help="draw it here, a .png")] = None,
+    step: Annotated[float, typer.Option("--step", min=0.01, help="days between two chances to train")] = 7,
+    begin: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first day; none: after a fifth")
+    ] = None,
+    end: Annotated[
+        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="day after the last; none: all")
+    ] = None,
+) -> None:
+    """Run policies of update frequency side by side over the history, in virtual time.
+
+    Example: `chorus replay examples/xmarket.yaml --data ~/xmarket --from 2015-01-01 --plot replay.png`
+    """
+    from flows import replay
+
+    replay.start(consortium, data, json, plot, step, begin, end)
 
 
 @app.command()

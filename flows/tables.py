@@ -6,13 +6,16 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from flows.consortium import Consortium
+
+if TYPE_CHECKING:
+    from tasks.replayed import Replayed
 
 ARMS = ("alone", "consortium", "pooled", "reachable")
 HEADS = {"alone": "alone", "consortium": "together", "pooled": "pooled", "reachable": "best"}
@@ -74,6 +77,37 @@ def show_list(answer: Mapping[str, Any], path: Path | None) -> None:
         table.add_row(str(rank), item, f"{score:.4f}")
     console.print(table)
     write_json(path, answer)
+
+
+def show_replay(found: "Replayed", consortium: Consortium) -> None:
+    """What each policy kept of the metric, what it spent, and whether fixed intervals did better."""
+    figures, metric = found.figures(), f"ndcg_at_{found.top}"
+    title = f"{consortium.name}: {len(found.queries)} windows"
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+    table.add_column("policy", no_wrap=True)
+    for column in (f"NDCG@{found.top}", "kept", "trainings", "GB", "CPU s", "regret", "over fixed"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for each in found.followers:
+        told = figures["policies"][each.name]
+        table.add_row(
+            each.name,
+            f"{told[metric]:.4f}",
+            f"{told['kept']:.1%}",
+            f"{told['trainings']} ({found.trained(each):.0%})",
+            f"{told['bytes'] / 1e9:,.1f}",
+            f"{told['seconds']:,.0f}",
+            f"{told['regret']:.3f}",
+            f"{found.over_fixed(each):+.2%}",
+        )
+    console.print(table)
+    late = (f"{each.name} {figures['policies'][each.name]['late_worth']:.2%}" for each in found.dynamic)
+    console.print(
+        f"kept: share of what '{figures['always']}' has\n"
+        "regret: how far the metric was below that, summed over the windows\n"
+        "over fixed: kept beyond what fixed intervals keep with as many trainings\n"
+        f"kept less the cost of the trainings, after the first quarter: {', '.join(late)}",
+        highlight=False,
+    )
 
 
 def show_schedule(told: Mapping[str, Mapping[str, Any]], live: bool, path: Path | None) -> None:

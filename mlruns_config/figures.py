@@ -1,11 +1,17 @@
 """Figures for MLflow: what the consortium gains each participant, and how it learned."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SPENT = ("trainings", "bytes", "seconds", "regret")
+SMOOTH = 8
 COLOURS = {"alone": "#9aa5b1", "consortium": "#1f6f8b", "popularity": "#d8a44a", "reachable": "#333333"}
 
 
@@ -46,6 +52,45 @@ def learning_figure(rounds: Sequence[Mapping[str, float]], metric: str) -> "Figu
     if rounds:
         axes.legend(frameon=False)
     return figure
+
+
+def replay_figure(
+    moments: Sequence[datetime], courses: Mapping[str, Mapping[str, Sequence[float]]], metric: str
+) -> "Figure":
+    """Policies side by side: the metric over time, what they spent and lost, and what they kept for it.
+
+    `courses` has for each policy, the one that always trains first, its figures in each window, by name:
+    `metric`, `trainings`, `bytes`, `seconds` and `regret`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 7), layout="constrained")
+    panels = dict(zip(("metric", *SPENT, "kept"), figure.subplots(2, 3).ravel(), strict=True))
+    for name, course in courses.items():
+        panels["metric"].plot(moments, _smooth(course["metric"]), label=name, linewidth=1)
+        for spent in SPENT:
+            panels[spent].plot(moments, np.cumsum(course[spent]), linewidth=1)
+        kept = np.nansum(course["metric"]) / np.nansum(next(iter(courses.values()))["metric"])
+        panels["kept"].plot(sum(course["trainings"]) / len(moments), kept, "o")
+        panels["kept"].annotate(name, (sum(course["trainings"]) / len(moments), kept), fontsize=7)
+    for name, axes in panels.items():
+        axes.set_title(
+            {"metric": f"{metric}, mean of {SMOOTH} windows", "kept": "kept"}.get(name, f"{name}, so far")
+        )
+        axes.spines[["top", "right"]].set_visible(False)
+        if name != "kept":
+            axes.tick_params(axis="x", rotation=30)
+    panels["kept"].set_xlabel("trainings, as a share of always")
+    panels["metric"].legend(frameon=False, fontsize=7)
+    return figure
+
+
+def _smooth(values: Sequence[float]) -> NDArray[np.float64]:
+    """The mean of the last `SMOOTH` values that are known."""
+    padded = np.concatenate([np.full(SMOOTH - 1, np.nan), values])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, SMOOTH)
+    known = ~np.isnan(windows)
+    return np.where(known, windows, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
 
 
 def _told(shown: Mapping[str, Mapping[str, float | None]], arm: str) -> dict[int, float]:

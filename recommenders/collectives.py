@@ -39,6 +39,11 @@ class Seat(NamedTuple):
     rank: int = 0
     size: int = 1
 
+    @classmethod
+    def at(cls, channel: Channel) -> "Seat":
+        """The place of the channel's participant."""
+        return cls(channel.cohort.index(channel.name), len(channel.cohort))
+
 
 class Wire(NamedTuple):
     """How this build of LightGBM lays out what it gathers: bytes, and places of the root's totals."""

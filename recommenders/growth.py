@@ -24,10 +24,8 @@ from recommenders.gradients import LEAF_BITS, Floats, Integers, Objective, Round
 from recommenders.learner import learner, lightgbm_parameters
 from recommenders.trees import Leaves, add_leaves, find_leaves, read_leaves, set_leaves
 
-ALONE = Seat(rank=0, size=1)
 
-
-def begin(channel: Channel, rows: Rows, bins: Bins, config: BoostingConfig, seat: Seat = ALONE) -> State:
+def begin(channel: Channel, rows: Rows, bins: Bins, config: BoostingConfig) -> State:
     """A model without trees: the consortium's own mean as start score, its deviation as scale.
 
     Both follow from exact sums; the first of the cohort computes them and tells all.
@@ -36,7 +34,8 @@ def begin(channel: Channel, rows: Rows, bins: Bins, config: BoostingConfig, seat
     start, scale = 0.0, 1.0
     if config.objective != "lambdarank":
         count, labels, squares = _moments(channel, rows.labels)
-        start, scale = _start(config.objective, count, labels, squares) if seat.rank == 0 else (0.0, 0.0)
+        first = Seat.at(channel).rank == 0
+        start, scale = _start(config.objective, count, labels, squares) if first else (0.0, 0.0)
         told = channel.sum("start", limbs(np.array([[start, scale]])).ravel(), INTEGERS).reshape(2, -1)
         start, scale = total(told[0]), total(told[1])
     return State(objective=config.objective, bins=bins, start=start, scale=scale)
@@ -54,15 +53,14 @@ def grow(
     state: State,
     config: BoostingConfig,
     trees: int,
-    seat: Seat = ALONE,
     threads: int = 1,
     data: lightgbm.Dataset | None = None,
     scores: Floats | None = None,
 ) -> State:
     """`state` with `trees` more trees; the same text as if growing had never stopped.
 
-    Every participant calls it with the same state, configuration and number, and its own `seat`.  A
-    cohort of one uses LightGBM's serial learner: on pooled rows that is the model of the consortium.
+    Every participant calls it with the same state, configuration and number.  A cohort of one uses
+    LightGBM's serial learner: on pooled rows that is the model of the consortium.
     `data` are `rows` already `binned`, `scores` those of `state`, for who has them.  Raises `Refused` where
     a word is too narrow, and what the channel raises; the model of a tree that broke off is nowhere.
     """
@@ -73,12 +71,12 @@ def grow(
     derive = derivatives(config.objective, rows.labels, rows.queries, state.scale, config.truncation)
     scores = state.scores(rows.features, threads) if scores is None else scores
     grown, clipped = list(state.trees), state.clipped
-    with learner(channel, data, config, state.bins, threads, seat) as mine:
+    with learner(channel, data, config, state.bins, threads) as mine:
         for number in range(len(grown), len(grown) + trees):
             integers = rounded(config.objective, config.gradient_bits, *derive(scores))
             block, outputs = mine.tree(number, integers.growth)
             leaf = find_leaves(block, outputs, rows.features)
-            sums = _leaf_sums(channel, number, leaf, integers, seat, len(read_leaves(block)))
+            sums = _leaf_sums(channel, number, leaf, integers, len(read_leaves(block)))
             values = _steps(sums, config, state.scale) + (state.start if number == 0 else 0.0)
             scores = values[leaf] + (scores if number else 0.0)
             grown.append(set_leaves(block, values))
@@ -86,14 +84,12 @@ def grow(
     return state.model_copy(update={"trees": tuple(grown), "clipped": clipped})
 
 
-def _leaf_sums(
-    channel: Channel, number: int, leaf: Leaves, integers: Rounded, seat: Seat, leaves: int
-) -> Integers:
+def _leaf_sums(channel: Channel, number: int, leaf: Leaves, integers: Rounded, leaves: int) -> Integers:
     """Summed over the cohort: gradients by leaf, hessians by leaf, what was clipped."""
     sums = np.zeros(2 * leaves + 1, np.int64)
     add_leaves(leaf, integers.gradient, integers.hessian, sums)
     sums[-1] = integers.clipped
-    form = FixedPoint(width=64, fraction_bits=0, terms=seat.size)
+    form = FixedPoint(width=64, fraction_bits=0, terms=len(channel.cohort))
     return channel.sum(f"tree/{number}/leaves", sums, form)
 
 

@@ -18,28 +18,27 @@ def untouched(items: int, regularisation: float) -> NDArray[np.float64]:
     return inverse
 
 
-def changed_rows(before: sparse.csr_array, after: sparse.csr_array) -> tuple[sparse.csr_array, int]:
-    """The rows that differ, as they are after and then as they were, empty ones left out.
+def changed_rows(before: sparse.csr_array, after: sparse.csr_array) -> tuple[sparse.csr_array, ...]:
+    """The rows that differ: as they are after, then as they were before, each without the empty ones.
 
-    Both have a row for each user and as many columns. Also returns how many rows are of the first kind.
+    Both matrices have a row for each user and as many columns.
     """
     differ = np.unique((after - before).nonzero()[0])
-    now, then = (rows[differ] for rows in (after, before))
-    now, then = (rows[np.diff(rows.indptr) > 0] for rows in (now, then))
-    return sparse.csr_array(sparse.vstack([now, then], format="csr")), now.shape[0]
+    picked = (after[differ], before[differ])
+    return tuple(rows[np.diff(rows.indptr) > 0] for rows in picked)
 
 
-def update(inverse: NDArray[np.float64], rows: sparse.csr_array, added: int) -> None:
-    """Make `inverse` = P that of P^-1 plus the first `added` of `rows`' outer products, less the others'.
+def update(inverse: NDArray[np.float64], added: sparse.csr_array, removed: sparse.csr_array) -> None:
+    """Make `inverse` = P that of P^-1 + added' added - removed' removed, in place, (n, n).
 
-    In place, (n, n); rows (k, n). What results must be positive definite, as any X'X + λI is.
+    What results must be positive definite, as any X'X + λI is.
     """
+    rows = sparse.csr_array(sparse.vstack([added, removed], format="csr"))
     if rows.shape[0] == 0:
         return
     image = rows @ inverse
     core = image @ rows.T.toarray()
-    signs = np.where(np.arange(rows.shape[0]) < added, 1.0, -1.0)
-    core[np.diag_indices_from(core)] += signs
+    core[np.diag_indices_from(core)] += np.repeat([1.0, -1.0], [added.shape[0], removed.shape[0]])
     solved = np.linalg.solve(core, image)
     for start in range(0, len(inverse), ROWS):
         inverse[start : start + ROWS] -= image[:, start : start + ROWS].T @ solved

@@ -67,10 +67,10 @@ class Learner:
 
 @contextmanager
 def learner(
-    channel: Channel, data: lightgbm.Dataset, config: BoostingConfig, bins: Bins, threads: int, seat: Seat
+    channel: Channel, data: lightgbm.Dataset, config: BoostingConfig, bins: Bins, threads: int
 ) -> Iterator[Learner]:
     """A learner of the cohort; raises `Refused` where its rows are too many for a word."""
-    parameters = lightgbm_parameters(config, bins, threads)
+    seat, parameters = Seat.at(channel), lightgbm_parameters(config, bins, threads)
     count = int(channel.sum("rows", np.array([data.num_data()]), INTEGERS)[0])
     check_width(config.bits, count, seat.size)
     if seat.size == 1:

@@ -12,7 +12,6 @@ from federation.plan import RoundPlan
 from federation.simulate import simulate
 from recommenders.bins import agree
 from recommenders.boosting import BoostingConfig, Rows
-from recommenders.collectives import Seat
 from recommenders.growth import begin, grow
 
 OBJECTIVES = ("binary", "regression", "poisson", "lambdarank")
@@ -29,18 +28,15 @@ def alone(rows, bins, config, trees):
 def together(parts, config, trees):
     """The consortium's model, from its bins to its last tree."""
 
-    def part(rows, seat):
+    def part(rows):
         def work(channel):
             bins = agree(channel, rows.features, names(rows.features.shape[1]), max_bin=config.max_bin)
-            return grow(channel, rows, begin(channel, rows, bins, config, seat), config, trees, seat)
+            return grow(channel, rows, begin(channel, rows, bins, config), config, trees)
 
         return work
 
     cohort = tuple(f"p{rank}" for rank in range(len(parts)))
-    works = {
-        name: part(rows, Seat(rank, len(parts)))
-        for rank, (name, rows) in enumerate(zip(cohort, parts, strict=True))
-    }
+    works = {name: part(rows) for name, rows in zip(cohort, parts, strict=True)}
     states = list(simulate(works, RoundPlan(run="r", number=0, cohort=cohort)).values())
     assert all(state == states[0] for state in states)
     return states[0]

@@ -98,6 +98,7 @@ class Failing:
 
     def __init__(self, channel, calls):
         self.channel, self.calls = channel, calls
+        self.name, self.cohort = channel.name, channel.cohort
 
     def sum(self, name, vector, form, part=None):
         self.calls -= 1
@@ -123,8 +124,7 @@ def test_one_that_fails_in_a_tree_gives_the_others_an_error(calls):
         def work(channel):
             channel = Failing(channel, calls) if rank == 1 else channel
             try:
-                state = begin(channel, mine, bins, config, Seat(rank, 3))
-                return grow(channel, mine, state, config, 5, Seat(rank, 3))
+                return grow(channel, mine, begin(channel, mine, bins, config), config, 5)
             except Exception as error:
                 seen[rank] = error
                 raise

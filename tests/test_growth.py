@@ -14,7 +14,6 @@ from federation.plan import RoundPlan
 from federation.simulate import simulate
 from recommenders.bins import Bins, agree
 from recommenders.boosting import BoostingConfig, Rows, State
-from recommenders.collectives import Seat
 from recommenders.gradients import derivatives, rounded
 from recommenders.growth import begin, grow
 from recommenders.trees import find_leaves, read_leaves, read_tree, set_leaves, walk
@@ -24,12 +23,12 @@ OBJECTIVES = ("binary", "regression", "poisson", "lambdarank")
 
 def together(parts, bins, config, rounds, threads=1):
     """The model of several participants, stopped after each of `rounds` numbers of trees and continued."""
-    state = lockstep(parts, 0, lambda channel, rows, seat: begin(channel, rows, bins, config, seat))
+    state = lockstep(parts, 0, lambda channel, rows: begin(channel, rows, bins, config))
     for number, trees in enumerate(rounds, start=1):
         known = State.model_validate_json(state.model_dump_json())
 
-        def work(channel, rows, seat, known=known, trees=trees):
-            return grow(channel, rows, known, config, trees, seat, threads)
+        def work(channel, rows, known=known, trees=trees):
+            return grow(channel, rows, known, config, trees, threads)
 
         state = lockstep(parts, number, work)
     return state
@@ -37,10 +36,8 @@ def together(parts, bins, config, rounds, threads=1):
 
 def lockstep(parts, number, work):
     names = tuple(f"p{rank:02}" for rank in range(len(parts)))
-    seats = [Seat(rank, len(parts)) for rank in range(len(parts))]
     works = {
-        name: lambda channel, rows=rows, seat=seat: work(channel, rows, seat)
-        for name, rows, seat in zip(names, parts, seats, strict=True)
+        name: lambda channel, rows=rows: work(channel, rows) for name, rows in zip(names, parts, strict=True)
     }
     states = list(simulate(works, RoundPlan(run="r", number=number, cohort=names)).values())
     assert all(state == states[0] for state in states)

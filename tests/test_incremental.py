@@ -26,9 +26,9 @@ def test_the_inverse_follows_the_users_as_solving_anew_does(seed, users, items, 
 def test_only_rows_that_differ_and_hold_something_count():
     before = sparse.csr_array(np.array([[1, 0], [0, 0], [1, 1], [0, 1]]))
     after = sparse.csr_array(np.array([[1, 0], [0, 1], [0, 1], [0, 0]]))
-    rows, added = changed_rows(before, after)
-    assert rows.toarray().tolist() == [[0, 1], [0, 1], [1, 1], [0, 1]]
-    assert added == 2
+    added, removed = changed_rows(before, after)
+    assert added.toarray().tolist() == [[0, 1], [0, 1]]
+    assert removed.toarray().tolist() == [[1, 1], [0, 1]]
 
 
 def test_nothing_changed_changes_nothing():

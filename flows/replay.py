@@ -1,0 +1,106 @@
+"""`chorus replay`: what each policy of update frequency would have done with the history that there is."""
+
+import secrets
+import sys
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from feature_store.world import generate
+from federation.errors import BadInput
+from federation.frequency import Bandit, Drift, FrequencyConfig, Periodic, Plateau
+from federation.observation import DAY, spell
+from flows import tables
+from flows.consortium import Consortium, read_consortium
+from mlruns_config.tracking import Tracking
+from tasks.rehearsal import Rehearsal, rehearsals
+from tasks.replay import Follower, replay, span
+from tasks.replayed import Replayed
+
+FIXED = (1, 2, 3, 4, 6, 8, 16)
+"""Fixed intervals to compare with, in steps; the first is the oracle, which trains at every step."""
+
+LONGEST = 16
+"""The longest interval of the other policies, in steps."""
+
+
+def start(
+    path: Path,
+    data: Path | None,
+    json: Path | None,
+    plot: Path | None,
+    days: float,
+    begin: datetime | None,
+    end: datetime | None,
+) -> None:
+    """Replay the consortium in the file at `path` in steps of so many `days`: its table, plot and figures."""
+    consortium = read_consortium(path, data)
+    if consortium.world is not None:
+        generate(consortium.world, consortium.data, consortium.names)
+    with tempfile.TemporaryDirectory() as scratch:
+        memberships = [consortium.membership(each) for each in consortium.participants]
+        everyone = rehearsals(Path(scratch), memberships, catalogue=consortium.catalogue is not None)
+    moments = windows(everyone, days, begin, end)
+    followers = policies(consortium, days)
+    found = Replayed(followers, moments, consortium.model.top, consortium.frequency.costs)
+    for verdict in replay(everyone, moments, followers, consortium.seed, consortium.model.users_bound):
+        found.queries.append(verdict.queries)
+        sys.stderr.write(f"\r{len(found.queries)} of {len(moments) - 1} windows")
+    sys.stderr.write("\n")
+    report(consortium, found, json, plot)
+
+
+def windows(
+    everyone: Mapping[str, Rehearsal], days: float, begin: datetime | None, end: datetime | None
+) -> list[int]:
+    """The moments, in microseconds, between windows of `days`; by default after a fifth of the events."""
+    first, last = span(everyone)
+    moments = [_microseconds(begin) if begin else first]
+    stop = _microseconds(end) if end else last
+    length = round(days * DAY * 1e6)
+    while moments[-1] + length <= stop:
+        moments.append(moments[-1] + length)
+    if len(moments) < 3:
+        raise BadInput(
+            f"--step {days:g}: found {len(moments) - 1} whole windows between {_date(moments[0])} and "
+            f"{_date(stop)}, expected 2 at least"
+        )
+    return moments
+
+
+def policies(consortium: Consortium, days: float) -> list[Follower]:
+    """Fixed intervals, the one that always trains first; then plateau, drift and bandit, as configured."""
+    given, costs = consortium.frequency.policy, consortium.frequency.costs
+    bounds = {"shortest_days": days, "longest_days": LONGEST * days}
+    dynamic = [given if isinstance(given, kind) else kind(**bounds) for kind in (Plateau, Drift, Bandit)]
+    named = {f"every {spell(count * days * DAY)}": Periodic(days=count * days) for count in FIXED}
+    named |= {policy.kind: policy for policy in dynamic}
+    return [
+        Follower(name, FrequencyConfig(policy=policy, costs=costs), days * DAY, consortium.seed)
+        for name, policy in named.items()
+    ]
+
+
+def report(consortium: Consortium, found: Replayed, json: Path | None, plot: Path | None) -> None:
+    """The table, the figures as JSON, the plot, and all of it as a run at MLflow."""
+    figures, figure = found.figures(), found.plot()
+    tables.show_replay(found, consortium)
+    tables.write_json(json, figures)
+    if plot is not None:
+        figure.savefig(plot)
+    tracking = Tracking(consortium.tracking, consortium.home)
+    run = f"replay-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    run_id = tracking.start_or_continue(run, f"{consortium.name} {run}", found.params(), {})
+    tracking.log_metrics(run_id, 0, found.metrics())
+    tracking.log_json(run_id, figures, "replay.json")
+    tracking.log_figure(run_id, figure, "replay.png")
+    tracking.finish(run_id, "FINISHED")
+
+
+def _microseconds(moment: datetime) -> int:
+    return round(moment.replace(tzinfo=UTC).timestamp() * 1e6)
+
+
+def _date(microseconds: int) -> str:
+    return f"{datetime.fromtimestamp(microseconds / 1e6, UTC):%Y-%m-%d}"

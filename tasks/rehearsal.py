@@ -1,0 +1,203 @@
+"""One participant in virtual time: what it learns by a moment, and how that fares in a later window.
+
+Its models are kept up to date instead of trained anew, and are those that a training on the sums gives.
+Everything lies on one machine, as in a comparison with pooled rows: the short cut reads the others' changed
+users.  What the figures are made of passes as sums over a channel.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from feature_store import splits
+from feature_store.catalogue import union, write_catalogue
+from feature_store.splits import LeaveLastOut
+from federation.channel import Channel
+from federation.drift import PopularityDrift, popularity_drift
+from federation.errors import BadInput
+from federation.exact_sum import INTEGERS
+from federation.sketch import quantiles
+from recommenders import incremental, item_to_item
+from recommenders.interactions import Interactions
+from recommenders.metrics import COUNTS, SUMS, Queries, bootstrap_sums, metric_sums, per_query
+from recommenders.popularity import blend, windowed_counts
+from recommenders.topk import top_items
+from tasks.membership import Membership
+from tasks.model import ModelConfig
+from tasks.room import Room
+
+DRAWS = 100
+BEGIN = 0.2
+Window = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a pipeline chooses on its validation part, here the middle of each of the model's grids."""
+
+    arms: tuple[str, ...]
+    top: int
+    days: int
+    share: float
+    regularisation: float
+
+    @classmethod
+    def of(cls, model: ModelConfig) -> "Settings":
+        """The settings for `model`; the arm that is judged comes first."""
+        arms = ("item_to_item", "popularity") if model.kind == "item_to_item" else ("popularity",)
+        grids = (model.windows, model.shares, model.regularisations)
+        days, share, regularisation = (sorted(grid)[(len(grid) - 1) // 2] for grid in grids)
+        return cls(arms, model.top, int(days), share, regularisation)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A participant's models of one training, over the items that it had sold by then, ascending.
+
+    `popular` (items,) are scores; `weights` (items, items) are in the order in which the items were
+    first sold, `sold`, of which `order` is what makes it ascend.
+    """
+
+    sold: NDArray[np.int32]
+    order: NDArray[np.int64]
+    popular: NDArray[np.float32]
+    weights: NDArray[np.float32] | None
+
+
+class Rehearsal:
+    """A participant's events in time, and the inverse of its X'X as of the last training."""
+
+    def __init__(self, data: Interactions, settings: Settings) -> None:
+        self.settings = settings
+        in_time = np.argsort(data.times, kind="stable")
+        columns = (each[in_time] for each in (data.users, data.items, data.times))
+        self.data = Interactions(*columns, data.user_count, data.item_count)
+        first = np.sort(np.unique(self.data.items, return_index=True)[1])
+        self.sold, self.sold_at = self.data.items[first], self.data.times[first]
+        self.rows, self.queries = lru_cache(maxsize=2)(self._rows), lru_cache(maxsize=1)(self._queries)
+        size = len(self.sold) if "item_to_item" in settings.arms else 0
+        self.inverse = incremental.untouched(size, settings.regularisation)
+        self.known = 0
+
+    def span(self, channel: Channel) -> tuple[int, int]:
+        """When a fifth of the cohort's events have happened, and when the last did, in microseconds."""
+        seconds = (self.data.times / 1e6).reshape(-1, 1)
+        first, last = quantiles(channel, seconds, (BEGIN, 1.0), bits=40).values[0]
+        return round(first) * 1_000_000, round(last) * 1_000_000
+
+    def count(self, until: int, channel: Channel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The cohort's counts of each item by `until`: recent ones, and all."""
+        ever = np.bincount(self._between(0, until).items, minlength=self.data.item_count)
+        return channel.sum("recent", self._recent(until), COUNTS), channel.sum("ever", ever, INTEGERS)
+
+    def learn(self, window: Window, recent: NDArray[np.int64], everyone: Sequence["Rehearsal"]) -> Learned:
+        """The models at the end of `window`, from those at its begin and all users who changed within it."""
+        sold = self.sold[: np.searchsorted(self.sold_at, window[1])]
+        order = np.argsort(sold)
+        popular = blend(self._recent(window[1]), recent, self.settings.share)[sold[order]]
+        weights = None
+        if "item_to_item" in self.settings.arms:
+            changes = [self._changes(other, window, sold) for other in everyone]
+            inverse = self.inverse[: len(sold), : len(sold)]
+            incremental.update(inverse, *(sparse.vstack(rows) for rows in zip(*changes, strict=True)))
+            weights, self.known = item_to_item.weights(inverse), len(sold)
+        return Learned(sold, order, popular, weights)
+
+    def judge(
+        self,
+        models: Mapping[int, tuple[Learned, NDArray[np.int64]]],
+        window: Window,
+        rng: np.random.Generator,
+        channel: Channel,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[PopularityDrift]]:
+        """How each model fares in `window`, over the cohort.
+
+        `models` hold what the participant learned and the cohort's counts at that training. Returns metric
+        sums (models, arms, 8), bootstrap sums of NDCG (draws, models + 1), and each model's drift.
+        """
+        queries = self.queries(window)
+        lists = [
+            [self._lists(learned, arm, queries, window) for arm in self.settings.arms]
+            for learned, _ in models.values()
+        ]
+        sums = np.array([[metric_sums(top, queries) for top in each] for each in lists])
+        values = np.column_stack([per_query(each[0], queries)[:, 0] for each in lists])
+        draws = bootstrap_sums(values, rng, DRAWS)
+        items = self._between(*window).items
+        return (
+            channel.sum("metrics", sums.ravel(), SUMS).reshape(sums.shape),
+            channel.sum("bootstrap", draws.ravel(), SUMS).reshape(draws.shape),
+            [popularity_drift(channel, items, ever, f"drift/{at}") for at, (_, ever) in models.items()],
+        )
+
+    def _lists(self, learned: Learned, arm: str, queries: Queries, window: Window) -> NDArray[np.int32]:
+        items = learned.sold[learned.order]
+        if not (len(items) and len(queries)):
+            return np.full((len(queries), self.settings.top), -1, np.int32)
+        if arm == "popularity":
+
+            def scores(rows: slice) -> NDArray[np.float32]:
+                return np.broadcast_to(learned.popular, (rows.stop - rows.start, len(items)))
+        else:
+            history = self.rows(window[0])[queries.users][:, learned.sold].astype(np.float32)
+
+            def scores(rows: slice) -> NDArray[np.float32]:
+                return (history[rows] @ learned.weights)[:, learned.order]
+
+        return top_items(scores, queries, items, self.data.item_count, self.settings.top)
+
+    def _changes(
+        self, other: "Rehearsal", window: Window, sold: NDArray[np.int32]
+    ) -> tuple[sparse.csr_array, ...]:
+        """Rows over `sold` of `other`'s users who changed or had what is newly sold, weighted."""
+        before, after = other.rows(window[0])[:, sold[: self.known]], other.rows(window[1])[:, sold]
+        before.resize(after.shape)
+        weight = 1.0 if other is self else self.settings.share
+        return tuple(rows * weight**0.5 for rows in incremental.changed_rows(before, after))
+
+    def _recent(self, until: int) -> NDArray[np.int64]:
+        return windowed_counts(self.data, until, self.settings.days)
+
+    def _between(self, begin: int, end: int) -> Interactions:
+        first, last = np.searchsorted(self.data.times, (begin, end))
+        return Interactions(
+            *(each[first:last] for each in (self.data.users, self.data.items, self.data.times)),
+            self.data.user_count,
+            self.data.item_count,
+        )
+
+    def _rows(self, until: int) -> sparse.csr_array:
+        return self._between(0, until).matrix().astype(np.float64)
+
+    def _queries(self, window: Window) -> Queries:
+        """The users with a past who had something new in `window`."""
+        upto = self._between(0, window[1])
+        part = (upto.times >= window[0]).astype(np.int8)
+        return Queries(**vars(splits.queries(upto.users, upto.items, part, 1)))
+
+
+def rehearsals(folder: Path, memberships: Sequence[Membership], catalogue: bool) -> dict[str, Rehearsal]:
+    """Every participant's events, imported and cleaned below `folder`, in indices of the `catalogue`.
+
+    Where there is no catalogue yet, the union of the participants' item ids is it.
+    """
+    agreed = {} if catalogue else {"catalogue": folder / "catalogue.txt"}
+    rooms = []
+    for each in memberships:
+        if each.source.columns.time is None:
+            raise BadInput(f"{each.name}: events.columns.time: found none, expected the column of the times")
+        own = each.model_copy(update={"split": LeaveLastOut(), "test": None, **agreed})
+        rooms.append(Room(folder / each.name, own))
+    versions = [room.import_all().version for room in rooms]
+    if not catalogue:
+        write_catalogue(agreed["catalogue"], union(room.item_ids() for room in rooms))
+    settings = Settings.of(memberships[0].model)
+    return {
+        room.name: Rehearsal(room.prepared(version, ()).data, settings)
+        for room, version in zip(rooms, versions, strict=True)
+    }

@@ -1,0 +1,188 @@
+"""Policies of update frequency side by side over real history, in virtual time.
+
+At every step the oracle trains; whoever is due takes that very model, since the same events give the same
+model whoever asks. Each model is judged once in each window, by sums over the participants.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federation.frequency import FrequencyConfig, Observation, decide
+from federation.plan import RoundPlan
+from federation.simulate import simulate
+from recommenders.item_to_item import gram_form
+from recommenders.metrics import bootstrap_errors
+from tasks.rehearsal import Learned, Rehearsal, Window
+
+SECOND = 1_000_000
+REMEMBERED = 200  # observations that a policy is shown
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The models of one training, and what the training took."""
+
+    learned: Mapping[str, Learned]
+    ever: NDArray[np.int64]
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How one champion fared in a window: mean metric of each arm, and the drift since its training."""
+
+    metrics: tuple[float, ...]
+    stability: float
+    unseen: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How the champions fared in one window, by the step of their training."""
+
+    queries: int
+    judged: Mapping[int, Judged]
+    draws: NDArray[np.float64]
+
+    def errors(self, champion: int, replaced: int) -> tuple[float, float]:
+        """Bootstrap errors of a champion's metric, and of its gain over the one that it replaced."""
+        columns = [*(list(self.judged).index(at) for at in (champion, replaced)), -1]
+        errors, of_gains = bootstrap_errors(self.draws[:, columns])
+        return float(errors[0]), float(of_gains[1])
+
+
+@dataclass
+class Follower:
+    """One policy in virtual time: what it has as champion, saw, spent and got."""
+
+    name: str
+    config: FrequencyConfig
+    interval: float
+    seed: int = 0
+    champion: int = 0
+    replaced: int | None = None
+    state: Mapping[str, float] = field(default_factory=dict)
+    history: list[Observation] = field(default_factory=list)
+    metrics: list[tuple[float, ...]] = field(default_factory=list)
+    spent: list[tuple[bool, float, float]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+    def train_if_due(self, step: int, length: float) -> None:
+        """Take the model of `step` where the interval has passed; steps are `length` seconds."""
+        due = step == 0 or (step - self.champion) * length >= self.interval * (1 - 1e-9)
+        self.replaced = self.champion if due else None
+        self.champion = step if due else self.champion
+
+    def observe(self, at: float, verdict: Verdict, champion: Champion) -> None:
+        """Take note of the window that ended `at`, and decide."""
+        trained = self.replaced is not None
+        seen = verdict.judged[self.champion]
+        self.metrics.append(seen.metrics)
+        spent = (champion.seconds, float(champion.bytes)) if trained else (0.0, 0.0)
+        self.spent.append((trained, *spent))
+        self.history.append(self._observation(at, verdict, spent))
+        decision = decide(self.config, self.history[-REMEMBERED:], self.interval, self.state, self.seed)
+        self.interval, self.state = decision.interval_seconds, decision.state
+        self.reasons.append(decision.reason)
+
+    def _observation(self, at: float, verdict: Verdict, spent: tuple[float, float]) -> Observation:
+        seen, told = verdict.judged[self.champion], {}
+        if verdict.queries:
+            before = self.champion if self.replaced is None else self.replaced
+            error, gain_error = verdict.errors(self.champion, before)
+            told = {"metric": seen.metrics[0], "metric_error": error}
+            if before != self.champion:
+                gain = seen.metrics[0] - verdict.judged[before].metrics[0]
+                told |= {"gain": gain, "gain_error": gain_error}
+        return Observation(
+            at=at,
+            trained=self.replaced is not None,
+            interval_seconds=self.interval,
+            drift=seen.stability,
+            unseen=seen.unseen,
+            seconds=spent[0],
+            bytes=spent[1],
+            **told,
+        )
+
+
+def replay(
+    everyone: Mapping[str, Rehearsal],
+    moments: Sequence[int],
+    followers: Sequence[Follower],
+    seed: int,
+    users_bound: int,
+) -> Iterator[Verdict]:
+    """Go through the windows between `moments` (microseconds); yields how the champions fared in each."""
+    length = (moments[1] - moments[0]) / SECOND
+    held: dict[int, Champion] = {}
+    size = training_bytes(everyone, users_bound)
+    for step, window in enumerate(pairwise(moments)):
+        plan = RoundPlan(run="replay", number=step, cohort=tuple(everyone), seed=seed)
+        before = moments[step - 1] if step else 0
+        held[step] = train(everyone, (before, window[0]), plan, size)
+        for follower in followers:
+            follower.train_if_due(step, length)
+        needed = {step, *(each.champion for each in followers), *(each.replaced for each in followers)}
+        held = {at: champion for at, champion in held.items() if at in needed}
+        verdict = judge(everyone, held, window, plan)
+        for follower in followers:
+            follower.observe(window[1] / SECOND, verdict, held[follower.champion])
+        yield verdict
+
+
+def train(everyone: Mapping[str, Rehearsal], window: Window, plan: RoundPlan, size: int) -> Champion:
+    """What the participants learn by the end of `window`, having learned until its begin."""
+    began = time.process_time()
+    counted = simulate(
+        {name: partial(each.count, window[1]) for name, each in everyone.items()}, plan, masks=False
+    )
+    recent, ever = next(iter(counted.values()))
+    learned = {name: each.learn(window, recent, [*everyone.values()]) for name, each in everyone.items()}
+    return Champion(learned, ever, time.process_time() - began, size)
+
+
+def judge(
+    everyone: Mapping[str, Rehearsal], held: Mapping[int, Champion], window: Window, plan: RoundPlan
+) -> Verdict:
+    """How the champions in `held` fare in `window`."""
+    parts = {
+        name: partial(
+            each.judge,
+            {at: (champion.learned[name], champion.ever) for at, champion in held.items()},
+            window,
+            plan.stream(name),
+        )
+        for name, each in everyone.items()
+    }
+    sums, draws, drifts = next(iter(simulate(parts, plan, masks=False).values()))
+    queries = int(sums[0, 0, -1])
+    means = sums[:, :, 0] / max(queries, 1)
+    judged = {
+        at: Judged(tuple(means[place]), drifts[place].stability, drifts[place].unseen)
+        for place, at in enumerate(held)
+    }
+    return Verdict(queries, judged, draws)
+
+
+def training_bytes(everyone: Mapping[str, Rehearsal], users_bound: int) -> int:
+    """What a training of the pipeline sends and receives: counts and X'X's triangle, up and down, for all."""
+    first = next(iter(everyone.values()))
+    items, words = first.data.item_count, 8 * first.data.item_count
+    if "item_to_item" in first.settings.arms:
+        words += gram_form(users_bound, len(everyone)).dtype.itemsize * items * (items + 1) // 2
+    return 2 * len(everyone) * words
+
+
+def span(everyone: Mapping[str, Rehearsal]) -> tuple[int, int]:
+    """When a fifth of all events have happened, and when the last did, in microseconds; from sums."""
+    plan = RoundPlan(run="replay", number=0, cohort=tuple(everyone))
+    parts = {name: each.span for name, each in everyone.items()}
+    return next(iter(simulate(parts, plan, masks=False).values()))

@@ -1,0 +1,187 @@
+"""Policies in virtual time: the models are those of a training on the sums, and each is paid for once."""
+
+import json
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from federation.errors import BadInput
+from federation.frequency import FrequencyConfig, Periodic
+from federation.plan import RoundPlan
+from federation.simulate import simulate
+from flows.cli import app
+from flows.replay import policies, windows
+from recommenders import item_to_item
+from recommenders.interactions import Interactions
+from recommenders.metrics import metric_sums
+from recommenders.popularity import blend, windowed_counts
+from recommenders.topk import top_items
+from tasks.model import ModelConfig
+from tasks.rehearsal import Rehearsal, Settings
+from tasks.replay import Follower, replay, training_bytes
+
+DAY = 86_400_000_000
+ITEMS, USERS, DAYS = 40, 30, 60
+SETTINGS = Settings.of(ModelConfig())
+
+
+def events(seed, first_day=0):
+    """A shop that sells ever more items; its users come back."""
+    rng = np.random.default_rng(seed)
+    times = np.sort(rng.integers(first_day * DAY, DAYS * DAY, 600))
+    items = (rng.random(600) * (5 + (ITEMS - 5) * times / (DAYS * DAY))).astype(np.int32)
+    return Interactions(rng.integers(0, USERS, 600).astype(np.int32), items, times, USERS, ITEMS)
+
+
+@pytest.fixture
+def everyone():
+    return {name: Rehearsal(events(seed), SETTINGS) for seed, name in enumerate(("east", "north", "south"))}
+
+
+def trained_on_sums(data, until, everyone):
+    """The models of the pipeline: X'X and counts as sums over a channel, solved over the items sold."""
+    plan = RoundPlan(run="test", number=0, cohort=tuple(everyone))
+    before = {name: each.data.where(each.data.times < until) for name, each in everyone.items()}
+    form = item_to_item.gram_form(USERS, len(everyone))
+
+    def part(mine, channel):
+        counts = channel.sum("counts", windowed_counts(mine, until, SETTINGS.days), form)
+        return counts, [*item_to_item.sum_gram(channel, item_to_item.gram_blocks(mine), form)]
+
+    counts, blocks = simulate({name: partial(part, mine) for name, mine in before.items()}, plan)["east"]
+    mine = data.where(data.times < until)
+    keep = mine.own_items()
+    total, own = item_to_item.assemble(iter(blocks), ITEMS, keep), item_to_item.own_gram(mine, keep)
+    weights = item_to_item.solve(own + SETTINGS.share * (total - own), SETTINGS.regularisation)
+    return keep, weights, blend(windowed_counts(mine, until, SETTINGS.days), counts, SETTINGS.share)[keep]
+
+
+def test_models_kept_up_to_date_are_those_of_a_training_on_the_sums(everyone):
+    moments = [0, *(day * DAY for day in (10, 11, 30, 31, 60))]
+    for before, until in pairwise(moments):
+        recent = sum(windowed_counts(each.data, until, SETTINGS.days) for each in everyone.values())
+        for each in everyone.values():
+            learned = each.learn((before, until), recent, [*everyone.values()])
+            keep, weights, popular = trained_on_sums(each.data, until, everyone)
+            assert np.array_equal(learned.sold[learned.order], keep)
+            assert np.array_equal(learned.popular, popular)
+            found = learned.weights[np.ix_(learned.order, learned.order)]
+            assert found == pytest.approx(weights, rel=1e-4, abs=1e-6)
+
+
+def test_a_window_is_judged_as_the_pipeline_judges_a_part(everyone):
+    """Metric sums over the channel against lists made from the weights of a training, user by user."""
+    window, cut = (40 * DAY, 44 * DAY), 40 * DAY
+    (verdict,) = replay(everyone, window, [], 0, USERS)
+    total = np.zeros(8)
+    for each in everyone.values():
+        keep, weights, _ = trained_on_sums(each.data, cut, everyone)
+        queries = each.queries(window)
+        history = each.data.where(each.data.times < cut).matrix()[queries.users][:, keep].astype(np.float32)
+        top = top_items(lambda rows, h=history, w=weights: h[rows] @ w, queries, keep, ITEMS, 10)
+        total += metric_sums(top, queries)
+    assert verdict.queries == total[-1]
+    assert verdict.judged[0].metrics[0] == pytest.approx(total[0] / total[-1], abs=1e-9)
+
+
+def follower(days, step=2):
+    return Follower(f"every {days}", FrequencyConfig(policy=Periodic(days=days)), step * 86_400)
+
+
+def test_policies_that_train_at_the_same_time_have_the_same_models(everyone):
+    """A fixed interval of two steps lives as the oracle does wherever it has just trained."""
+    moments = [day * DAY for day in range(20, 60, 2)]
+    always, seldom = follower(2), follower(4)
+    assert len([*replay(everyone, moments, [always, seldom], 0, USERS)]) == 19
+    trained = np.array([spent[0] for spent in seldom.spent])
+    assert trained.tolist() == [step % 2 == 0 for step in range(19)]
+    assert all(spent[0] for spent in always.spent)
+    own, oracle = np.array(seldom.metrics), np.array(always.metrics)
+    assert np.array_equal(own[trained], oracle[trained])
+    assert not np.array_equal(own, oracle)
+    assert sum(spent[2] for spent in always.spent) == 19 * training_bytes(everyone, USERS)
+    gains = [seen.gain for seen in seldom.history]
+    assert [gain is not None for gain in gains] == [bool(step) and step % 2 == 0 for step in range(19)]
+
+
+def test_a_participant_that_begins_late_takes_part_from_then_on():
+    everyone = {
+        name: Rehearsal(events(seed, first_day), SETTINGS)
+        for seed, (name, first_day) in enumerate((("east", 0), ("north", 0), ("south", 40)))
+    }
+    verdicts = [*replay(everyone, [day * DAY for day in range(20, 60, 5)], [follower(5, 5)], 0, USERS)]
+    assert all(verdict.queries for verdict in verdicts)
+
+
+WORLD = """
+name: small
+state: {state}
+world: {{seed: 3, shops: 3, users: 200, items: 100, days: 200, events: 6000, drift: sudden}}
+participants:
+  - name: east
+    events: {{path: east.csv, columns: {{user: user, item: item, value: rating, time: {time}}}}}
+  - name: north
+    events:
+      path: north.tsv.gz
+      columns: {{user: customer, item: product, value: stars, time: bought_at}}
+      time_unit: s
+  - name: south
+    events:
+      path: south.parquet
+      columns: {{user: user, item: item, value: rating, time: time}}
+      time_unit: us
+cleaning: {{bot_events_per_hour: 100}}
+{more}
+"""
+
+
+def consortium(folder, more="", time="time"):
+    path = folder / "small.yaml"
+    path.write_text(WORLD.format(state=folder / "state", more=more, time=time))
+    return path
+
+
+def test_the_command_writes_table_figures_plot_and_run(tmp_path):
+    from mlflow import MlflowClient
+
+    path, plot, figures = consortium(tmp_path), tmp_path / "replay.png", tmp_path / "replay.json"
+    arguments = ["replay", path, "--step", "8", "--json", figures, "--plot", plot]
+    done = CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
+    assert done.exit_code == 0
+    found = json.loads(figures.read_text())
+    assert found["always"] == "every 8 d"
+    assert found["best_dynamic"] in ("plateau", "drift", "bandit")
+    always = found["policies"]["every 8 d"]
+    assert always["regret"] == 0
+    assert always["kept"] == 1
+    for told in found["policies"].values():
+        assert {"ndcg_at_10", "trainings", "bytes", "seconds", "regret"} <= told.keys()
+        assert 0 < told["trainings"] <= always["trainings"]
+        assert told["bytes"] == always["bytes"] / always["trainings"] * told["trainings"]
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    client = MlflowClient(f"sqlite:///{tmp_path}/state/small/mlflow/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("chorus").experiment_id])
+    assert run.data.metrics["plateau/ndcg_at_10"] == found["policies"]["plateau"]["ndcg_at_10"]
+    assert {each.path for each in client.list_artifacts(run.info.run_id)} == {"replay.json", "replay.png"}
+
+
+def test_a_configured_policy_is_the_one_that_is_replayed(tmp_path):
+    from flows.consortium import read_consortium
+
+    more = "frequency: {policy: {kind: plateau, shortest_days: 3, longest_days: 9}, costs: {training: 0.1}}"
+    found = {each.name: each for each in policies(read_consortium(consortium(tmp_path, more)), 2.0)}
+    assert found["plateau"].config.policy.longest_days == 9
+    assert found["drift"].config.policy.longest_days == 32
+    assert found["every 4 d"].config.policy.days == 4
+    assert {each.config.costs.training for each in found.values()} == {0.1}
+
+
+def test_bad_input_is_told(tmp_path, everyone):
+    with pytest.raises(BadInput, match="0 whole windows"):
+        windows(everyone, 100.0, None, None)
+    path = consortium(tmp_path, time="null")
+    with pytest.raises(BadInput, match=r"east: events.columns.time: found none"):
+        CliRunner().invoke(app, ["replay", str(path)], catch_exceptions=False)
