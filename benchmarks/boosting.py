@@ -1,20 +1,25 @@
 """Trees grown through masked sums against LightGBM's own distributed and central training of the same rows.
 
-    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/boosting.py [--work second] [--repeat 3]
+    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/boosting.py [--work second] [--repeat 3] [--nvflare PYTHON]
 
 In turn, each in fresh processes, one thread a participant, the same bins, from binned rows to the last tree:
 LightGBM's data-parallel learner over its own sockets (a process for each participant), LightGBM central, and
 Chorus (participants are threads of one process, masks on, through the relay).  CPU is user and system time of
-all processes; the least of the repetitions counts.  Chorus' bytes are of words, by participant.
+all processes; the least of the repetitions counts.  Chorus' bytes are of words, by participant.  NVFlare's
+histogram XGBoost (three simulated sites, `nvflare_xgboost.py`) is timed from its first tree to its last.
 """
 
 import argparse
 import multiprocessing
+import re
 import resource
 import socket
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightgbm
@@ -153,6 +158,26 @@ def run(task: Task, contender: Callable[..., Took], processes: int, ports: int) 
     return Took(max(t.wall for t in took), sum(t.cpu for t in took), took[0].up, took[0].down)
 
 
+def nvflare(task: Task, python: str) -> float:
+    """Wall seconds of all trees, from the times at which the log tells the first and the last."""
+    rows, program = world(task), Path(__file__).with_name("nvflare_xgboost.py")
+    with tempfile.TemporaryDirectory() as folder:
+        for rank in range(task.participants):
+            mine, site = part(rows, rank, task.participants), Path(folder) / f"site-{rank + 1}"
+            site.mkdir()
+            table = np.column_stack([mine.labels, mine.features])
+            np.savetxt(site / "train.csv", table, delimiter=",", fmt="%.6g")
+            np.savetxt(site / "valid.csv", table[:200], delimiter=",", fmt="%.6g")
+        command = [python, str(program), folder, str(task.participants), str(task.trees)]
+        told: dict[int, float] = {}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+            assert run.stdout is not None
+            for line in run.stdout:
+                if found := re.search(r"\[(\d+)\]\teval-auc", line):
+                    told.setdefault(int(found[1]), time.perf_counter())
+    return (told[task.trees - 1] - told[0]) * task.trees / (task.trees - 1)
+
+
 def free_ports(count: int) -> list[int]:
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [int(one.getsockname()[1]) for one in held]
@@ -167,6 +192,7 @@ def main() -> None:
     parser.add_argument("--participants", type=int, default=3)
     parser.add_argument("--trees", type=int, default=50)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--nvflare", metavar="PYTHON", help="an interpreter that has nvflare and xgboost")
     options = parser.parse_args()
     config = BoostingConfig(objective="binary")
     task = agreed(Task(*WORKS[options.work], options.participants, options.trees, config))
@@ -186,6 +212,10 @@ def main() -> None:
         ratios = f"{took.cpu / sockets:6.2f} x sockets {took.cpu / central:6.2f} x central"
         megabytes = f"{took.up / 1e6:8.1f} MB up {took.down / 1e6:8.1f} MB down" if took.up else ""
         print(f"{name:22} wall {took.wall:7.2f} s   CPU {took.cpu:7.2f} s {ratios}{megabytes}")
+    if options.nvflare:
+        wall = nvflare(task, options.nvflare)
+        times = wall / best["Chorus, masked sums"].wall
+        print(f"{'NVFlare, XGBoost':22} wall {wall:7.2f} s   {times:.1f} x the wall of Chorus")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ from federation.channel import Solo
 from federation.errors import BadInput
 from federation.plan import RoundPlan
 from federation.simulate import simulate
+from recommenders import growth
 from recommenders.bins import agree
 from recommenders.boosting import BoostingConfig, Rows
 from recommenders.growth import begin, grow
+from recommenders.trees import read_tree
 
 OBJECTIVES = ("binary", "regression", "poisson", "lambdarank")
 
@@ -96,18 +98,55 @@ def test_a_step_is_capped():
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("bagging_fraction", 0.5, "local index"),
-        ("data_sample_strategy", "goss", "local index"),
+        ("bagging_fraction", 0.5, "samples rows by their local index"),
+        ("bagging_freq", 1, "samples rows by their local index"),
+        ("data_sample_strategy", "goss", "samples rows by their local index"),
+        ("feature_fraction_bynode", 0.5, "layout within a tree"),
         ("objective", "rank_xendcg", "local index of a query"),
+        ("objective", "xendcg", "local index of a query"),
         ("cat_l2", 10.0, "prune"),
-        ("early_stopping_round", 5, "consortium"),
-        ("use_quantized_grad", True, "fails"),
-        ("nonsense", 1, "extra"),
+        ("lambda_l1", 1.0, "prune"),
+        ("early_stopping_round", 5, "stop on the consortium's metric"),
+        ("use_quantized_grad", True, "fails in LightGBM's data-parallel training"),
+        ("extra_trees", True, "local state of a generator"),
+        ("nonsense", 1, "Extra inputs"),
     ],
 )
 def test_settings_that_break_exactness_are_refused_with_the_reason(name, value, reason):
     with pytest.raises(ValidationError, match=reason):
         BoostingConfig(**{name: value})
+
+
+def test_the_first_of_the_cohort_computes_the_start_for_all(monkeypatch):
+    """Whose processor rounds a logarithm otherwise hears the same start."""
+    starts = iter([0.1, 0.2, 0.3])
+    monkeypatch.setattr(growth, "_start", lambda *_: (next(starts), 1.0))
+    rows, _, config = world("binary")
+    parts = [Rows(rows.features[k::3].copy(), rows.labels[k::3]) for k in range(3)]
+    assert together(parts, config, 1).start == 0.1
+
+
+def test_what_is_clipped_is_counted_over_the_consortium():
+    r = np.random.default_rng(0)
+    features, labels = r.normal(size=(3000, 2)), r.normal(size=3000)
+    labels[[5, 100, 101]] = 1e6
+    parts = [Rows(features[k::3].copy(), labels[k::3]) for k in range(3)]
+    state = together(parts, BoostingConfig(objective="regression"), 2)
+    assert state.scale == pytest.approx(labels.std())
+    assert state.clipped == 2 * 3
+    assert together(parts, BoostingConfig(objective="regression"), 0).clipped == 0
+
+
+def test_no_value_of_anyones_is_in_bins_or_model():
+    rows, _, config = world("binary")
+    rows = rows._replace(features=np.random.default_rng(1).lognormal(size=(600, 4)))
+    parts = [Rows(rows.features[k::3].copy(), rows.labels[k::3]) for k in range(3)]
+    state = together(parts, config, 20)
+    known = {value for column in state.bins.columns for value in column.values}
+    for block in state.trees:
+        known |= set(read_tree(block).threshold.tolist())
+    assert len(known) > 500
+    assert not known & set(rows.features.ravel().tolist())
 
 
 def test_strange_rows_and_states_are_refused():

@@ -93,6 +93,36 @@ def test_an_unknown_collective_is_an_error():
         me.check()
 
 
+@pytest.mark.parametrize(("size", "width"), [(32, 4), (24, 16), (32, 24)])
+def test_an_unknown_reduce_scatter_is_an_error(size, width):
+    me = Collectives(Solo(), Seat(0, 1), WIRE, 10, 7)
+    source, out = ctypes.create_string_buffer(size), ctypes.create_string_buffer(b"x" * size)
+    start, length = (ctypes.c_int32 * 1)(0), (ctypes.c_int32 * 1)(size)
+    at = ctypes.addressof(source), ctypes.addressof(out)
+    me.callbacks[0](at[0], size, width, start, length, 1, at[1], size, None)
+    assert out.raw[:size] == bytes(size)
+    with pytest.raises(Refused, match=f"reduce-scatter of {size} bytes in units of {width}"):
+        me.check()
+
+
+def test_a_histogram_of_another_size_in_the_same_tree_is_an_error():
+    me = Collectives(Solo(), Seat(0, 1), WIRE, 10, 7)
+    me.begin(0)
+    for size in (32, 48):
+        source, out = ctypes.create_string_buffer(size), ctypes.create_string_buffer(size)
+        start, length = (ctypes.c_int32 * 1)(0), (ctypes.c_int32 * 1)(size)
+        at = ctypes.addressof(source), ctypes.addressof(out)
+        me.callbacks[0](at[0], size, 16, start, length, 1, at[1], size, None)
+    with pytest.raises(Refused, match="a histogram of 3 cells in a tree of 2"):
+        me.check()
+
+
+def test_traffic_that_is_not_known_is_refused_at_the_start(monkeypatch):
+    monkeypatch.setattr("lightgbm.Booster.update", lambda *_, **__: True)
+    with pytest.raises(Refused, match=r"LightGBM gathered \[\] bytes, expected two pieces"):
+        probe({"objective": "none", "verbosity": -1, "num_threads": 1, "max_cat_threshold": 1})
+
+
 class Failing:
     """A channel that breaks at its n-th sum."""
 

@@ -1,3 +1,6 @@
+import hashlib
+import platform
+
 import lightgbm
 import numpy as np
 import pytest
@@ -75,6 +78,27 @@ def test_poisson_is_the_slope_of_its_likelihood():
     gradient, hessian = derivatives("poisson", labels, None, 2.0, 30)(scores)
     np.testing.assert_allclose(gradient, (np.exp(scores) - labels) / 2)
     np.testing.assert_allclose(hessian, np.exp(scores) / 2)
+
+
+GOLDEN = {
+    "binary": "7f2c2f1cd320d87f",
+    "regression": "7674c3e961d93280",
+    "poisson": "5f6a99bf3262bdf1",
+    "lambdarank": "320b3e9182de9743",
+}
+"""Of SHA-256 over gradients and hessians: exp is the C library's, its last bit the architecture's."""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the bits are those of x86-64")
+@pytest.mark.parametrize("objective", GOLDEN)
+def test_derivatives_have_the_same_bits_everywhere_on_one_architecture(objective):
+    scores = (np.arange(3000) * 7919 % 3001 - 1500) / 512.0
+    labels = (np.arange(3000) * 104729 % 17 > 11) * 1.0
+    derive = derivatives(objective, labels, np.full(300, 10), 1.25, 30)
+    digest = hashlib.sha256()
+    for values in (*derive(scores), *derive(scores[::-1].copy()), *derive(np.tile(scores[:30], 100))):
+        digest.update(values.tobytes())
+    assert digest.hexdigest()[:16] == GOLDEN[objective]
 
 
 def test_what_is_beyond_the_bound_is_clipped_and_counted():
