@@ -1,18 +1,20 @@
 """The sum of masked updates against the machine's memory-copy limit for the same bytes.
 
-    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/aggregation.py [--participants 10] [--length 10000000]
+    python3.11 -m venv /tmp/flwr && /tmp/flwr/bin/pip install flwr
+    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/aggregation.py --flwr-python /tmp/flwr/bin/python
 
 Prints what a participant does in GB/s a core (of its float64 vector for the fixed point, of words for the
 masks), and the seconds of the relay's sum, of a plain copy of the same bytes, and of flwr's `aggregate()`
-on float32 (flwr itself where it is installed, otherwise its arithmetic, written out in numpy).
+on float32: flwr's own, in the given Python, or its arithmetic written out in numpy where there is none.
 """
 
 import argparse
 import platform
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import reduce
 
 import numpy as np
 
@@ -22,18 +24,41 @@ from federation.plan import RoundPlan
 from federation.relay import Header, Relay
 from federation.update import Update
 
+FLWR = """
+import sys, time
+from functools import reduce
+import numpy as np
+
+participants, length, repeat = map(int, sys.argv[1:])
 try:
-    from flwr.server.strategy.aggregate import aggregate as flwr_aggregate
-
-    FLWR = "flwr aggregate(), float32"
+    import flwr
+    from flwr.server.strategy.aggregate import aggregate
+    name = "flwr " + flwr.__version__ + " aggregate(), float32"
 except ImportError:
-    FLWR = "the arithmetic of flwr's aggregate(), float32"
+    name = "arithmetic of flwr's aggregate(), no flwr there"
 
-    def flwr_aggregate(results: list[tuple[list[np.ndarray], int]]) -> list[np.ndarray]:
-        """The weighted mean as flwr 1.x computes it: every layer times its weight, added, divided."""
+    def aggregate(results):
         total = sum(examples for _, examples in results)
         weighted = [[layer * examples for layer in weights] for weights, examples in results]
         return [reduce(np.add, updates) / total for updates in zip(*weighted, strict=True)]
+
+vector = np.random.default_rng(0).normal(0, 0.1, length).astype(np.float32)
+results = [([vector.copy()], 1) for _ in range(participants)]
+times = []
+for _ in range(repeat):
+    began = time.perf_counter()
+    (mean,) = aggregate(results)
+    times.append(time.perf_counter() - began)
+assert np.allclose(mean, vector, atol=1e-5)
+print(name, min(times), sep="|")
+"""
+
+
+def flwr(python: str, participants: int, length: int, repeat: int) -> tuple[str, float]:
+    """What was measured in `python`, and its seconds."""
+    command = [python, "-c", FLWR, *map(str, (participants, length, repeat))]
+    name, took = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("|")
+    return name, float(took)
 
 
 def seconds(work: Callable[[], object], repeat: int) -> float:
@@ -70,10 +95,13 @@ def copied(terms: dict[str, Words], out: Words) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--participants", type=int, default=10)
     parser.add_argument("--length", type=int, default=10_000_000)
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--flwr-python", default=sys.executable, help="a Python that has flwr installed")
     options = parser.parse_args()
     names = tuple(f"p{number:03}" for number in range(options.participants))
     plan = RoundPlan(run="benchmark", number=0, cohort=names)
@@ -94,8 +122,7 @@ def main() -> None:
     out = np.empty_like(words)
     copying = seconds(lambda: copied(terms, out), options.repeat)
     summing = seconds(lambda: summed(plan, form, terms), options.repeat)
-    floats = [([vector.astype(np.float32)], 1) for _ in names]
-    averaging = seconds(lambda: flwr_aggregate(floats), options.repeat)
+    measured, averaging = flwr(options.flwr_python, len(names), options.length, options.repeat)
 
     streams, rate = len(names) - 1, words.nbytes / masking / 1e9
     print(f"{platform.machine()}, CPython {platform.python_version()}, numpy {np.__version__}")
@@ -110,7 +137,7 @@ def main() -> None:
         ),
         ("copy of all terms", copying, f"{len(names) * words.nbytes / copying / 1e9:.2f} GB/s"),
         ("sum of all terms, relay", summing, f"{summing / copying:.2f} x copy"),
-        (FLWR, averaging, f"{averaging / summing:.2f} x the relay"),
+        (measured, averaging, f"{averaging / summing:.2f} x the relay"),
     ]
     for what, took, remark in rows:
         print(f"{what:48} {took * 1e3:9.1f} ms   {remark}")

@@ -7,7 +7,7 @@ from prefect import flow
 from flows.consortium import Consortium
 from tasks.opening import open_run
 from tasks.quorum import require_quorum
-from tasks.report import close_run, log_round
+from tasks.report import close_run, log_round, tell_again
 from tasks.run import Run
 from tasks.sums import aggregate, agree_catalogue, agree_cuts, evaluate
 from tasks.work import arrived, prepare_participant, score_participant, train_participant
@@ -26,6 +26,7 @@ def train(consortium: Consortium, run: str, redo: str | None = None) -> dict[str
     """
     memberships = [consortium.membership(each) for each in consortium.participants]
     with open_run(consortium.home, memberships, run, consortium.settings(), redo) as training:
+        tell_again(training)
         if redo is not None:
             training.ask(redo, "forget", number=len(training.folder.rounds))
         prepared = prepare(training)

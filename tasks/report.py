@@ -40,22 +40,20 @@ def log_round(
         "participants": {name: dict(scored[name]) for name in cohort},
     }
     run.folder.finish(number, record)
-    tell_rounds(run)
+    _tell(record, run)
     show_round(record, run)
     run.say(f"round {number}: checkpointed and logged")
 
 
-def tell_rounds(run: Run) -> None:
-    """Every checkpointed round to MLflow, also what an attempt that was killed did not tell."""
+def tell_again(run: Run) -> None:
+    """The checkpointed rounds to MLflow, for a run that was killed before it had told them."""
     for record in run.folder.rounds:
-        metrics = round_metrics(record)
-        run.tracking.log_metrics(run.folder.facts["mlflow_run_id"], record["number"], metrics)
+        _tell(record, run)
 
 
 @task(name="close run", cache_policy=NO_CACHE)
 def close_run(prepared: Mapping[str, Disclosed], run: Run) -> dict[str, Any]:
     """The run's figures; its model registered, its figures in MLflow, its local work forgotten."""
-    tell_rounds(run)
     last = run.folder.rounds[-1]
     figures = {
         "run": run.name,
@@ -90,6 +88,11 @@ def round_metrics(record: Mapping[str, Any]) -> dict[str, float]:
     metrics["participants"] = len(record["cohort"])
     metrics["seconds"] = record["seconds"]
     return metrics
+
+
+def _tell(record: Mapping[str, Any], run: Run) -> None:
+    run_id = run.folder.facts["mlflow_run_id"]
+    run.tracking.log_metrics(run_id, record["number"], round_metrics(record))
 
 
 def _told(prepared: Mapping[str, Disclosed], last: Mapping[str, Any], name: str) -> dict[str, Any]:

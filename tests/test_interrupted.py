@@ -119,12 +119,13 @@ def _wait_for_work(small, started):
 
 
 def _run_while_hanging(small, name, path):
-    """Run to its end while whatever process is `name`'s is stopped (SIGSTOP) from the first round on."""
+    """Run to its end while whatever process is `name`'s is stopped (SIGSTOP) from its training on."""
     over = threading.Event()
 
     def hang():
         while not over.wait(0.02):
-            if [*(small.home / "coordinator" / "runs").glob("*/round-0000.under-way")]:
+            runs = (small.home / "coordinator" / "runs").glob("*/run.json")
+            if any('"cuts"' in facts.read_text() for facts in runs):
                 for pid in small.processes(f"participants/{name}"):
                     subprocess.run(["kill", "-STOP", str(pid)], capture_output=True)
 

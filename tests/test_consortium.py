@@ -1,0 +1,89 @@
+"""consortium.yaml: what is wrong is told with file, key, what was found and what was expected."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from federation.errors import BadInput
+from flows.consortium import read_consortium
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
+GOOD = """
+name: three
+participants:
+  - {name: a, events: {path: a.csv, columns: {user: u, item: i, time: t}, time_unit: s}}
+  - {name: b, events: {path: b.csv, columns: {user: u, item: i, time: t}}}
+  - {name: c, events: {path: c.csv, columns: {user: u, item: i, time: t}}, discloses: {rows: false}}
+split: {kind: temporal, test: 0.9}
+rounds: {minimum: 3}
+"""
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "told"),
+    [
+        (
+            "rounds: {minimum: 3}",
+            "rounds: {minimun: 3}",
+            "rounds.minimun: found this key, expected one of agr",
+        ),
+        ("test: 0.9", "tset: 0.9", "split.temporal.tset: found this key, expected one of cuts, kind, test,"),
+        (
+            "discloses: {rows",
+            "discloses: {row",
+            "participants.2.discloses.row: found this key, expected one of",
+        ),
+        (
+            "{user: u, ",
+            "{usr: u, ",
+            "events.columns.usr: found this key, expected one of item, known_time, time,",
+        ),
+        ("{user: u, ", "{", "participants.0.events.columns.user: found nothing, expected this key"),
+        ("time_unit: s", "time_unit: h", "events.time_unit: Input should be 'iso', 's', 'ms', 'us', 'ns' or"),
+        ("minimum: 3", "minimum: 2", "sums of two need agreed_to_two"),
+        ("name: b", "name: a", "participants: 'a' is named twice"),
+        ("minimum: 3", "minimum: 4", "rounds.minimum is 4, but there are 3 participants"),
+        (
+            "name: three",
+            "name: Three!",
+            "name: String should match pattern '^[a-z0-9][a-z0-9-]*$'; found 'Three!'",
+        ),
+        ("name: three", "nmae: three", "nmae: found this key, expected one of catalogue, cleaning, data,"),
+        ("name: three", "name: [", "is not YAML"),
+        ("\nrounds: {minimum: 3}", "\nrounds: 3", "rounds: Input should be a valid dictionary"),
+    ],
+)
+def test_what_is_wrong_is_told_with_what_was_expected(good, bad, told, tmp_path):
+    path = tmp_path / "consortium.yaml"
+    path.write_text(GOOD)
+    read_consortium(path)
+    path.write_text(GOOD.replace(good, bad))
+    with pytest.raises(BadInput) as caught:
+        read_consortium(path)
+    assert told in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "at least 1 item" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(BadInput, match=r"nowhere\.yaml: cannot be read .* expected a consortium\.yaml"):
+        read_consortium(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_examples_are_read_and_cannot_change(path, tmp_path):
+    consortium = read_consortium(path, tmp_path)
+    assert consortium.data == tmp_path
+    assert len(consortium.names) >= consortium.rounds.minimum
+    with pytest.raises(ValidationError, match="frozen"):
+        consortium.name = "other"
+
+
+def test_where_things_lie_does_not_change_the_fingerprint_and_settings_do(tmp_path):
+    path = tmp_path / "consortium.yaml"
+    path.write_text(GOOD)
+    first = read_consortium(path).fingerprint()
+    assert read_consortium(path, tmp_path / "elsewhere").fingerprint() == first
+    path.write_text(GOOD + "seed: 1\n")
+    assert read_consortium(path).fingerprint() != first
