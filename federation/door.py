@@ -24,7 +24,7 @@ from federation.errors import BadInput, ChorusError, Lost, Refused
 from federation.frames import Frames, NotAFrame
 from federation.messages import GRACE, from_message, to_message
 from federation.plan import RoundPlan
-from federation.relay import Header, Relay
+from federation.relay import HEADERS, Relay
 
 Read = Callable[[str], Vector]
 
@@ -233,7 +233,7 @@ class _Conversation:
 
     def _add(self, relay: Relay, message: dict[str, Any], size: int) -> None:
         try:
-            header = Header.model_validate(message["sum"])
+            header = HEADERS.validate_python(message["sum"])
             part = _part(message["part"], header.length)
         except (ValidationError, KeyError, ValueError):
             relay.fail(self.name, "its contribution has no readable header")
@@ -242,7 +242,7 @@ class _Conversation:
             relay.fail(self.name, f"gave {size} bytes for {header.length} words of {header.form.dtype}")
         total = relay.add(self.name, header, self.frames.payload(deadline=self.deadline), part)
         answer = {"present": list(relay.plan.cohort)}
-        self.frames.send(answer, total.words.view(np.uint8).data, deadline=self.deadline)
+        self.frames.send(answer, total.words[part].view(np.uint8).data, deadline=self.deadline)
 
 
 def _part(asked: Any, length: int) -> slice:

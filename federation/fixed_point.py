@@ -105,7 +105,7 @@ class FixedPoint(BaseModel):
     def _encode_integers(self, values: NDArray[Any]) -> Words:
         most = self.limit >> self.fraction_bits
         least = -most if self.signed else 0
-        if values.size and (int(values.min()) < least or int(values.max()) > most):
+        if values.size and (int(np.minimum.reduce(values)) < least or int(np.maximum.reduce(values)) > most):
             outside = [not least <= int(value) <= most for value in values]
             raise Refused(f"value {outside.index(True)} is outside [{least}, {most}]")
         words: Words = values.astype(self.dtype)

@@ -69,7 +69,7 @@ class SocketChannel:
             raise Refused(f"{self.name}: sum {name!r}: {error}") from None
         header = Header(label=self._plan.label, name=name, form=form, length=words.size)
         heard = part or slice(0, words.size)
-        message = {"say": "sum", "sum": header.model_dump(), "part": [heard.start, heard.stop]}
+        message = {"say": "sum", "sum": header.told(), "part": [heard.start, heard.stop]}
         self._on_send()
         reply, size = self._ask(message, words.view(np.uint8).data)
         self.opened.append(name)

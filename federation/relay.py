@@ -9,9 +9,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, TypeAdapter
 
 from federation.errors import Lost, Refused
 from federation.fixed_point import FixedPoint, Words
@@ -21,15 +22,24 @@ from federation.update import Update
 Chunk = memoryview | bytes | Words
 
 
-class Header(BaseModel):
-    """What a contribution says of itself; the same for every participant of a sum."""
+class Header(NamedTuple):
+    """What a contribution says of itself; the same for every participant of a sum.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    `label` is run/round/attempt, `name` the sum's, once in an attempt; `length` words mean what `form` says.
+    """
 
-    label: str = Field(description="run/round/attempt")
-    name: str = Field(description="name of the sum, once in an attempt")
-    form: FixedPoint = Field(description="what the words mean")
-    length: int = Field(ge=0, description="number of words")
+    label: str
+    name: str
+    form: FixedPoint
+    length: Annotated[int, Field(ge=0)]
+
+    def told(self) -> dict[str, Any]:
+        """The header as plain values."""
+        return {**self._asdict(), "form": self.form.model_dump()}
+
+
+HEADERS = TypeAdapter(Header)
+"""Reads a header from plain values; raises `ValidationError`."""
 
 
 class _Sum:
@@ -72,7 +82,9 @@ class Relay:
     def add(
         self, participant: str, header: Header, chunks: Iterable[Chunk], part: slice | None = None
     ) -> Update:
-        """Add `chunks` to the sum that `header` names; waits for the cohort and returns the total, or `part`.
+        """Add `chunks` to the sum that `header` names; waits for the cohort and returns the total.
+
+        Where the participant hears but a `part` of it, only that counts as sent.
 
         Raises `Refused` where this contribution does not fit, and `Lost` where another's failed or
         the deadline passed.
@@ -87,9 +99,8 @@ class Relay:
                 self._raise_if_over(participant)
             raise
         total = self._finish(participant, current)
-        heard = total if part is None else Update(total.words[part], total.terms)
-        self.bytes_down[participant] += heard.words.nbytes
-        return heard
+        self.bytes_down[participant] += total.words[part or slice(None)].nbytes
+        return total
 
     def fail(self, participant: str, reason: str) -> None:
         """Give the attempt up because of `participant`: everyone who waits or comes gets `Lost`."""
@@ -118,7 +129,8 @@ class Relay:
             current.announced[participant] = header
             for ended in self._ended:
                 self._fail({ended: f"ended its work without a term of {header.name!r}"})
-            self._settle(participant, current)
+            if self._ended or current.disputed or header != current.header:
+                self._settle(participant, current)
             return current
 
     def _settle(self, participant: str, current: _Sum) -> None:
@@ -209,7 +221,7 @@ class Relay:
 
 
 def _difference(found: Header, usual: Header) -> str:
-    fields = [field for field in Header.model_fields if getattr(found, field) != getattr(usual, field)]
+    fields = [field for field in Header._fields if getattr(found, field) != getattr(usual, field)]
     told = (f"{field} {getattr(found, field)} where others gave {getattr(usual, field)}" for field in fields)
     return f"gave {', '.join(told)}"
 

@@ -41,7 +41,7 @@ class InProcess:
             raise Refused(f"{self.name}: sum {name!r}: {error}") from None
         header = Header(label=plan.label, name=name, form=form, length=words.size)
         total = self._relay.add(self.name, header, (words,), part)
-        return layers.on_aggregate(total.words, plan, plan.cohort)
+        return layers.on_aggregate(total.words[part or slice(None)], plan, plan.cohort)
 
     def read(self, name: str) -> Vector:
         """A total that was opened earlier; see `Channel.read`."""

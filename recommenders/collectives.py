@@ -161,7 +161,8 @@ class Collectives:
 
 def _memory(address: int, size: int) -> Bytes:
     """LightGBM's `size` bytes at `address`, not copied."""
-    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+    memory: Any = (ctypes.c_uint8 * size).from_address(address)
+    return np.frombuffer(memory, np.uint8)
 
 
 @contextmanager
