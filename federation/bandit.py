@@ -31,6 +31,9 @@ class Bandit(Bounds):
     kind: Literal["bandit"] = Field(
         default="bandit", description="learns the interval that is worth its cost"
     )
+    exploration: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=0.25, description="scale of what is drawn around the estimate; 0 takes the estimate"
+    )
     forget: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.98, description="what is left of the weight of earlier trainings after one more"
     )
@@ -56,7 +59,8 @@ def sample(
     last, count = fresh[-1], count + len(fresh)
     rng = np.random.default_rng([seed, count])
     root = np.linalg.cholesky(precision)
-    drawn = np.linalg.solve(precision, pull) + np.linalg.solve(root.T, rng.standard_normal(len(pull)))
+    noise = policy.exploration * rng.standard_normal(len(pull))
+    drawn = np.linalg.solve(precision, pull) + np.linalg.solve(root.T, noise)
     rate = max(float(_context(last.at, last.unseen) @ drawn), 0.0)
     chosen = min(policy.ladder, key=lambda each: _regret(each / policy.shortest, rate, last.cost))
     why = f"drawn from {count} trainings: {spell(policy.shortest)} of age loses {rate:.2%}, a training costs"

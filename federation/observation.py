@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 DAY = 86_400.0
-LEAST_ERROR = 0.01
+LEAST_ERROR = 0.01  # of a gain, as a share: no training tells more exactly
+LARGEST = 1e9
 Days = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -134,8 +135,8 @@ def since_training(history: Sequence[Observation]) -> Sequence[Observation]:
 
 
 def known(value: float | None) -> float | None:
-    """`value` where it is a finite number."""
-    return value if value is not None and math.isfinite(value) else None
+    """`value` where it is a number of a size that a metric can have."""
+    return value if value is not None and abs(value) <= LARGEST else None
 
 
 def spell(seconds: float) -> str:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
 from federation.observation import (
@@ -37,10 +38,10 @@ class Plateau(Bounds):
         default=2, description="trainings at an interval before it is made longer"
     )
     fall: Annotated[float, Field(gt=0)] = Field(
-        default=3.0, description="errors by which the live metric falls below its recent mean in an alarm"
+        default=3.0, description="spreads by which the live metric falls below its recent mean in an alarm"
     )
     rise: Annotated[float, Field(gt=0)] = Field(
-        default=0.1, description="rise of the stability index since the training that is an alarm"
+        default=0.25, description="rise of the stability index since the training that is an alarm"
     )
 
 
@@ -83,12 +84,12 @@ def _alarm(policy: Plateau, history: Sequence[Observation]) -> str:
     drifts = known(first.drift), known(last.drift)
     if drifts[0] is not None and drifts[1] is not None and drifts[1] - drifts[0] > policy.rise:
         return f"the stability index rose by {drifts[1] - drifts[0]:.2f} since the training"
-    metric, error = known(last.metric), known(last.metric_error)
-    before = [value for value in (known(seen.metric) for seen in history[-policy.memory - 1 : -1]) if value]
-    if metric is not None and error and len(before) > 2:
-        mean = sum(before) / len(before)
-        if metric < mean - policy.fall * error:
-            return f"the champion's metric fell to {metric:.4f} from {mean:.4f}"
+    metric, before = known(last.metric), [known(seen.metric) for seen in history[-policy.memory - 1 : -1]]
+    recent = np.array([value for value in before if value is not None])
+    if metric is not None and len(recent) >= 3:
+        error = max(float(recent.std()), known(last.metric_error) or 0.0)
+        if metric < recent.mean() - policy.fall * error:
+            return f"the champion's metric fell to {metric:.4f} from {recent.mean():.4f}"
     return ""
 
 

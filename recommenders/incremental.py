@@ -1,7 +1,7 @@
 """EASE kept up to date: its inverse follows the users who changed, instead of being solved anew.
 
 X'X changes by the rows of these users, after and before: a change of low rank, for which the inverse is
-updated exactly (Woodbury 1950), in 2 n^2 k operations for k changed rows of n items instead of n^3.
+updated exactly (Woodbury 1950), in n^2 k operations for k changed rows of n items instead of n^3.
 """
 
 import numpy as np
@@ -37,8 +37,10 @@ def update(inverse: NDArray[np.float64], added: sparse.csr_array, removed: spars
     if rows.shape[0] == 0:
         return
     image = rows @ inverse
-    core = image @ rows.T.toarray()
+    core = np.array((rows @ image.T).T)
     core[np.diag_indices_from(core)] += np.repeat([1.0, -1.0], [added.shape[0], removed.shape[0]])
     solved = np.linalg.solve(core, image)
     for start in range(0, len(inverse), ROWS):
-        inverse[start : start + ROWS] -= image[:, start : start + ROWS].T @ solved
+        block = slice(start, min(start + ROWS, len(inverse)))
+        inverse[block, : block.stop] -= image[:, block].T @ solved[:, : block.stop]
+        inverse[:start, block] = inverse[block, :start].T
