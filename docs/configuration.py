@@ -15,6 +15,8 @@ from federation.plateau import Plateau
 from federation.policy import RoundPolicy
 from flows.consortium import Consortium, Participant
 from mlruns_config.tracking import TrackingConfig
+from recommenders.boosting import BoostingConfig
+from recommenders.two_stage import TwoStage
 from tasks.membership import Disclosures
 from tasks.model import ModelConfig
 from tasks.schedule import AlertConfig, ScheduleConfig
@@ -32,6 +34,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "split, kind: leave-last-out": LeaveLastOut,
     "split, kind: given": GivenSplit,
     "model": ModelConfig,
+    "model.two_stage": TwoStage,
+    "model.two_stage.boosting": BoostingConfig,
     "rounds": RoundPolicy,
     "frequency": FrequencyConfig,
     "frequency.policy, kind: periodic": Periodic,
@@ -44,6 +48,10 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "alerts": AlertConfig,
     "world": World,
 }
+
+
+RANKER = TwoStage().boosting
+"""What the ranker's trees are, where the file does not say otherwise."""
 
 
 def page() -> str:
@@ -60,7 +68,8 @@ def page() -> str:
 def _table(model: type[BaseModel]) -> str:
     rows = ["| key | default | meaning |", "|---|---|---|"]
     for name, field in model.model_fields.items():
-        default = "required" if field.default is PydanticUndefined else _shown(field.default)
+        default = getattr(RANKER, name) if model is BoostingConfig else field.default
+        default = "required" if default is PydanticUndefined else _shown(default)
         rows.append(f"| `{name}` | {default} | {field.description or ''} |")
     return "\n".join(rows) + "\n"
 

@@ -4,6 +4,7 @@ A cut in time is the protocol without a leak from the future (Meng et al., RecSy
 of each user withheld is only there for comparison with published tables.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -89,15 +90,15 @@ def parts(
     times: NDArray[np.int64] | None,
     sequence: NDArray[np.int64],
     split: Split,
-    cuts: tuple[int, int] | None = None,
+    cuts: Sequence[int] = (),
 ) -> NDArray[np.int8]:
-    """`TRAIN`, `VALIDATION` or `TEST` for each event, shape (events,).
+    """`TRAIN`, `VALIDATION` or `TEST` for each event, shape (events,); with more cuts than two, more parts.
 
-    `times` and `cuts` are in microseconds since 1970; `cuts` is needed for a temporal split only.
+    `times` and the rising `cuts` are in microseconds since 1970; a temporal split needs them.
     For a given split the test events must not be among these.  Raises `BadData` without times or cuts.
     """
     if isinstance(split, TemporalSplit):
-        if times is None or cuts is None:
+        if times is None or not len(cuts):
             raise BadData(f"split temporal: found times {times is not None}, cuts {cuts}, expected both")
         return np.searchsorted(np.array(cuts), times, side="right").astype(np.int8)
     from_end, count = _places(users, times, sequence)

@@ -250,6 +250,7 @@ def schedule_history(consortium: Config = DEMO, json: Json = None) -> None:
 def main() -> None:
     """Run a command; what a user can mend is told in a sentence, and the exit code says its kind."""
     os.umask(0o077)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a model's bits do not depend on the number of cores
     try:
         app(standalone_mode=False)
     except typer._click.exceptions.ClickException as error:

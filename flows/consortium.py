@@ -89,6 +89,15 @@ class Consortium(Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _ranker_needs_times(self) -> "Consortium":
+        if self.model.kind == "two_stage" and self.split.kind != "temporal":
+            raise ValueError(
+                f"model.kind: two_stage learns from what was had after a moment, so it needs split.kind: "
+                f"temporal, found {self.split.kind}; or set model.kind: item_to_item"
+            )
+        return self
+
     @property
     def names(self) -> tuple[str, ...]:
         """The participants' names, in order."""

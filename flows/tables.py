@@ -17,8 +17,14 @@ from flows.consortium import Consortium
 if TYPE_CHECKING:
     from tasks.replayed import Replayed
 
-ARMS = ("alone", "consortium", "pooled", "reachable")
-HEADS = {"alone": "alone", "consortium": "together", "pooled": "pooled", "reachable": "best"}
+ARMS = ("alone", "consortium", "pooled", "bagged", "reachable")
+HEADS = {
+    "alone": "alone",
+    "consortium": "together",
+    "pooled": "pooled",
+    "bagged": "bagged",
+    "reachable": "best",
+}
 console = Console()
 
 
@@ -168,6 +174,10 @@ def _caption(figures: Mapping[str, Any], top: int) -> str:
     lines = ["alone: the participant's own rows only; together: in the consortium"]
     if "pooled" in figures["overall"]:
         lines.append("pooled: one model of everybody's rows in one place")
+    if "bagged" in figures["overall"]:
+        lines.append(
+            "bagged: trees that each grows and shows to all, as others do it: not a sum, not private"
+        )
     if "reachable" in figures["overall"]:
         lines.append("best: the most that can be reached, as the generator of the events knows")
     if popularity is not None:

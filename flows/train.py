@@ -5,12 +5,20 @@ from typing import Any
 from prefect import flow
 
 from flows.consortium import Consortium
+from tasks.growing import grow_trees, ranker, trees_wanted
 from tasks.opening import open_run
 from tasks.quorum import require_quorum
 from tasks.report import close_run, log_round, tell_again
 from tasks.run import Run
 from tasks.sums import aggregate, agree_catalogue, agree_cuts, evaluate
-from tasks.work import arrived, prepare_participant, score_participant, train_participant
+from tasks.work import (
+    Work,
+    arrived,
+    prepare_participant,
+    score_participant,
+    tabulate_participant,
+    train_participant,
+)
 
 ROUNDS = ("validation", "test")
 """First everything is chosen on the validation part; then it is refitted on more, and tested."""
@@ -55,8 +63,20 @@ def train_round(number: int, prepared: dict[str, dict[str, Any]], cuts: list[str
     require_quorum(training, ROUNDS[number], trained, silent)
     summed = aggregate(number, tuple(trained), cuts, training)
 
-    scored, lost = arrived({name: score_participant.submit(*work[name]) for name in summed["cohort"]})
+    work = {name: work[name] for name in summed["cohort"]}
+    if training.model.kind == "two_stage":
+        silent |= grow_ranker(number, work, training)
+    scored, lost = arrived({name: score_participant.submit(*work[name]) for name in work.keys() - silent})
     require_quorum(training, ROUNDS[number], scored, silent | lost)
-    figures = evaluate(number, tuple(scored), cuts, training)
+    figures = evaluate(number, tuple(sorted(scored)), training, ranker(number, training))
 
     log_round(number, ROUNDS[number], summed, scored, figures, silent | lost, training)
+
+
+def grow_ranker(number: int, work: dict[str, Work], training: Run) -> dict[str, str]:
+    """Each finds its candidates, then trees are grown until it is enough; returns who was lost, and why."""
+    found, lost = arrived({name: tabulate_participant.submit(*work[name]) for name in work})
+    require_quorum(training, ROUNDS[number], found, lost)
+    while (trees := trees_wanted(number, training)) > 0:
+        grow_trees(number, trees, tuple(found), training)
+    return lost

@@ -93,6 +93,35 @@ def _smooth(values: Sequence[float]) -> NDArray[np.float64]:
     return np.where(known, windows, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
 
 
+def growth_figure(history: Sequence[float], step: int, metric: str) -> "Figure":
+    """`metric` of the consortium's validation parts after every `step` trees."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(
+        [step * (place + 1) for place in range(len(history))], history, "o-", color=COLOURS["consortium"]
+    )
+    axes.set_xlabel("trees")
+    axes.set_ylabel(f"{metric} on validation")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def bars_figure(values: Mapping[str, float], label: str) -> "Figure":
+    """One bar a feature, in the order of `values` from the top."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 1 + 0.28 * max(len(values), 3)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(range(len(values)), list(values.values()), color=COLOURS["consortium"])
+    axes.set_yticks(range(len(values)), list(values))
+    axes.invert_yaxis()
+    axes.set_xlabel(label)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def _told(shown: Mapping[str, Mapping[str, float | None]], arm: str) -> dict[int, float]:
     """Place of a participant to its figure of `arm`, where it has one."""
     figures = (told.get(arm) for told in shown.values())

@@ -47,10 +47,12 @@ def gram_blocks(data: Interactions) -> Iterator[NDArray[np.int64]]:
         yield np.asarray(block[_upper(*block.shape)], np.int64)
 
 
-def sum_gram(channel: Channel, blocks: Iterator[NDArray[Any]], form: FixedPoint) -> Iterator[NDArray[Any]]:
-    """The consortium's blocks, each one named sum `gram/<i>` of the participants' blocks."""
+def sum_gram(
+    channel: Channel, blocks: Iterator[NDArray[Any]], form: FixedPoint, label: str = "gram"
+) -> Iterator[NDArray[Any]]:
+    """The consortium's blocks, each one named sum `<label>/<i>` of the participants' blocks."""
     for index, block in enumerate(blocks):
-        yield channel.sum(f"gram/{index}", block, form)
+        yield channel.sum(f"{label}/{index}", block, form)
 
 
 def assemble(

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from federation.channel import Channel
-from federation.sketch import quantiles
+from recommenders.boosting import State
 from recommenders.metrics import COUNTS, SUMS, metrics
-from tasks import personal
-from tasks.room import Prepared, Room
+from tasks import own_model, personal, ranking, tables, terms
+from tasks.moments import moments
+from tasks.prepared import Prepared
+from tasks.room import Room
 from tasks.runs import write_json
 
 Told = dict[str, Any]
@@ -46,30 +48,42 @@ def items(room: Room, _: Told, __: Channel) -> Told:
 
 
 def cuts(room: Room, _: Told, channel: Channel) -> Told:
-    """The agreed quantiles of all events' times, as dates; from sums of a sketch."""
+    """The agreed moments that cut everybody's events, as dates; from sums only."""
     times = room.store.events(room.name, ["event_time"]).column("event_time")
     seconds = times.cast("int64").drop_null().to_numpy().astype(np.float64) / 1e6
-    split = room.membership.split
-    found = quantiles(channel, seconds, (split.validation, split.test), bits=40)
-    return {"cuts": [_moment(value) for value in found.values[0]]}
+    split, model = room.membership.split, room.membership.model
+    windows = model.two_stage.learn_from if model.kind == "two_stage" else 0
+    return {"cuts": [_moment(each) for each in moments(channel, seconds, split, windows)]}
 
 
 def train(room: Room, told: Told, _: Channel) -> Told:
     """The own term of the round's sums, kept until it is gathered."""
-    personal.keep_terms(room, _prepared(room, told), told["run"], told["number"])
+    terms.keep_terms(room, _prepared(room, told), told["run"], told["number"])
     return {}
 
 
 def gather(room: Room, told: Told, channel: Channel) -> Told:
     """Add the kept terms to the consortium's sums."""
-    personal.add_terms(room, told["run"], told["number"], channel)
+    terms.add_terms(room, told["run"], told["number"], channel)
     return {}
+
+
+def tabulate(room: Room, told: Told, channel: Channel) -> Told:
+    """Find the candidates of the own queries and keep their rows for the ranker."""
+    tables.keep_tables(room, _prepared(room, told), told["run"], told["number"], channel)
+    return {}
+
+
+def grow(room: Room, told: Told, channel: Channel) -> Told:
+    """Grow trees on everybody's rows, through sums; all of the cohort return the same."""
+    number, trees = told["number"], told["trees"]
+    return ranking.grow_together(room, told["run"], number, told["part"], trees, _state(told), channel)
 
 
 def score(room: Room, told: Told, channel: Channel) -> Told:
     """Make the most of the opened sums, score the own queries, keep the sums of their metrics."""
     prepared = _prepared(room, told)
-    scored = personal.score(room, prepared, told["run"], told["number"], channel)
+    scored = personal.score(room, prepared, told["run"], told["number"], channel, _state(told))
     kept = room.work(told["run"], told["number"]) / "scored.json"
     write_json(
         kept, {arm: [list(sums), list(map(int, counts))] for arm, (sums, counts) in scored.arms.items()}
@@ -89,7 +103,13 @@ def evaluate(room: Room, told: Told, channel: Channel) -> Told:
         sums = channel.sum(f"metrics/{arm}", np.array(kept[arm][0]), SUMS)
         counts = channel.sum(f"recommended/{arm}", np.array(kept[arm][1]), COUNTS)
         overall[arm] = metrics(sums, top, counts)
-    return {"overall": overall}
+    ranker = _state(told)
+    looks_at = (
+        {}
+        if ranker is None
+        else ranking.explain(room, told["run"], told["number"], told["part"], ranker, channel)
+    )
+    return {"overall": overall, "looks_at": looks_at}
 
 
 def forget(room: Room, told: Told, _: Channel) -> Told:
@@ -108,17 +128,35 @@ def tidy(room: Room, told: Told, _: Channel) -> Told:
 
 def recommend(room: Room, told: Told, _: Channel) -> Told:
     """A list for one of the participant's own users, from its own model of the run."""
-    return personal.recommend(room, told["run"], told["user"], told["top"])
+    return own_model.recommend(room, told["run"], told["user"], told["top"])
 
 
 JOBS: dict[str, Job] = {
     job.__name__: job
-    for job in (prepare, items, cuts, train, gather, score, evaluate, forget, tidy, recommend)
+    for job in (
+        prepare,
+        items,
+        cuts,
+        train,
+        gather,
+        tabulate,
+        grow,
+        score,
+        evaluate,
+        forget,
+        tidy,
+        recommend,
+    )
 }
 
 
 def _prepared(room: Room, told: Told) -> Prepared:
     return room.prepared(told["version"], tuple(told["cuts"]))
+
+
+def _state(told: Told) -> State | None:
+    """The ranker that the coordinator tells of, by value: it is common knowledge."""
+    return State.model_validate(told["state"]) if told.get("state") else None
 
 
 def _moment(seconds: float) -> str:

@@ -4,15 +4,20 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from recommenders.two_stage import TwoStage
+
 
 class ModelConfig(BaseModel):
     """The recommender; everything that is not fixed here is chosen on each participant's validation part."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["item_to_item", "popularity"] = Field(
-        "item_to_item", description="what is learned; popularity is the baseline and is always reported"
+    kind: Literal["two_stage", "item_to_item", "popularity"] = Field(
+        "two_stage",
+        description="what is learned: candidates put in order by LightGBM (needs split temporal), "
+        "item-to-item alone, or popularity, the baseline that is always reported",
     )
+    two_stage: TwoStage = Field(TwoStage(), description="settings of kind two_stage")
     top: Annotated[int, Field(ge=1, le=100)] = Field(10, description="k of the metrics at k and of the lists")
     windows: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (30, 90, 365, 3650), description="days of history that popularity may count"

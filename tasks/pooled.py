@@ -16,8 +16,10 @@ from recommenders.metrics import Queries, item_counts, metric_sums, metrics, per
 from recommenders.popularity import windowed_counts
 from recommenders.topk import top_items
 from tasks.membership import Membership
-from tasks.personal import PARTS, until
-from tasks.room import Prepared, Room
+from tasks.model import ModelConfig
+from tasks.pooled_ranker import ranked_lists
+from tasks.prepared import Prepared
+from tasks.room import Room
 from tasks.runs import RunFolder
 
 Lists = dict[str, NDArray[np.int32]]
@@ -27,25 +29,25 @@ Lists = dict[str, NDArray[np.int32]]
 def pool(
     home: Path, memberships: Sequence[Membership], figures: Mapping[str, Any], folder: RunFolder
 ) -> dict[str, Any]:
-    """The figures with an arm `pooled`: one model of everybody's rows, its strength chosen on validation."""
-    cuts = tuple(folder.facts["cuts"])
+    """The figures with an arm `pooled`, one model of everybody's rows, its strength chosen on validation.
+
+    Where there is a ranker, also with an arm `bagged`: trees that participants grow apart and show.
+    """
+    cuts, model = tuple(folder.facts["cuts"]), memberships[0].model
     everyone = {}
     for membership in memberships:
         version = figures["participants"][membership.name]["data_version"]
-        everyone[membership.name] = Room(home / "participants" / membership.name, membership).prepared(
-            version, cuts
-        )
-    model, catalogue = memberships[0].model, next(iter(everyone.values())).data.item_count
-    strengths = model.regularisations if model.kind == "item_to_item" else range(len(model.windows))
-    if model.kind == "item_to_item":
-        require_memory(catalogue, model.memory_gb)
-
-    def lists(part: int, strength: float) -> Lists:
-        learned = _learn(everyone, part, strength, memberships[0])
-        return {name: _lists(each, part, learned, model.top) for name, each in everyone.items()}
-
-    best = max(strengths, key=lambda strength: _ndcg(everyone, lists(PARTS[0], strength), PARTS[0]))
-    return _with_pooled(figures, everyone, lists(PARTS[1], best), model.top)
+        room = Room(home / "participants" / membership.name, membership)
+        everyone[membership.name] = room.prepared(version, cuts)
+    arms = (
+        {"pooled": pooled_lists(everyone, model)}
+        if model.kind != "two_stage"
+        else ranked_lists(everyone, model, figures["trees"])
+    )
+    part = next(iter(everyone.values())).scored_in(1)
+    for arm, lists in arms.items():
+        figures = _with_arm(figures, arm, everyone, lists, part, model.top)
+    return dict(figures)
 
 
 def report(figures: Mapping[str, Any], tracking: Tracking, folder: RunFolder, metric: str) -> None:
@@ -59,15 +61,28 @@ def report(figures: Mapping[str, Any], tracking: Tracking, folder: RunFolder, me
     tracking.log_figure(run_id, gain_figure(shown, metric), "compare.png")
 
 
-def _learn(
-    everyone: Mapping[str, Prepared], part: int, strength: float, membership: Membership
-) -> NDArray[Any]:
+def pooled_lists(everyone: Mapping[str, Prepared], model: ModelConfig) -> Lists:
+    """Everyone's lists for the test, by item-to-item or popularity of pooled rows."""
+    each = next(iter(everyone.values()))
+    strengths = model.regularisations if model.kind == "item_to_item" else range(len(model.windows))
+    if model.kind == "item_to_item":
+        require_memory(each.data.item_count, model.memory_gb)
+
+    def lists(part: int, strength: float) -> Lists:
+        learned = _learn(everyone, part, strength, model)
+        return {name: _lists(prepared, part, learned, model.top) for name, prepared in everyone.items()}
+
+    part = each.scored_in(0)
+    best = max(strengths, key=lambda strength: _ndcg(everyone, lists(part, strength), part))
+    return lists(each.scored_in(1), best)
+
+
+def _learn(everyone: Mapping[str, Prepared], part: int, strength: float, model: ModelConfig) -> NDArray[Any]:
     """Weights over the whole catalogue, or one score an item."""
-    model = membership.model
     if model.kind == "popularity":
         days = model.windows[int(strength)]
         return np.sum(
-            [windowed_counts(each.before(part), until(each, part), days) for each in everyone.values()],
+            [windowed_counts(each.before(part), each.begins(part), days) for each in everyone.values()],
             axis=0,
         )
     matrices = [each.before(part).matrix() for each in everyone.values()]
@@ -97,15 +112,20 @@ def _ndcg(everyone: Mapping[str, Prepared], lists: Lists, part: int) -> float:
     return float(values.mean()) if len(values) else 0.0
 
 
-def _with_pooled(
-    figures: Mapping[str, Any], everyone: Mapping[str, Prepared], lists: Lists, top: int
+def _with_arm(
+    figures: Mapping[str, Any],
+    arm: str,
+    everyone: Mapping[str, Prepared],
+    lists: Lists,
+    part: int,
+    top: int,
 ) -> dict[str, Any]:
-    sums = {name: metric_sums(lists[name], each.queries(PARTS[1])) for name, each in everyone.items()}
+    sums = {name: metric_sums(lists[name], each.queries(part)) for name, each in everyone.items()}
     items = next(iter(everyone.values())).data.item_count
     counts = np.sum([item_counts(each, items) for each in lists.values()], axis=0)
     participants = {
-        name: {**told, "pooled": metrics(sums[name], top) if told["consortium"] else None}
+        name: {**told, arm: metrics(sums[name], top) if told["consortium"] else None}
         for name, told in figures["participants"].items()
     }
-    overall = {**figures["overall"], "pooled": metrics(np.sum([*sums.values()], axis=0), top, counts)}
+    overall = {**figures["overall"], arm: metrics(np.sum([*sums.values()], axis=0), top, counts)}
     return {**figures, "overall": overall, "participants": participants}

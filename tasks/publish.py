@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 
 from feature_store.catalogue import read_catalogue
-from mlruns_config.figures import gain_figure, learning_figure
+from mlruns_config.figures import bars_figure, gain_figure, growth_figure, learning_figure
 from recommenders import item_to_item
+from recommenders.boosting import State
+from recommenders.explain import gains
+from tasks.growing import history, ranker
 from tasks.run import Run
 from tasks.runs import write_json
 
@@ -35,34 +38,56 @@ def publish(figures: dict[str, Any], run: Run) -> int:
     run.tracking.log_figure(run_id, gain_figure(gains, top), "gain.png")
     curve = [{arm: values[top] for arm, values in record["overall"].items()} for record in run.folder.rounds]
     run.tracking.log_figure(run_id, learning_figure(curve, top), "learning.png")
+    if run.model.kind == "two_stage":
+        _show_ranker(run_id, run)
     folder = pack(figures, run)
     version = run.tracking.register(run_id, folder, run.consortium, {"run": run.name})
     shutil.rmtree(folder)
     return version
 
 
+def _show_ranker(run_id: str, run: Run) -> None:
+    """How the ranker learned, and what it looks at."""
+    last = len(run.folder.rounds) - 1
+    step, metric = run.model.two_stage.trees_per_round, f"ndcg_at_{run.model.top}"
+    run.tracking.log_figure(run_id, growth_figure(history(run), step, metric), "ranker/learning.png")
+    gained = gains(State.model_validate(ranker(last, run)))
+    run.tracking.log_figure(run_id, bars_figure(gained, "gain of its splits"), "ranker/importance.png")
+    looks_at = run.folder.rounds[last]["looks_at"]
+    run.tracking.log_figure(run_id, bars_figure(looks_at, "mean |Shapley value|"), "ranker/shapley.png")
+
+
 def pack(figures: dict[str, Any], run: Run) -> Path:
-    """A folder with the catalogue, popularity, and weights solved from the last round's sums."""
+    """A folder with the catalogue, popularity, weights solved from the last round's sums, and the ranker.
+
+    `ranker.txt` is LightGBM's text, `ranker.json` all that growing it further takes.
+    """
     folder = run.folder.path / "model"
     folder.mkdir(parents=True, exist_ok=True)
     last = len(run.folder.rounds) - 1
     catalogue = read_catalogue(run.catalogue)
     shutil.copyfile(run.catalogue, folder / "catalogue.txt")
-    counts = run.folder.opened(f"{last}/popularity").reshape(-1, len(catalogue))
+    part = run.folder.part(last)
+    counts = run.folder.opened(f"{last}/popularity/{part}").reshape(-1, len(catalogue))
     np.save(folder / "popularity.npy", counts[0].astype(np.float32))
-    if run.model.kind == "item_to_item":
+    if run.model.kind != "popularity":
         item_to_item.require_memory(len(catalogue), run.model.memory_gb)
         blocks = range(len(item_to_item.row_blocks(len(catalogue))))
         every = np.arange(len(catalogue), dtype=np.int32)
-        opened = (run.folder.opened(f"{last}/gram/{block}") for block in blocks)
+        opened = (run.folder.opened(f"{last}/gram/{part}/{block}") for block in blocks)
         gram = item_to_item.assemble(opened, len(catalogue), every, run.model.hide_below)
-        np.save(folder / "weights.npy", item_to_item.solve(gram, _regularisation(figures)))
+        np.save(folder / "weights.npy", item_to_item.solve(gram, _regularisation(figures, run)))
+    if (grown := ranker(last, run)) is not None:
+        write_json(folder / "ranker.json", grown)
+        (folder / "ranker.txt").write_text(State.model_validate(grown).text)
     write_json(folder / "model.json", {"kind": run.model.kind, "run": run.name, "items": len(catalogue)})
     return folder
 
 
-def _regularisation(figures: dict[str, Any]) -> float:
+def _regularisation(figures: dict[str, Any], run: Run) -> float:
     """The middle of what the participants chose and disclose."""
+    if run.model.kind == "two_stage":
+        return run.model.two_stage.regularisation
     chosen = [
         told["chosen"]["consortium_strength"]
         for told in figures["participants"].values()

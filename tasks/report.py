@@ -8,6 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.artifacts import show_round
+from tasks.growing import ranker
 from tasks.publish import publish
 from tasks.run import Run
 
@@ -37,6 +38,7 @@ def log_round(
         "degraded": summed["degraded"] or figures["degraded"],
         "seconds": time.monotonic() - run.began_at,
         "overall": figures["overall"],
+        "looks_at": figures["looks_at"],
         "participants": {name: dict(scored[name]) for name in cohort},
     }
     run.folder.finish(number, record)
@@ -60,6 +62,7 @@ def close_run(prepared: Mapping[str, Disclosed], run: Run) -> dict[str, Any]:
         "overall": last["overall"],
         "participants": {name: _told(prepared, last, name) for name in sorted(run.doors)},
         "lost": {**run.folder.facts.get("missing", {}), **last["lost"]},
+        **_trees(run),
     }
     version = publish(figures, run)
     for name in last["cohort"]:
@@ -67,6 +70,11 @@ def close_run(prepared: Mapping[str, Disclosed], run: Run) -> dict[str, Any]:
     run.folder.note(figures=figures, model_version=version, seconds=time.monotonic() - run.began_at)
     run.say(f"registered as version {version}")
     return {**figures, "model_version": version}
+
+
+def _trees(run: Run) -> dict[str, int]:
+    grown = ranker(1, run)
+    return {} if grown is None else {"trees": len(grown["trees"])}
 
 
 def round_metrics(record: Mapping[str, Any]) -> dict[str, float]:

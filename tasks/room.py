@@ -9,7 +9,6 @@ import re
 import shutil
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,34 +18,16 @@ from numpy.typing import NDArray
 
 from feature_store import splits
 from feature_store.catalogue import index, read_catalogue
+from feature_store.features import events_of
 from feature_store.importing import import_events
 from feature_store.manifest import Manifest
 from feature_store.partitions import Store
 from federation.errors import Refused
 from recommenders.interactions import Interactions
-from recommenders.metrics import Queries
 from tasks.membership import Membership
+from tasks.prepared import Prepared
 
 DAY_SECONDS = 86_400
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A participant's events in indices of the catalogue, and which part of the split each is in."""
-
-    data: Interactions
-    part: NDArray[np.int8]
-    user_ids: pa.Array
-    unknown_items: int
-
-    def before(self, part: int) -> Interactions:
-        """What is known when `part` begins."""
-        return self.data.where(self.part < part)
-
-    def queries(self, part: int) -> Queries:
-        """Who is asked in `part`, what they have seen, what turned out to be relevant."""
-        asked = splits.queries(self.data.users, self.data.items, self.part, part)
-        return Queries(**vars(asked))
 
 
 class Room:
@@ -72,7 +53,7 @@ class Room:
 
     def item_ids(self) -> list[str]:
         """The item ids that the participant has, ascending."""
-        items = self._events(self.store.manifest(self.name).version).column("item")
+        items = self.events(self.store.manifest(self.name).version).column("item")
         return sorted(items.combine_chunks().dictionary_decode().unique().to_pylist())
 
     def work(self, run: str, number: int) -> Path:
@@ -114,34 +95,37 @@ class Room:
         return len(folders)
 
     def _prepared(self, version: str, cuts: tuple[str, ...]) -> Prepared:
-        events = self._events(version)
+        events = self.events(version)
         part = None
         if self.membership.test is not None:
-            test = self._events(None, f"{self.name}.test")
+            test = self.events(None, f"{self.name}.test")
             part = np.repeat([0, splits.TEST], [len(events), len(test)]).astype(np.int8)
             events = pa.concat_tables([events, test]).unify_dictionaries()
         items = index(read_catalogue(self.membership.catalogue), events.column("item").combine_chunks())
         users = events.column("user").combine_chunks()
+        codes = users.indices.to_numpy(zero_copy_only=False).astype(np.int32)
         known = items >= 0
         times = events.column("event_time").cast(pa.int64()).fill_null(0).to_numpy()
-        data = Interactions(
-            users=users.indices.to_numpy(zero_copy_only=False).astype(np.int32)[known],
-            items=items[known],
-            times=times[known],
-            user_count=len(users.dictionary),
-            item_count=len(read_catalogue(self.membership.catalogue)),
+        item_count = len(read_catalogue(self.membership.catalogue))
+        data = Interactions(codes[known], items[known], times[known], len(users.dictionary), item_count)
+        moments = tuple(int(np.datetime64(cut, "us").astype(np.int64)) for cut in cuts)
+        return Prepared(
+            data=data,
+            part=self._parts(data, part, known, moments),
+            user_ids=users.dictionary,
+            unknown_items=int((~known).sum()),
+            moments=moments,
+            history=events_of(events, codes, items, item_count),
         )
-        return Prepared(data, self._parts(data, part, known, cuts), users.dictionary, int((~known).sum()))
 
     def _parts(
         self,
         data: Interactions,
         given: NDArray[np.int8] | None,
         known: NDArray[np.bool_],
-        cuts: tuple[str, ...],
+        moments: tuple[int, ...],
     ) -> NDArray[np.int8]:
         order = np.arange(len(data.users))
-        moments = tuple(int(np.datetime64(cut, "us").astype(np.int64)) for cut in cuts) or None
         if given is None:
             return splits.parts(data.users, data.times, order, self.membership.split, moments)
         part = given[known].copy()
@@ -151,8 +135,9 @@ class Room:
         )
         return part
 
-    def _events(self, version: str | None, organisation: str | None = None) -> pa.Table:
-        columns = ["user", "item", "event_time", "sequence"]
+    def events(self, version: str | None = None, organisation: str | None = None) -> pa.Table:
+        """The participant's events at `version`, now if none, in order of time."""
+        columns = ["user", "item", "event_time", "known_time", "value", "sequence"]
         return self.store.events(organisation or self.name, columns, version=version)
 
 

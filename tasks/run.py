@@ -12,9 +12,11 @@ from typing import Any
 
 from feature_store.splits import Split
 from federation.door import Door
+from federation.fixed_point import FixedPoint
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
 from federation.rounds import Together, together
+from federation.update import Update
 from mlruns_config.tracking import Tracking
 from tasks.membership import Membership
 from tasks.model import ModelConfig
@@ -73,17 +75,20 @@ class Run:
             deadline_seconds=self.policy.deadline_seconds,
         )
 
-    def sum(self, plan: RoundPlan, job: str, **arguments: Any) -> Together:
-        """`job` at the whole cohort at once; its opened sums are kept in the run's folder."""
+    def sum(self, plan: RoundPlan, job: str, keep: bool = True, **arguments: Any) -> Together:
+        """`job` at the whole cohort at once; its opened sums are kept in the run's folder, to be read."""
         return together(
             self.doors,
             plan,
             job,
             {"run": self.name, "number": plan.number, **arguments},
             self.policy,
-            on_opened=lambda attempt, name, form, total: self.folder.keep(attempt.number, name, form, total),
+            on_opened=self._keep if keep else None,
             read=self.folder.opened,
         )
+
+    def _keep(self, attempt: RoundPlan, name: str, form: FixedPoint, total: Update) -> None:
+        self.folder.keep(attempt.number, name, form, total)
 
     def plan(self, number: int, cohort: Sequence[str]) -> RoundPlan:
         """The first attempt of a round."""

@@ -57,6 +57,10 @@ class RunFolder:
         found = sorted(self.path.glob("round-????/record.json"))
         return [json.loads(record.read_text()) for record in found]
 
+    def part(self, number: int) -> int:
+        """The part of the events that a round scores: see `Prepared`."""
+        return max(len(self.facts["cuts"]), 2) - 1 + number
+
     def opened(self, name: str) -> NDArray[Any]:
         """An opened sum by `round/name`, read from disk as it is needed.
 
@@ -77,8 +81,20 @@ class RunFolder:
             np.save(file, _decoded(form, total))
         os.replace(path.with_name(path.name + ".tmp"), path)
 
+    def steps(self, number: int, kind: str) -> list[dict[str, Any]]:
+        """What was noted of the steps of a round, in order."""
+        found = (self._round(number, suffix).glob(f"{kind}-????.json") for suffix in ("", "under-way"))
+        return [json.loads(path.read_text()) for each in found for path in sorted(each)]
+
+    def add_step(self, number: int, kind: str, record: dict[str, Any]) -> None:
+        """Note a step of the round under way: it will not be repeated."""
+        place = len(self.steps(number, kind))
+        write_json(self._round(number, "under-way") / f"{kind}-{place:04}.json", record)
+
     def begin(self, number: int) -> None:
-        """Start a round: what an earlier, unfinished attempt opened is forgotten."""
+        """Start a round, or go on with one whose sums were opened: they are opened once."""
+        if self.steps(number, "summed"):
+            return
         shutil.rmtree(self._round(number, "under-way"), ignore_errors=True)
         self._round(number, "under-way").mkdir(parents=True, mode=OWNER_ONLY)
 

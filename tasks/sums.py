@@ -29,12 +29,12 @@ def agree_catalogue(cohort: Sequence[str], run: Run) -> None:
 def agree_cuts(cohort: Sequence[str], run: Run) -> list[str]:
     """The moments that part training, validation and test, as ISO text; none where the split has none.
 
-    Quantiles of all events' times are obtained from sums, once in a run.
+    What follows from all events' times is obtained from sums, once in a run.
     """
     if "cuts" in run.folder.facts:
         return list(run.folder.facts["cuts"])
     cuts: list[str] = []
-    if run.split.kind == "temporal" and run.split.cuts is not None:
+    if run.split.kind == "temporal" and run.split.cuts is not None and run.model.kind != "two_stage":
         cuts = [cut.replace(tzinfo=None).isoformat() for cut in run.split.cuts]
     elif run.split.kind == "temporal":
         cuts = next(iter(run.sum(run.plan(0, cohort), "cuts").results.values()))["cuts"]
@@ -46,22 +46,31 @@ def agree_cuts(cohort: Sequence[str], run: Run) -> list[str]:
 @task(name="aggregate", task_run_name="aggregate, round {number}", cache_policy=NO_CACHE)
 def aggregate(number: int, cohort: Sequence[str], cuts: list[str], run: Run) -> dict[str, Any]:
     """Add what the participants kept for this round; returns who is in the sum, bytes and seconds."""
+    if known := run.folder.steps(number, "summed"):
+        run.say(f"round {number}: its sum was opened before, among {', '.join(known[0]['cohort'])}")
+        return known[0]
     began = time.monotonic()
     reply = run.sum(run.plan(number, cohort), "gather", cuts=cuts)
     run.say(f"round {number}: opened the sum of {', '.join(reply.cohort)}")
-    return _summary(reply, began)
+    run.folder.add_step(number, "summed", summary(reply, began))
+    return summary(reply, began)
 
 
 @task(name="evaluate", task_run_name="evaluate, round {number}", cache_policy=NO_CACHE)
-def evaluate(number: int, cohort: Sequence[str], cuts: list[str], run: Run) -> dict[str, Any]:
-    """The consortium's figures of a round, from the sums of the participants' metric sums."""
-    began = time.monotonic()
-    reply = run.sum(run.plan(number, cohort), "evaluate", cuts=cuts)
-    overall = next(iter(reply.results.values()))["overall"]
-    return {**_summary(reply, began), "overall": overall}
+def evaluate(
+    number: int, cohort: Sequence[str], run: Run, ranker: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The consortium's figures of a round, from the sums of the participants' metric sums.
+
+    Of a `ranker` also what it looks at, from the sums of Shapley values.
+    """
+    began, part = time.monotonic(), run.folder.part(number)
+    reply = run.sum(run.plan(number, cohort), "evaluate", part=part, state=ranker)
+    return {**summary(reply, began), **next(iter(reply.results.values()))}
 
 
-def _summary(reply: Together, began: float) -> dict[str, Any]:
+def summary(reply: Together, began: float) -> dict[str, Any]:
+    """Who is in a sum and who is not, bytes by participant, attempts, seconds."""
     return {
         "cohort": list(reply.cohort),
         "lost": reply.lost,

@@ -10,9 +10,12 @@ from prefect import task
 from prefect.futures import PrefectFuture
 
 from federation.errors import Lost
+from tasks.growing import ranker
 from tasks.run import Run
 
 Disclosed = dict[str, Any]
+Work = tuple[str, int, str, list[str], Run]
+"""What a participant's work of a round is named by: name, round, data version, cuts, and the run."""
 
 
 def _work_key(_: Any, arguments: dict[str, Any]) -> str:
@@ -74,6 +77,20 @@ def train_participant(name: str, number: int, version: str, cuts: list[str], run
 
 
 @task(
+    name="find candidates",
+    task_run_name="find candidates at {name}, round {number}",
+    cache_key_fn=lambda context, arguments: "tabulate-" + _work_key(context, arguments),
+    **once_more,
+)
+def tabulate_participant(name: str, number: int, version: str, cuts: list[str], run: Run) -> Disclosed:
+    """The participant's candidates with their features, as of each part's beginning; kept at its side."""
+    with run.solving:
+        disclosed = run.ask(name, "tabulate", number=number, version=version, cuts=cuts)
+    run.say(f"round {number}: {name} has found its candidates")
+    return disclosed
+
+
+@task(
     name="score participant",
     task_run_name="score {name}, round {number}",
     cache_key_fn=lambda context, arguments: "score-" + _work_key(context, arguments),
@@ -82,7 +99,8 @@ def train_participant(name: str, number: int, version: str, cuts: list[str], run
 def score_participant(name: str, number: int, version: str, cuts: list[str], run: Run) -> Disclosed:
     """Fit the round's aggregate to the participant, and score its own queries; returns what it discloses."""
     with run.solving:
-        disclosed = run.ask(name, "score", number=number, version=version, cuts=cuts)
+        state = ranker(number, run)
+        disclosed = run.ask(name, "score", number=number, version=version, cuts=cuts, state=state)
     run.say(f"round {number}: {name} has scored its queries")
     return disclosed
 

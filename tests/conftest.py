@@ -33,7 +33,7 @@ participants:
       time_unit: us
     reachable: truth-south.parquet
     discloses: {{rows: false, users: false, metrics: false}}
-model: {{shares: [0, 0.1, 1], regularisations: [20, 100]}}
+model: {{two_stage: {{candidates: 10, learn_from: 1, boosting: {{trees: 20, min_data_in_leaf: 20}}}}}}
 cleaning: {{bot_events_per_hour: 100}}
 {more}
 """

@@ -1,0 +1,59 @@
+"""What a participant knows at a moment: its own events before it, and the consortium's sums as of it."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from recommenders import item_to_item
+from recommenders.interactions import Interactions
+from recommenders.popularity import blend
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Own events and sums as of `moment` (microseconds since 1970).
+
+    `own_counts` and `total_counts` (windows, catalogue) are the own and everybody's events in each window
+    before it; `own_gram` and `total_gram` are X'X of the own users and of everybody's, over the m
+    `own_items`, (m, m).
+    """
+
+    data: Interactions
+    moment: int
+    own_items: NDArray[np.int32]
+    own_counts: NDArray[np.int64]
+    total_counts: NDArray[np.int64]
+    own_gram: NDArray[np.float64]
+    total_gram: NDArray[np.float64]
+
+    def alone(self) -> "Snapshot":
+        """The same, as if nobody else were there."""
+        return replace(self, total_counts=self.own_counts, total_gram=self.own_gram)
+
+    def popular(self, window: int, share: float) -> Floats:
+        """Own counts in a window and a share of the others', (m,)."""
+        return blend(self.own_counts[window], self.total_counts[window], share)[self.own_items]
+
+    def weights(self, share: float, regularisation: float) -> Floats:
+        """EASE on the own X'X and a share of the others', (m, m)."""
+        others = self.total_gram - self.own_gram
+        return item_to_item.solve(self.own_gram + share * others, regularisation)
+
+    @cached_property
+    def cosines(self) -> Floats:
+        """How much the users of two items, of all participants, are the same, (m, m); 0 on the diagonal."""
+        length = np.sqrt(np.maximum(np.diag(self.total_gram), 1.0)).astype(np.float32)
+        found: Floats = self.total_gram.astype(np.float32)
+        found /= length
+        found /= length[:, None]
+        np.fill_diagonal(found, 0.0)
+        return found
+
+    def history(self, users: NDArray[np.int32]) -> sparse.csr_array:
+        """What each of the users had of the own items, (users, m), sparse."""
+        return self.data.matrix()[users][:, self.own_items].astype(np.float32)

@@ -1,0 +1,171 @@
+"""Two stages: cheap sources list candidates, boosted trees put them in order.
+
+A row is a candidate of a query, a user at a moment; its features are what was known at that moment: the
+sources' scores of it, its popularity by window at the participant and overall, in how many lists it
+stands, and what the feature store says of user and item.  All that comes from others comes from sums.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from scipy import sparse
+
+from recommenders.boosting import BoostingConfig, Rows
+from recommenders.candidates import Candidates, Source
+from recommenders.metrics import Queries
+from recommenders.snapshot import Snapshot
+
+Floats = NDArray[np.float32]
+
+STORE = ("user_count", "user_recency", "user_mean_value", "item_age", "item_mean_value")
+"""Features that the feature store gives of (user, item, moment), in order."""
+
+PER = 1e4
+"""Popularity is told in events of the item among so many of its window."""
+
+_BOOSTING: dict[str, Any] = {
+    "objective": "binary",
+    "trees": 100,
+    "learning_rate": 0.1,
+    "num_leaves": 15,
+    "min_data_in_leaf": 200,
+    "max_bin": 63,
+    "gradient_bits": 14,
+}
+
+
+class TwoStage(BaseModel):
+    """How candidates are found and how the ranker is grown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    candidates: Annotated[int, Field(ge=1)] = Field(40, description="items that each source may list")
+    share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="how much of the others' X'X the item-to-item source adds to the own"
+    )
+    regularisation: Annotated[float, Field(gt=0)] = Field(
+        50.0, description="lambda of the item-to-item source (EASE, Steck 2019)"
+    )
+    learn_from: Annotated[int, Field(ge=1)] = Field(
+        2,
+        description="windows before validation, each of as many events as it, whose labels train the ranker",
+    )
+    trees_per_round: Annotated[int, Field(ge=1)] = Field(
+        10, description="trees of a federated round; then the consortium's validation parts are scored"
+    )
+    patience: Annotated[int, Field(ge=1)] = Field(
+        3, description="rounds without a gain of the consortium's NDCG after which growing stops"
+    )
+    boosting: BoostingConfig = Field(
+        BoostingConfig(**_BOOSTING), description="the ranker's trees; what is not given stays as here"
+    )
+
+    @field_validator("boosting", mode="before")
+    @classmethod
+    def _beside_the_defaults(cls, given: Any) -> Any:
+        return {**_BOOSTING, **given} if isinstance(given, dict) else given
+
+
+class Retriever(NamedTuple):
+    """All that finding candidates and describing them takes, as of a moment, for m own items.
+
+    Item-to-item weights alone and with the others, and cosines, (m, m); counts as in `Snapshot`.
+    """
+
+    own_items: NDArray[np.int32]
+    own_counts: NDArray[np.int64]
+    total_counts: NDArray[np.int64]
+    own: Floats
+    shared: Floats
+    cosines: Floats
+
+
+def retriever(known: Snapshot, settings: TwoStage) -> Retriever:
+    """What a participant finds candidates with, with the others' sums."""
+    own = known.weights(0.0, settings.regularisation)
+    shared = known.weights(settings.share, settings.regularisation)
+    return Retriever(known.own_items, known.own_counts, known.total_counts, own, shared, known.cosines)
+
+
+def alone(known: Snapshot, found: Retriever) -> Retriever:
+    """The same, as if nobody else were there."""
+    return found._replace(total_counts=known.own_counts, shared=found.own, cosines=known.alone().cosines)
+
+
+def sources(found: Retriever, history: sparse.csr_array, many: int) -> list[Source]:
+    """Item-to-item alone and with the others, neighbours, and popularity by window, own and of the others.
+
+    `history` (queries, m) is what each query's user had of the own items.
+    """
+    scores = (("own", found.own), ("shared", found.shared), ("neighbours", found.cosines))
+    listed = [_linear(name, history, weights, many) for name, weights in scores]
+    for own, total in zip(found.own_counts, found.total_counts, strict=True):
+        counts = own[found.own_items].astype(np.float32)
+        others = (total - own)[found.own_items].astype(np.float32)
+        listed += [_constant("own popularity", counts, many), _constant("others' popularity", others, many)]
+    return listed
+
+
+def names(windows: Sequence[int]) -> tuple[str, ...]:
+    """The features' names, in order."""
+    counts = [f"{who}_popularity_{days}d" for days in windows for who in ("own", "overall")]
+    return "own_score", "shared_score", "neighbours", *counts, "lists", *STORE
+
+
+def features(found: Retriever, listed: Candidates, store: NDArray[np.float64]) -> Floats:
+    """The rows of `names`, (n, f); `store` (n, len(STORE)) are the feature store's."""
+    columns: list[NDArray[Any]] = [listed.scores[:, :3]]
+    for own, total in zip(found.own_counts, found.total_counts, strict=True):
+        columns += [_rate(own)[listed.items], _rate(total)[listed.items]]
+    columns += [(~np.isnan(listed.places)).sum(axis=1), store]
+    return np.column_stack(columns).astype(np.float32)
+
+
+def labelled(listed: Candidates, queries: Queries) -> NDArray[np.bool_]:
+    """Whether each candidate turned out to be relevant, (n,)."""
+    width = int(max(listed.items.max(initial=0), queries.relevant_items.max(initial=0))) + 1
+    asked = np.repeat(np.arange(len(queries), dtype=np.int64), np.diff(queries.relevant_starts))
+    return np.isin(listed.queries * width + listed.items, asked * width + queries.relevant_items)
+
+
+def training_rows(parts: Sequence[tuple[Floats, NDArray[np.bool_], NDArray[np.int64]]]) -> Rows:
+    """Features, labels and sizes of the queries that have a relevant candidate: others teach no order."""
+    kept = [_with_a_hit(*part) for part in parts]
+    values, labels, sizes = (np.concatenate(each) for each in zip(*kept, strict=True))
+    return Rows(values.astype(np.float64), labels.astype(np.float64), sizes.astype(np.int64))
+
+
+def ordered(
+    items: NDArray[np.int32], sizes: NDArray[np.int64], scores: NDArray[np.float64], k: int
+) -> NDArray[np.int32]:
+    """The first `k` candidates of each query by `scores`, (queries, k), -1 where there are fewer."""
+    asked = np.repeat(np.arange(len(sizes)), sizes)
+    order = np.lexsort((items, -scores, asked))
+    place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    top = np.full((len(sizes), k), -1, np.int32)
+    first = place < k
+    top[asked[first], place[first]] = items[order][first]
+    return top
+
+
+def _linear(name: str, history: sparse.csr_array, weights: Floats, many: int) -> Source:
+    return Source(name, lambda rows: np.asarray(history[rows] @ weights), many)
+
+
+def _constant(name: str, scores: Floats, many: int) -> Source:
+    return Source(name, lambda rows: np.broadcast_to(scores, (rows.stop - rows.start, len(scores))), many)
+
+
+def _rate(counts: NDArray[np.int64]) -> Floats:
+    return (counts * (PER / max(int(counts.sum()), 1))).astype(np.float32)
+
+
+def _with_a_hit(
+    values: Floats, labels: NDArray[np.bool_], sizes: NDArray[np.int64]
+) -> tuple[Floats, NDArray[np.bool_], NDArray[np.int64]]:
+    asked = np.repeat(np.arange(len(sizes)), sizes)
+    hit = np.bincount(asked, labels, len(sizes)) > 0
+    return values[hit[asked]], labels[hit[asked]], sizes[hit]

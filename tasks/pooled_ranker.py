@@ -1,0 +1,58 @@
+"""The ranker of pooled rows, and the one that is bagged from trees grown apart: for comparison only.
+
+The pooled one sees everybody's rows in one place, the organisation of each row still known; the consortium
+grows the same trees without.  Bagging, as Flower does it, is not additive: each participant shows its trees.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federation.channel import Solo
+from recommenders import two_stage
+from recommenders.bagging import bagged
+from recommenders.boosting import Rows
+from recommenders.item_to_item import own_gram
+from recommenders.snapshot import Snapshot
+from tasks.model import ModelConfig
+from tasks.prepared import Prepared
+from tasks.ranking import more_trees, ranked
+from tasks.tables import Table, table
+from tasks.terms import counts
+
+Lists = dict[str, NDArray[np.int32]]
+
+
+def ranked_lists(everyone: Mapping[str, Prepared], model: ModelConfig, trees: int) -> dict[str, Lists]:
+    """Everyone's lists for the test by a ranker of `trees` trees, or rounds: `pooled` and `bagged`."""
+    test = next(iter(everyone.values())).scored_in(1)
+    tables = [pooled_tables(everyone, part, model) for part in range(1, test + 1)]
+    rows = {name: _rows([each[name] for each in tables[:-1]]) for name in everyone}
+    pooled = more_trees(
+        Solo(), _rows([each[name] for name in everyone for each in tables[:-1]]), None, trees, model
+    )
+    apart = [each for each in rows.values() if len(each.labels)]
+    arms = {"pooled": pooled, "bagged": bagged(apart, pooled.bins, model.two_stage.boosting, trees)}
+    return {
+        arm: {name: ranked(tables[-1][name], state, model.top) for name in everyone}
+        for arm, state in arms.items()
+    }
+
+
+def pooled_tables(everyone: Mapping[str, Prepared], part: int, model: ModelConfig) -> dict[str, Table]:
+    """Everyone's candidates for `part`, described with totals of the pooled events."""
+    own = {name: counts(each.before(part), each.begins(part), model) for name, each in everyone.items()}
+    total = np.sum([*own.values()], axis=0)
+    gram = sum(each.before(part).matrix().T @ each.before(part).matrix() for each in everyone.values())
+    found = {}
+    for name, each in everyone.items():
+        data, items = each.before(part), each.data.own_items()
+        of_all = np.asarray(gram[:, items][items].toarray(), np.float64)
+        known = Snapshot(data, each.begins(part), items, own[name], total, own_gram(data, items), of_all)
+        found[name] = table(two_stage.retriever(known, model.two_stage), known, each, part, model)
+    return found
+
+
+def _rows(tables: list[Table]) -> Rows:
+    return two_stage.training_rows([(each.features, each.labels, each.sizes) for each in tables])

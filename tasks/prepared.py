@@ -1,0 +1,83 @@
+"""A participant's events as one run sees them: in indices of the catalogue, cut into parts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from feature_store import splits
+from feature_store.features import FEATURES, AsOfFeatures, Events
+from recommenders.interactions import Interactions
+from recommenders.metrics import Queries
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Events in indices of the catalogue, and which part of the split each is in.
+
+    Part 0 is only learned from; the last part is the test, the one before it validation, and those between
+    train a ranker by what was had in them.  `moments` (microseconds since 1970) are when parts 1, 2, ...
+    begin; empty where the split has no cut in time.
+    """
+
+    data: Interactions
+    part: NDArray[np.int8]
+    user_ids: pa.Array
+    unknown_items: int
+    moments: tuple[int, ...]
+    history: Events
+
+    @property
+    def validation(self) -> int:
+        """The part on which everything is chosen."""
+        return max(len(self.moments), 2) - 1
+
+    def scored_in(self, number: int) -> int:
+        """The part that round `number` scores: validation, then test."""
+        return self.validation + number
+
+    def opened_in(self, number: int) -> range:
+        """The parts as of whose beginning round `number` opens sums; each is opened once in a run."""
+        return (
+            range(1, self.validation + 1) if number == 0 else range(self.validation + 1, self.validation + 2)
+        )
+
+    def before(self, part: int) -> Interactions:
+        """What is known when `part` begins."""
+        return self.data.where(self.part < part)
+
+    def begins(self, part: int) -> int:
+        """When `part` begins; where each user's last items are withheld: the end of what is known before."""
+        if self.moments:
+            return self.moments[part - 1]
+        return int(self.data.times[self.part < part].max(initial=0)) + 1
+
+    def queries(self, part: int) -> Queries:
+        """Who is asked in `part`, what they have seen, what turned out to be relevant."""
+        asked = splits.queries(self.data.users, self.data.items, self.part, part)
+        return Queries(**vars(asked))
+
+    def known(
+        self, names: Sequence[str], users: NDArray[np.int32], items: NDArray[np.int32], at: int
+    ) -> NDArray[np.float64]:
+        """The feature store's features `names` of (user, item) as of the moment `at`, (n, names)."""
+        return store_features(self._features, names, users, items, at)
+
+    @cached_property
+    def _features(self) -> AsOfFeatures:
+        return AsOfFeatures(self.history)
+
+
+def store_features(
+    features: AsOfFeatures,
+    names: Sequence[str],
+    users: NDArray[np.int32],
+    items: NDArray[np.int32],
+    at: int,
+) -> NDArray[np.float64]:
+    """The features `names` of (user, item) as of the moment `at`, (n, names)."""
+    places = [[feature.name for feature in FEATURES].index(name) for name in names]
+    return features.ask(users, items, np.full(len(users), at))[:, places]

@@ -1,0 +1,104 @@
+"""A participant's rows for the ranker, on its own disk: made once for each part, together and alone."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federation.channel import Channel
+from federation.errors import BadInput
+from recommenders import two_stage
+from recommenders.boosting import Rows
+from recommenders.candidates import candidates
+from recommenders.metrics import Queries
+from recommenders.snapshot import Floats, Snapshot
+from tasks.model import ModelConfig
+from tasks.prepared import Prepared
+from tasks.room import Room
+from tasks.terms import snapshot
+
+TOGETHER, ALONE = "together", "alone"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The n candidates of a part's queries: `sizes` (queries,), features (n, f), items and labels (n,)."""
+
+    sizes: NDArray[np.int64]
+    features: Floats
+    items: NDArray[np.int32]
+    labels: NDArray[np.bool_]
+    relevant_starts: NDArray[np.int64]
+    relevant_items: NDArray[np.int32]
+
+    @property
+    def queries(self) -> Queries:
+        """What was asked, without what had been seen."""
+        empty = np.zeros(0, np.int32)
+        asked = len(self.sizes)
+        return Queries(
+            np.arange(asked, dtype=np.int32), np.zeros(asked + 1, np.int64), empty,
+            self.relevant_starts, self.relevant_items,
+        )  # fmt: skip
+
+    def top(self, scores: NDArray[np.float64], k: int) -> NDArray[np.int32]:
+        """The lists of the queries, (queries, k), by one score a candidate."""
+        return two_stage.ordered(self.items, self.sizes, scores, k)
+
+
+def keep_tables(room: Room, prepared: Prepared, run: str, number: int, channel: Channel) -> None:
+    """Write what is not there yet of the tables of the parts up to the one that the round scores."""
+    for part in range(1, prepared.scored_in(number) + 1):
+        if not _path(room, run, number, ALONE, part).is_file():
+            known, model = snapshot(room, prepared, part, channel), room.membership.model
+            found = two_stage.retriever(known, model.two_stage)
+            _write(_path(room, run, number, TOGETHER, part), table(found, known, prepared, part, model))
+            found = two_stage.alone(known, found)
+            _write(_path(room, run, number, ALONE, part), table(found, known, prepared, part, model))
+
+
+def table(
+    found: two_stage.Retriever, known: Snapshot, prepared: Prepared, part: int, model: ModelConfig
+) -> Table:
+    """The candidates of the part's queries, by what was known when it began."""
+    queries = prepared.queries(part)
+    sources = two_stage.sources(found, known.history(queries.users), model.two_stage.candidates)
+    listed = candidates(sources, queries, known.own_items, known.data.item_count)
+    store = prepared.known(two_stage.STORE, queries.users[listed.queries], listed.items, known.moment)
+    return Table(
+        listed.sizes, two_stage.features(found, listed, store), listed.items,
+        two_stage.labelled(listed, queries), queries.relevant_starts, queries.relevant_items,
+    )  # fmt: skip
+
+
+def training(room: Room, run: str, number: int, arm: str, parts: range) -> Rows:
+    """The rows of the queries of `parts` that teach something."""
+    tables = [read_table(room, run, number, arm, part) for part in parts]
+    rows = two_stage.training_rows([(each.features, each.labels, each.sizes) for each in tables])
+    if not len(rows.labels):
+        raise BadInput(
+            f"{room.name}: has no user who came back in a part of the training, so no rows to rank"
+        )
+    return rows
+
+
+def read_table(room: Room, run: str, number: int, arm: str, part: int) -> Table:
+    """A kept table; raises `BadInput` where it is gone."""
+    path = _path(room, run, number, arm, part)
+    if not path.is_file():
+        raise BadInput(f"{room.name}: the rows of part {part} of run {run} are gone; start a new run")
+    with np.load(path, allow_pickle=False) as arrays:
+        return Table(**{field.name: arrays[field.name] for field in fields(Table)})
+
+
+def _path(room: Room, run: str, number: int, arm: str, part: int) -> Path:
+    """In the folder of the round that was the first to need it, so that redoing a round redoes its own."""
+    earlier = room.work(run, 0) / f"{arm}-{part}.npz"
+    return earlier if number == 0 or earlier.is_file() else room.work(run, number) / earlier.name
+
+
+def _write(path: Path, made: Table) -> None:
+    beside = path.with_name(path.name + ".tmp.npz")
+    np.savez(beside, **{field.name: getattr(made, field.name) for field in fields(Table)})
+    beside.replace(path)

@@ -1,0 +1,95 @@
+"""A participant's own terms of a round's sums, and what it knows once they are opened.
+
+As of the beginning of each part (see `Prepared`) the consortium sums the items' popularity by window, and
+X'X.  Each such sum is opened once in a run: round 1 adds only those as of the test.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federation.channel import Channel
+from federation.errors import BadInput
+from federation.fixed_point import FixedPoint
+from recommenders import item_to_item
+from recommenders.interactions import Interactions
+from recommenders.metrics import COUNTS
+from recommenders.popularity import windowed_counts
+from recommenders.snapshot import Snapshot
+from tasks.model import ModelConfig
+from tasks.prepared import Prepared
+from tasks.room import Room
+
+
+def keep_terms(room: Room, prepared: Prepared, run: str, number: int) -> None:
+    """Write the own terms of the round's sums: windows of popularity and blocks of X'X."""
+    folder, model = room.work(run, number), room.membership.model
+    if model.kind != "popularity":
+        item_to_item.require_memory(len(prepared.data.own_items()), model.memory_gb)
+    for part in prepared.opened_in(number):
+        data = prepared.before(part)
+        save(folder / f"popularity-{part}.npy", counts(data, prepared.begins(part), model).ravel())
+        if model.kind != "popularity":
+            for place, block in enumerate(item_to_item.gram_blocks(data)):
+                save(folder / f"gram-{part}-{place}.npy", block.astype(_form(room).dtype))
+
+
+def add_terms(room: Room, run: str, number: int, channel: Channel) -> None:
+    """Add the kept terms to the sums `popularity/<part>` and `gram/<part>/<i>`."""
+    folder = kept(room, run, number, "popularity-*.npy")[0].parent
+    for path in kept(room, run, number, "popularity-*.npy"):
+        part = path.stem.removeprefix("popularity-")
+        channel.sum(f"popularity/{part}", np.load(path), COUNTS)
+        blocks = (np.load(block) for block in in_order(folder.glob(f"gram-{part}-*.npy")))
+        for _ in item_to_item.sum_gram(channel, blocks, _form(room), f"gram/{part}"):
+            pass
+
+
+def snapshot(room: Room, prepared: Prepared, part: int, channel: Channel) -> Snapshot:
+    """What the participant knows when `part` begins: its own events, and the opened sums as of then."""
+    model, data = room.membership.model, prepared.before(part)
+    own_items, own = prepared.data.own_items(), counts(data, prepared.begins(part), model)
+    number = 0 if part in prepared.opened_in(0) else 1
+    total = channel.read(f"{number}/popularity/{part}").reshape(own.shape)
+    grams = np.zeros((0, 0)), np.zeros((0, 0))
+    if model.kind != "popularity":
+        blocks = range(len(item_to_item.row_blocks(data.item_count)))
+        opened = (channel.read(f"{number}/gram/{part}/{block}") for block in blocks)
+        whole = item_to_item.assemble(opened, data.item_count, own_items, model.hide_below)
+        grams = item_to_item.own_gram(data, own_items), whole
+    return Snapshot(data, prepared.begins(part), own_items, own, total, *grams)
+
+
+def counts(data: Interactions, moment: int, model: ModelConfig) -> NDArray[np.int64]:
+    """Events of each item in each window before `moment`, (windows, catalogue)."""
+    return np.stack([windowed_counts(data, moment, days) for days in model.windows])
+
+
+def kept(room: Room, run: str, number: int, pattern: str) -> list[Path]:
+    """Files that were kept for a round, in order; raises `BadInput` where there are none."""
+    found = in_order(room.work(run, number).glob(pattern))
+    if not found:
+        raise BadInput(
+            f"{room.name}: what it kept for round {number} of run {run} is gone, expected {pattern}; "
+            "start a new run"
+        )
+    return found
+
+
+def in_order(paths: Iterator[Path]) -> list[Path]:
+    """By the number that their names end with."""
+    return sorted(paths, key=lambda path: (len(path.stem), path.stem))
+
+
+def save(path: Path, array: NDArray[Any]) -> None:
+    """Put `array` at `path` in one step."""
+    beside = path.with_name(path.name + ".tmp.npy")
+    np.save(beside, array)
+    beside.replace(path)
+
+
+def _form(room: Room) -> FixedPoint:
+    return item_to_item.gram_form(room.membership.model.users_bound, room.membership.participants)
