@@ -17,6 +17,7 @@ from flows.consortium import Consortium, Participant
 from mlruns_config.tracking import TrackingConfig
 from recommenders.boosting import BoostingConfig
 from recommenders.two_stage import TwoStage
+from tasks.engines import EngineConfig
 from tasks.membership import Disclosures
 from tasks.model import ModelConfig
 from tasks.schedule import AlertConfig, ScheduleConfig
@@ -46,6 +47,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "tracking": TrackingConfig,
     "schedule": ScheduleConfig,
     "alerts": AlertConfig,
+    "engine": EngineConfig,
     "world": World,
 }
 

@@ -16,6 +16,7 @@ from federation.errors import BadInput
 from federation.frequency import FrequencyConfig
 from federation.policy import RoundPolicy
 from mlruns_config.tracking import TrackingConfig
+from tasks.engines import EngineConfig
 from tasks.membership import Disclosures, Membership
 from tasks.model import ModelConfig
 from tasks.opening import Settings
@@ -61,6 +62,7 @@ class Consortium(Frozen):
     )
     frequency: FrequencyConfig = Field(FrequencyConfig(), description="how often it trains, by which policy")
     schedule: ScheduleConfig = Field(ScheduleConfig(), description="how often training and the rest run")
+    engine: EngineConfig = Field(EngineConfig(), description="where heavy preparation runs")
     alerts: AlertConfig = Field(AlertConfig(), description="whom to tell when a run is amiss")
     keep_days: Annotated[float, Field(ge=0)] = Field(
         7.0, description="days that a failed run's local work is kept for a resume"

@@ -5,6 +5,7 @@ from typing import Any
 from prefect import flow
 
 from flows.consortium import Consortium
+from tasks.engines import import_everywhere
 from tasks.growing import grow_trees, ranker, trees_wanted
 from tasks.opening import open_run
 from tasks.quorum import require_quorum
@@ -33,6 +34,7 @@ def train(consortium: Consortium, run: str, redo: str | None = None) -> dict[str
     Raises `TooFew` where quorum or minimum no longer hold; what was done is kept for a resume.
     """
     memberships = [consortium.membership(each) for each in consortium.participants]
+    import_everywhere(consortium.home, memberships, consortium.engine)
     with open_run(consortium.home, memberships, run, consortium.settings(), redo) as training:
         tell_again(training)
         if redo is not None:

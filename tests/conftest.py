@@ -201,7 +201,12 @@ def chorus(tmp_path):
         done = subprocess.run(
             [sys.executable, "-m", "flows.cli", *map(str, arguments)],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+                "COLUMNS": "200",
+                **environment,
+            },
             capture_output=True,
             text=True,
             timeout=400,

@@ -1,0 +1,96 @@
+"""On which engine heavy preparation runs: here, in processes, on Dask or on Ray; the rounds never leave.
+
+A training holds sockets to its participants, which cannot travel.  What can travel is a task that is told
+names and folders: importing, checking and cleaning a participant's files.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from federation.errors import BadInput
+from tasks.membership import Membership
+
+
+class EngineConfig(BaseModel):
+    """The engine of heavy preparation; a simulation of many participants outgrows one machine on it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["threads", "processes", "dask", "ray"] = Field(
+        "threads",
+        description="threads: each participant imports in its own process; processes, dask, ray: before the "
+        "run, by tasks on that engine, whose machines must see the state folder (extras chorus[dask], [ray])",
+    )
+    workers: Annotated[int, Field(ge=1)] = Field(2, description="processes of an engine that is started here")
+    address: str | None = Field(
+        None, description="of a Dask scheduler or Ray cluster that runs already; none: one is started here"
+    )
+
+
+def import_everywhere(home: Path, memberships: Sequence[Membership], config: EngineConfig) -> list[str]:
+    """Import every participant's files on the engine; returns the names of those whose import failed.
+
+    Their own processes meet the same error when they prepare, and tell it; what is imported they find done.
+    """
+    if config.kind == "threads":
+        return []
+    with _engine(config) as engine:
+        asked = {
+            each.name: engine.submit(
+                _task(), {"folder": home / "participants" / each.name, "membership": each}
+            )
+            for each in memberships
+        }
+        for future in asked.values():
+            future.wait()
+        return [name for name, future in asked.items() if not future.state.is_completed()]
+
+
+def import_participant(folder: Path, membership: Membership) -> None:
+    """Import what is new in a participant's files into the store in its folder."""
+    from tasks.room import Room
+
+    Room(folder, membership).import_all()
+
+
+def _task() -> Any:
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+
+    return task(name="import events", task_run_name="import {membership.name}", cache_policy=NO_CACHE)(
+        import_participant
+    )
+
+
+@contextmanager
+def _engine(config: EngineConfig) -> Iterator[Any]:
+    """The task runner; raises `BadInput` where its extra is not installed."""
+    try:
+        runner = _runner(config)
+    except ImportError:
+        raise BadInput(
+            f"engine.kind: found {config.kind}, whose package is not installed; expected "
+            f"`pip install prefect-{config.kind}` in Chorus's environment"
+        ) from None
+    with runner as engine:
+        yield engine
+
+
+def _runner(config: EngineConfig) -> Any:
+    if config.kind == "processes":
+        from prefect.task_runners import ProcessPoolTaskRunner
+
+        return ProcessPoolTaskRunner(max_workers=config.workers)
+    if config.kind == "dask":
+        from prefect_dask import DaskTaskRunner
+
+        local = {"n_workers": config.workers, "threads_per_worker": 1, "processes": True}
+        return DaskTaskRunner(address=config.address, cluster_kwargs=None if config.address else local)
+    from prefect_ray import RayTaskRunner
+
+    started = {} if config.address else {"num_cpus": config.workers}
+    return RayTaskRunner(address=config.address, init_kwargs=started)

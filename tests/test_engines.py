@@ -1,0 +1,39 @@
+"""Preparation on other engines: the same store, the same model, and workers that really were elsewhere."""
+
+import json
+import sqlite3
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def figures():
+    return {}
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes", "dask", "ray"])
+def test_a_training_gives_the_same_bits_on_every_engine(kind, tiny, chorus, tmp_path, figures):
+    if kind in ("dask", "ray"):
+        pytest.importorskip(f"prefect_{kind}", reason=f"the extra {kind} is not installed")
+    path = tiny("engine", f"engine: {{kind: {kind}, workers: 2}}")
+    chorus("run", path, "--json", tmp_path / "figures.json")
+    told = json.loads((tmp_path / "figures.json").read_text())
+    figures[kind] = (
+        told["overall"],
+        {name: each["data_version"] for name, each in told["participants"].items()},
+    )
+    assert figures[kind] == figures.get("threads", figures[kind])
+    with sqlite3.connect(tmp_path / "state" / "engine" / "prefect" / "prefect.db") as database:
+        imports = database.execute("select state_type from task_run where name like 'import %'").fetchall()
+    assert imports == [] if kind == "threads" else [("COMPLETED",)] * 3
+
+
+def test_an_engine_that_is_not_installed_is_named(tiny, chorus):
+    import importlib.util
+
+    if importlib.util.find_spec("prefect_ray"):
+        pytest.skip("Ray is installed here")
+    done = chorus("run", tiny("ray", "engine: {kind: ray}"), code=2)
+    assert "pip install prefect-ray" in done.stderr
