@@ -107,10 +107,13 @@ def test_a_served_consortium_trains_on_schedule_and_survives_a_kill(tmp_path, ti
         assert first["parameters"]["order"]["consortium"] == str(tmp_path / "tiny.yaml")
         assert process.poll() is None
         until(lambda: [each for each in run_folders(tmp_path) if facts(each)["status"] == "running"], 120)
+        chorus("schedule", "pin", "1d", tmp_path / "tiny.yaml", folder=tmp_path)
         process.kill()
         process.wait()
         until(lambda: nothing_runs(tmp_path), 30)
     with serving(tmp_path, port):
+        deployment = ask(url, "/deployments/name/train-on-schedule/tiny")
+        assert [each["schedule"]["interval"] for each in deployment["schedules"]] == [86_400]
         (killed,) = flow_runs(url, "CRASHED")
         assert killed["state"]["message"] == "the serving process ended"
         (folder,) = [each for each in run_folders(tmp_path) if facts(each)["flow_run_id"] == killed["id"]]
