@@ -1,0 +1,131 @@
+"""The serving process killed at random during scheduled trainings, and started again: is anything torn?
+
+    .venv/bin/python benchmarks/kills.py --kills 100
+
+Each time a training is asked for, the process gets SIGKILL after a random while, and `chorus serve` is
+started anew.  Then the champion must load and answer, and at the end:
+
+- each training is applied once or not at all: its MLflow run has at most one model version, a finished
+  training exactly one, and no metric has a step twice
+- the history has no gap and no double: decisions are numbered 1, 2, 3, ...; every flow run is in a final
+  state, and every run's folder says how it ended
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from trainings_in_a_row import ask, served, train, write
+
+from mlruns_config.tracking import Tracking, TrackingConfig
+from tasks import server
+from tasks.decisions import decisions
+
+LONGEST = 25.0
+"""Seconds within which the kill comes; a training takes about half of it."""
+
+
+def kill_once(path: Path, rng: random.Random) -> float:
+    """Serve, ask for a training, kill; returns how many seconds the training was given."""
+    with served(path, None) as (api, pid):
+        deployment = ask(f"{api}/deployments/name/train-on-schedule/row")["id"]
+        ask(f"{api}/deployments/{deployment}/create_flow_run", {})
+        given = rng.uniform(1.0, LONGEST)
+        time.sleep(given)
+        os.kill(pid, signal.SIGKILL)
+    return given
+
+
+def champion_answers(tracking: Tracking) -> bool:
+    """Whether the champion, where there is one, loads and recommends."""
+    if not tracking.client.search_model_versions("name = 'row'"):
+        return True
+    return len(tracking.champion("row")([{"history": ["i1"], "k": 3}])[0].items) == 3
+
+
+def torn(home: Path, tracking: Tracking, api: str) -> list[str]:
+    """What is not as it must be, in words."""
+    found = []
+    versions = Counter(each.run_id for each in tracking.client.search_model_versions("name = 'row'"))
+    facts = [json.loads(each.read_text()) for each in home.glob("coordinator/runs/*/run.json")]
+    for each in facts:
+        count = versions[each["mlflow_run_id"]]
+        if count > 1 or (each["status"] == "finished") > count:
+            found.append(f"{each['run']}: {each['status']}, {count} versions")
+        if each["status"] == "running":
+            found.append(f"{each['run']}: says that it runs")
+        found += doubled(tracking, each["mlflow_run_id"])
+    numbers = [each.number for each in decisions(home)]
+    if numbers != [*range(1, len(numbers) + 1)]:
+        found.append(f"decisions: {numbers}")
+    body = {"flows": {"name": {"any_": ["train-on-schedule"]}}, "limit": 200}
+    for run in ask(f"{api}/flow_runs/filter", body):
+        if run["state_type"] not in (*server.FINAL, "SCHEDULED"):
+            found.append(f"flow run {run['name']}: {run['state_name']}")
+    return found
+
+
+def doubled(tracking: Tracking, run_id: str) -> list[str]:
+    steps = Counter(
+        (name, each.step)
+        for name in tracking.client.get_run(run_id).data.metrics
+        for each in tracking.client.get_metric_history(run_id, name)
+    )
+    return [
+        f"{run_id}: {name} at step {step}, {count} times"
+        for (name, step), count in steps.items()
+        if count > 1
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder), participants=3, events=300)
+        path.write_text(path.read_text() + "schedule: {adjust_hours: 0.01}\n")
+        home, silent = Path(folder) / "state" / "row", 0
+        tracking = Tracking(TrackingConfig(), home)
+        for number in range(options.kills):
+            given = kill_once(path, rng)
+            answers = not (home / "mlflow" / "mlflow.db").exists() or champion_answers(tracking)
+            silent += not answers
+            print(
+                f"{number + 1}: killed after {given:.1f} s; champion {'answers' if answers else 'SILENT'}",
+                flush=True,
+            )
+        with served(path, None) as (api, _):
+            last = train(api)
+            found = torn(home, tracking, api)
+        report(options.kills, home, last, silent, found)
+
+
+def report(kills: int, home: Path, last: Any, silent: int, found: list[str]) -> None:
+    ends = Counter(
+        json.loads(each.read_text())["status"] for each in home.glob("coordinator/runs/*/run.json")
+    )
+    print(f"{kills} kills; trainings by end: {dict(ends)}; decisions: {len(decisions(home))}")
+    print(
+        f"the training after the last restart: {last[0]} in {last[1]:.1f} s; champion silent {silent} times"
+    )
+    print("\n".join(found) or "nothing torn")
+    reached = not found and not silent and last[0] == "Completed"
+    print("bar:", "reached" if reached else "MISSED")
+    sys.exit(0 if reached else 1)
+
+
+if __name__ == "__main__":
+    main()
