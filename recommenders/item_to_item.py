@@ -57,43 +57,53 @@ def sum_gram(
 
 def assemble(
     blocks: Iterator[NDArray[Any]], items: int, keep: NDArray[np.int32], hide_below: int = 0
-) -> NDArray[np.float64]:
+) -> NDArray[Any]:
     """The full X'X over the items `keep` (ascending), from the blocks of the whole catalogue's triangle.
 
-    Off-diagonal cells that count fewer than `hide_below` users are taken as empty.
+    Off-diagonal cells that count fewer than `hide_below` users are taken as empty.  Its cells are of the
+    blocks' own type: counts need fewer bytes than what is solved.
     """
-    gram = np.zeros((len(keep), len(keep)))
+    gram: NDArray[Any] | None = None
     for rows, block in zip(row_blocks(items), blocks, strict=True):
-        wide = np.zeros((rows.stop - rows.start, items - rows.start))
+        wide = np.zeros((rows.stop - rows.start, items - rows.start), block.dtype)
         wide[_upper(*wide.shape)] = block
         first, last = np.searchsorted(keep, (rows.start, rows.stop))
         picked = wide[keep[first:last] - rows.start][:, keep[first:] - rows.start]
-        gram[first:last, first:] = picked
-    gram += np.triu(gram, 1).T
-    if hide_below:
-        hidden = gram < hide_below
-        np.fill_diagonal(hidden, False)
-        gram[hidden] = 0
-    return gram
+        picked[(picked < hide_below) & (np.arange(last - first)[:, None] != np.arange(picked.shape[1]))] = 0
+        gram = np.zeros((len(keep), len(keep)), block.dtype) if gram is None else gram
+        gram[first:, first:last] = picked.T
+        gram[first:last, last:] = picked[:, last - first :]
+        square = picked[:, : last - first]
+        gram[first:last, first:last] = square + np.triu(square, 1).T
+    return np.zeros((len(keep), len(keep))) if gram is None else gram
 
 
-def own_gram(data: Interactions, keep: NDArray[np.int32]) -> NDArray[np.float64]:
+def own_gram(data: Interactions, keep: NDArray[np.int32]) -> NDArray[np.int32]:
     """X'X of one participant's users over the items `keep`, shape (len(keep), len(keep))."""
     columns = data.matrix().tocsc()[:, keep]
-    return np.asarray((columns.T @ columns).toarray(), np.float64)
+    return np.asarray((columns.T @ columns).astype(np.int32).toarray())
+
+
+def shared_gram(own: NDArray[Any], total: NDArray[Any], share: float) -> NDArray[np.float64]:
+    """The own X'X plus `share` of the others': share 1 is the total as it is."""
+    mixed: NDArray[np.float64] = np.multiply(total, share, dtype=np.float64)
+    for start in range(0, len(mixed), ROWS):  # no third matrix of float64
+        mixed[start : start + ROWS] += (1.0 - share) * own[start : start + ROWS]
+    return mixed
 
 
 def solve(gram: NDArray[np.float64], regularisation: float) -> NDArray[np.float32]:
     """EASE's weights B, zero on the diagonal, shape of `gram`: B = I - P / diag(P), P = (gram + λI)^-1.
 
-    LAPACK factors and inverts one matrix in place: two matrices of float64 in all, then the result.
+    `gram` is used up where it is of float64: LAPACK factors and inverts it in place.
     """
-    return weights(invert(gram, regularisation))
+    return weights(invert(gram, regularisation, in_place=True))
 
 
-def invert(gram: NDArray[np.float64], regularisation: float) -> NDArray[np.float64]:
+def invert(gram: NDArray[Any], regularisation: float, in_place: bool = False) -> NDArray[np.float64]:
     """The lower triangle of P = (gram + λI)^-1; what is above it has no meaning."""
-    system = np.array(gram, order="F")
+    # Symmetric, so its transpose is itself in LAPACK's order.
+    system = np.array(gram.T, np.float64, order="F", copy=None if in_place else True)
     system[np.diag_indices_from(system)] += regularisation
     factor, broken = lapack.dpotrf(system, lower=1, overwrite_a=1)
     if broken:
@@ -118,8 +128,8 @@ def weights(inverse: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def memory_needed(items: int) -> int:
-    """Bytes that one solve takes at its peak: X'X, its inverse in place, and the weights."""
-    return items * items * (8 + 8 + 4)
+    """Bytes that one solve takes at its peak: own and total X'X, what is solved in place, the weights."""
+    return items * items * (4 + 4 + 8 + 4)
 
 
 def require_memory(items: int, limit_gb: float) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,8 @@ class Snapshot:
     own_items: NDArray[np.int32]
     own_counts: NDArray[np.int64]
     total_counts: NDArray[np.int64]
-    own_gram: NDArray[np.float64]
-    total_gram: NDArray[np.float64]
+    own_gram: NDArray[Any]
+    total_gram: NDArray[Any]
 
     def alone(self) -> "Snapshot":
         """The same, as if nobody else were there."""
@@ -41,8 +42,8 @@ class Snapshot:
 
     def weights(self, share: float, regularisation: float) -> Floats:
         """EASE on the own X'X and a share of the others', (m, m)."""
-        others = self.total_gram - self.own_gram
-        return item_to_item.solve(self.own_gram + share * others, regularisation)
+        mixed = item_to_item.shared_gram(self.own_gram, self.total_gram, share)
+        return item_to_item.solve(mixed, regularisation)
 
     @cached_property
     def cosines(self) -> Floats:

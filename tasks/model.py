@@ -36,5 +36,5 @@ class ModelConfig(BaseModel):
         0, description="cells of an opened X'X that count fewer users are taken as empty; 0 keeps it exact"
     )
     memory_gb: Annotated[float, Field(gt=0)] = Field(
-        16.0, description="memory that solving may take at once; a larger catalogue is refused"
+        20.0, description="GiB that solving may take at once; a larger catalogue is refused"
     )

@@ -1,6 +1,5 @@
 """Opening a run: its folder, its participants' processes, its place in MLflow."""
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +28,6 @@ class Settings(BaseModel):
     tracking: TrackingConfig
     catalogue: Path
     seed: int
-    solves_at_once: int = 2
 
 
 @contextmanager
@@ -67,7 +65,6 @@ def open_run(
             consortium=settings.name,
             model=memberships[0].model,
             split=memberships[0].split,
-            solving=threading.Semaphore(settings.solves_at_once),
             began_at=time.monotonic(),
         )
 

@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from feature_store.catalogue import read_catalogue
 from feature_store.splits import Split
 from federation.door import Door
 from federation.fixed_point import FixedPoint
@@ -18,6 +20,7 @@ from federation.policy import RoundPolicy
 from federation.rounds import Together, together
 from federation.update import Update
 from mlruns_config.tracking import Tracking
+from recommenders.item_to_item import memory_needed
 from tasks.membership import Membership
 from tasks.model import ModelConfig
 from tasks.runs import RunFolder, write_json
@@ -38,13 +41,18 @@ class Run:
     split: Split
     seed: int = 0
     redo: str | None = None
-    solving: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(os.cpu_count() or 1))
     began_at: float = field(default_factory=time.monotonic)
 
     @property
     def name(self) -> str:
         """The run's name."""
         return self.folder.run
+
+    @cached_property
+    def solving(self) -> threading.Semaphore:
+        """As many solves at once as there are cores and as `model.memory_gb` has room for, at least one."""
+        needed = memory_needed(max(1, len(read_catalogue(self.catalogue)))) / 2**30
+        return threading.Semaphore(max(1, min(os.cpu_count() or 1, int(self.model.memory_gb // needed))))
 
     @property
     def versions(self) -> dict[str, str]:

@@ -15,6 +15,7 @@ from recommenders.item_to_item import (
     own_gram,
     require_memory,
     row_blocks,
+    shared_gram,
     solve,
     sum_gram,
 )
@@ -62,8 +63,13 @@ def test_share_one_over_the_union_is_ease_on_pooled_rows(masks, monkeypatch):
     total = assemble(iter(blocks["a"]), items, every)
     assert np.array_equal(total, pooled.T @ pooled)
     own = own_gram(shops["b"], every)
-    assert solve(own + 1.0 * (total - own), 20.0) == pytest.approx(closed_form(pooled, 20.0), abs=1e-6)
+    assert np.array_equal(shared_gram(own, total, 1.0), total)
+    assert np.array_equal(shared_gram(own, total, 0.25), own + 0.25 * (total - own))
+    assert solve(shared_gram(own, total, 1.0), 20.0) == pytest.approx(closed_form(pooled, 20.0), abs=1e-6)
     some = np.array([3, 7, 41, 59], np.int32)
+    narrow = assemble((block.astype(np.uint16) for block in blocks["c"]), items, every)
+    assert narrow.dtype == np.uint16
+    assert np.array_equal(narrow, total)
     assert np.array_equal(assemble(iter(blocks["c"]), items, some), (pooled.T @ pooled)[np.ix_(some, some)])
 
 
