@@ -85,13 +85,13 @@ def recommend(
 
         memberships = [consortium.membership(each) for each in consortium.participants]
         answer = ask_participant(consortium.home, memberships, participant, finished[-1]["run"], user, top)
-    elif history is not None:
+    elif history is not None and participant is None:
         from tasks.answers import ask_common
 
         items = [item for item in history.split(",") if item]
         answer = ask_common(consortium.home, consortium.settings(), items, top)
     else:
-        raise BadInput("expected --participant NAME --user ID, or --history ITEM,ITEM,...")
+        raise BadInput("expected --participant NAME --user ID, or --history ITEM,ITEM,... alone")
     tables.show_list(answer, json)
 
 
@@ -118,10 +118,14 @@ def _train(
     redo: str | None = None,
     pooled: bool = False,
 ) -> None:
+    tables.say(
+        f"run {run} of {consortium.name}: its data, then a Prefect server (the first start is the longest)"
+    )
     with (
         at_work(consortium),
         server.prefect_server(consortium.home, consortium.prefect_api_url),
     ):
+        tables.say(f"the server runs; if this run is interrupted: {tables.typed()} resume {run} {path}")
         mark_crashed(consortium.home)
         figures = _flow(pooled)(consortium=consortium, run=run, redo=redo)
     tables.show_figures(figures, consortium, json)

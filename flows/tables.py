@@ -143,6 +143,11 @@ def show_decisions(decisions: Sequence[Mapping[str, Any]], path: Path | None) ->
     write_json(path, {"decisions": list(decisions)})
 
 
+def say(text: str) -> None:
+    """A line for whoever waits; figures alone go to standard output."""
+    sys.stderr.write(text + "\n")
+
+
 def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
     """The same figures at `path`, if one was asked for."""
     if path is not None:

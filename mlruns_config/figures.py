@@ -122,6 +122,17 @@ def bars_figure(values: Mapping[str, float], label: str) -> "Figure":
     return figure
 
 
+def gain_table(participants: Mapping[str, Mapping[str, float | None]], metric: str) -> str:
+    """The same as Markdown; the cells of who does not disclose are empty."""
+    lines = [f"| {metric} | alone | consortium | change |", "|---|--:|--:|--:|"]
+    for name, told in participants.items():
+        alone, together = told.get("alone"), told.get("consortium")
+        change = f"{together / alone - 1:+.1%}" if alone and together is not None else ""
+        cells = ["" if value is None else f"{value:.4f}" for value in (alone, together)]
+        lines.append(f"| {name} | {cells[0]} | {cells[1]} | {change} |")
+    return "\n".join(lines)
+
+
 def _told(shown: Mapping[str, Mapping[str, float | None]], arm: str) -> dict[int, float]:
     """Place of a participant to its figure of `arm`, where it has one."""
     figures = (told.get(arm) for told in shown.values())

@@ -66,7 +66,8 @@ class Tracking:
         if found is not None:
             return str(found.experiment_id)
         place = None if self.config.uri else (self.folder / "artifacts").as_uri()
-        return str(self.client.create_experiment(self.config.experiment, artifact_location=place))
+        tags = {"mlflow.experimentKind": "custom_model_development"}  # else its pages are those of chat logs
+        return str(self.client.create_experiment(self.config.experiment, artifact_location=place, tags=tags))
 
     def start_or_continue(
         self, run: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
@@ -84,7 +85,8 @@ class Tracking:
             for key, value in tags.items():
                 self.client.set_tag(run_id, key, value)
         else:
-            first = {RUN_TAG: run, "chorus.version": version("chorus-recommender"), **_commit(), **tags}
+            source = {"mlflow.source.name": "chorus", "mlflow.source.type": "LOCAL", **_commit()}
+            first = {RUN_TAG: run, "chorus.version": version("chorus-recommender"), **source, **tags}
             made = self.client.create_run(self.experiment_id, tags=first, run_name=name)
             run_id, known = str(made.info.run_id), {}
         missing = [Param(key, str(value)[:5000]) for key, value in params.items() if key not in known]
@@ -132,6 +134,11 @@ class Tracking:
         """A value as a JSON artifact of the run."""
         self.client.log_dict(run_id, value, path)
 
+    def describe(self, run_id: str, text: str) -> None:
+        """Markdown below what the run's page says already."""
+        said = self.client.get_run(run_id).data.tags.get("mlflow.note.content", "")
+        self.client.set_tag(run_id, "mlflow.note.content", f"{said}\n\n{text}".strip())
+
     def finish(self, run_id: str, status: str) -> None:
         """End the run as FINISHED or FAILED."""
         self.client.set_terminated(run_id, status)
@@ -164,7 +171,9 @@ class Tracking:
         known = list(self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"))
         if not known:
             source = log_model(self, run_id, folder, metadata)
-            known = [self.client.create_model_version(name, source, run_id=run_id)]
+            asked = f"load_model('models:/{name}@{CHAMPION}').predict([{{'history': [...]}}])"
+            told = f"Ask it: `mlflow.pyfunc.{asked}`"
+            known = [self.client.create_model_version(name, source, run_id=run_id, description=told)]
         number = int(known[0].version)
         if champion:
             self.client.set_registered_model_alias(name, CHAMPION, str(number))

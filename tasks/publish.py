@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from feature_store.catalogue import read_catalogue
-from mlruns_config.figures import bars_figure, gain_figure, growth_figure, learning_figure
+from mlruns_config.figures import bars_figure, gain_figure, gain_table, growth_figure, learning_figure
 from recommenders import item_to_item
 from recommenders.boosting import State
 from recommenders.explain import gains
@@ -36,6 +36,8 @@ def publish(figures: dict[str, Any], run: Run) -> int:
         for name, told in figures["participants"].items()
     }
     run.tracking.log_figure(run_id, gain_figure(gains, top), "gain.png")
+    everyone = {arm: values[top] for arm, values in figures["overall"].items()}
+    run.tracking.describe(run_id, gain_table({**gains, "all users": everyone}, top))
     curve = [{arm: values[top] for arm, values in record["overall"].items()} for record in run.folder.rounds]
     run.tracking.log_figure(run_id, learning_figure(curve, top), "learning.png")
     if run.model.kind == "two_stage":

@@ -95,7 +95,12 @@ def test_mlflow_holds_one_run_with_metrics_inputs_figures_and_a_registered_model
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
     assert [each.step for each in client.get_metric_history(run.info.run_id, "ndcg_at_10")] == [0, 1]
-    assert "participant/north/ndcg_at_10" in run.data.metrics
+    assert {"bytes_up", "bytes_down", "seconds", "participant/north/ndcg_at_10"} <= run.data.metrics.keys()
+    assert run.data.metrics["participant/north/bytes_up"] > 0
+    assert {"seed", "split", "masks", "model.kind"} <= run.data.params.keys()
+    assert len(run.data.tags["mlflow.source.git.commit"]) == 40
+    assert "| all users |" in run.data.tags["mlflow.note.content"]
+    assert "| south |  |  |  |" in run.data.tags["mlflow.note.content"]
     assert "participant/south/ndcg_at_10" not in run.data.metrics
     assert len(run.inputs.dataset_inputs) == 3
     assert {"gain.png", "learning.png", "figures.json"} <= {

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from mlruns_config.figures import gain_figure, learning_figure
+from mlruns_config.figures import gain_figure, gain_table, learning_figure
 from mlruns_config.tracking import Tracking, TrackingConfig
 
 
@@ -31,6 +31,16 @@ def test_a_rerun_goes_on_in_the_same_run_and_repeats_no_step(tracking):
     assert run.data.params["seed"] == "1"
     assert run.data.metrics["late"] == 1
     assert not {"nothing", "too_much"} & run.data.metrics.keys()
+
+
+def test_a_run_tells_its_source_and_is_described_below_what_it_says(tracking):
+    run_id = tracking.start_or_continue("told", "told", {}, {"mlflow.note.content": "[at Prefect](x)"})
+    tracking.describe(run_id, "| a |")
+    tags = tracking.client.get_run(run_id).data.tags
+    assert tags["mlflow.note.content"] == "[at Prefect](x)\n\n| a |"
+    assert tags["mlflow.source.name"] == "chorus"
+    experiment = tracking.client.get_experiment(tracking.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 def test_data_versions_are_inputs_once(tracking):
@@ -112,6 +122,9 @@ def test_figures_show_who_discloses(tmp_path):
     )
     figure.savefig(tmp_path / "gain.png")
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["north"]
+    shown = {"north": {"alone": 0.1, "consortium": 0.2}, "south": {"alone": None, "consortium": None}}
+    table = gain_table(shown, "ndcg_at_10").splitlines()
+    assert table[2:] == ["| north | 0.1000 | 0.2000 | +100.0% |", "| south |  |  |  |"]
     curve = learning_figure(
         [{"alone": 0.1, "consortium": 0.1}, {"alone": 0.1, "consortium": 0.2}], "ndcg_at_10"
     )

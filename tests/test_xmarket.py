@@ -20,15 +20,29 @@ def marketplaces():
     return folder
 
 
+def chorus(folder, *arguments):
+    command = [sys.executable, "-m", "flows.cli", *map(str, arguments), "--json", "figures.json"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("example", "folder", "rows"),
+    [("xmarket", "xmarket", 151_418), ("xmarket-last", "xmarket", 151_418), ("movielens", "", 242_531)],
+)
+def test_the_examples_fit_the_real_files(example, folder, rows, marketplaces, tmp_path):
+    done = chorus(
+        tmp_path, "check", ROOT / f"examples/{example}.yaml", "--data", marketplaces.parent / folder
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "figures.json").read_text())["participants"].values()
+    assert sum(each["cleaning"]["rows_read"] for each in found) == rows
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("example", ["xmarket", "xmarket-last"])
 def test_nobody_is_worse_off_than_alone(example, marketplaces, tmp_path):
-    arguments = ["run", ROOT / f"examples/{example}.yaml", "--data", marketplaces, "--json", "figures.json"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *map(str, arguments)],
-        cwd=tmp_path, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+    done = chorus(tmp_path, "run", ROOT / f"examples/{example}.yaml", "--data", marketplaces)
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert len(figures["participants"]) == 7
