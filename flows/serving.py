@@ -17,7 +17,8 @@ from flows.tables import console
 from tasks import server
 from tasks.deployments import POOL
 
-WORKER = {"PREFECT_WORKER_QUERY_SECONDS": "5", "PREFECT_LOGGING_LEVEL": "WARNING"}
+POLL_SECONDS = "5"
+"""Between two looks of the worker for runs that are due."""
 
 
 def deploy(path: Path, data: Path | None, pool: str, image: str | None) -> None:
@@ -70,7 +71,7 @@ def _served(consortium: Consortium, port: int) -> Iterator[tuple[str, IO[str], l
 
 @contextmanager
 def _worker(home: Path, holds: IO[str]) -> Iterator[Popen[bytes]]:
-    os.environ.update(WORKER)
+    os.environ["PREFECT_WORKER_QUERY_SECONDS"] = POLL_SECONDS
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
     with server.leashed(command, home / "prefect" / "worker.log", holds) as process:
         yield process

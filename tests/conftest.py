@@ -129,7 +129,7 @@ participants:
       path: south.parquet
       columns: {{user: user, item: item, value: rating, time: time}}
       time_unit: us
-model: {{shares: [0, 1], regularisations: [20]}}
+model: {{kind: item_to_item, shares: [0, 1], regularisations: [20]}}
 {more}
 """
 

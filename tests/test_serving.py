@@ -202,6 +202,29 @@ def test_one_training_at_a_time_and_a_participant_with_bad_files_is_left_out(tmp
     assert facts(folder)["missing"].keys() == {"north"}
 
 
+def test_a_server_that_restarts_in_the_middle_is_waited_for(tmp_path, tiny):
+    path, port, before = tiny("tiny"), server.free_port(), dict(os.environ)
+    try:
+        with server.started(tmp_path / "far", port) as (url, _):
+            chorus("deploy", path, "--pool", "nights", folder=tmp_path, url=url)
+            deployment = ask(url, "/deployments/name/train-on-schedule/tiny")
+            asked = ask(url, f"/deployments/{deployment['id']}/create_flow_run", {})["id"]
+            with contextlib.ExitStack() as working:
+                working.enter_context(worker(tmp_path, url))
+                until(lambda: [*(tmp_path / "state").glob("tiny/coordinator/runs/*/run.json")], 120)
+                keep = working.pop_all()
+        with keep, server.started(tmp_path / "far", port) as (url, _):
+            until(lambda: ask(url, f"/flow_runs/{asked}")["state_type"] == "COMPLETED", 180)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    (run,) = trainings(mlflow_client(tmp_path))
+    history = mlflow_client(tmp_path).get_metric_history(run.info.run_id, "ndcg_at_10")
+    assert [each.step for each in history] == [0, 1]
+    (folder,) = run_folders(tmp_path)
+    assert facts(folder)["status"] == "finished"
+
+
 def all_final(url, ids):
     states = [ask(url, f"/flow_runs/{each}") for each in ids]
     return states if all(each["state_type"] in server.FINAL for each in states) else None

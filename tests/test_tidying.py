@@ -1,0 +1,50 @@
+"""Housekeeping keeps what a kept run needs, and the champion's; each participant tidies its own side."""
+
+import os
+import time
+
+from flows.consortium import read_consortium
+from tasks.runs import RunFolder, all_runs, runs_folder
+from tasks.tidying import kept_runs, tidy_participants, tidy_runs
+
+OLD = time.time() - 30 * 86_400
+
+
+def run(home, name, status, minute):
+    folder = RunFolder(runs_folder(home) / name)
+    folder.note(run=name, status=status, created_at=f"2026-01-01T00:{minute:02}:00")
+    (folder.path / "round-0000").mkdir()
+    (folder.path / "round-0000" / "popularity.npy").write_bytes(b"sum")
+    return folder
+
+
+def aged(path):
+    path.mkdir(parents=True)
+    os.utime(path, (OLD, OLD))
+    return path
+
+
+def test_the_newest_the_champions_and_the_unfinished_are_kept(tmp_path):
+    for minute, (name, status) in enumerate(
+        [("a", "finished"), ("b", "failed"), ("c", "finished"), ("d", "finished"), ("e", "finished")]
+    ):
+        run(tmp_path, name, status, minute)
+    assert kept_runs(tmp_path, newest=2, champion="a") == ["a", "b", "d", "e"]
+    assert kept_runs(tmp_path, newest=9, champion=None) == ["a", "b", "c", "d", "e"]
+    assert tidy_runs.fn(tmp_path, ["a", "b", "d", "e"]) == 1
+    assert tidy_runs.fn(tmp_path, ["a", "b", "d", "e"]) == 0
+    with_sums = [each.run for each in all_runs(tmp_path) if [*each.path.glob("round-*/*.npy")]]
+    assert with_sums == ["a", "b", "d", "e"]
+    assert [each.facts["status"] for each in all_runs(tmp_path)].count("finished") == 4  # records stay
+
+
+def test_each_participant_tidies_its_own_folder(tiny):
+    consortium = read_consortium(tiny("tidy"))
+    own = consortium.home / "participants" / "north"
+    gone = [aged(own / "models" / "old"), aged(own / "work" / "old"), aged(own / "store" / "other-settings")]
+    kept = [aged(own / "models" / "kept"), own / "models" / "young"]
+    kept[1].mkdir()
+    memberships = [consortium.membership(each) for each in consortium.participants]
+    assert tidy_participants.fn(consortium.home, memberships, ["kept"]) == {"east": 0, "north": 3, "south": 0}
+    assert not [each for each in gone if each.exists()]
+    assert all(each.exists() for each in kept)
