@@ -31,6 +31,7 @@ from tasks.timing import Timing
 
 ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
 SECONDS = (2, 3, 4, 5, 6, 10)
+FUTURE = 86_400.0
 FLOW = "tracer"
 WORK = "benchmarks.schedule_changes.tracer"
 
@@ -98,28 +99,26 @@ def all_runs(client, deployment_id):
     return found
 
 
+def named(moment: float, spans: list) -> bool:
+    """Whether a schedule that was in force, or being written or replaced, names the moment."""
+    return any(a <= moment <= b and (moment - ANCHOR.timestamp()) % s == 0 for a, b, s in spans)
+
+
 def judge(runs, told, first: float, begun: float, ended: float, margin: float) -> dict[str, list]:
     """Runs that are stray or doubled, moments that are lost; by the schedules in force at each moment."""
     told = sorted(told)
-    spans = []  # (from, until, interval): in force for sure, with what was being written on both sides
-    previous, since = first, begun
-    for before, after, seconds, _ in told:
-        spans.append((since, before, previous))
-        previous, since = seconds, after
-    spans.append((since, ended, previous))
+    intervals = [first, *(seconds for *_, seconds, _ in told)]
+    written = [begun, *(after for _, after, *_ in told)]
+    sure = [*zip(written, [*(before for before, *_ in told), ended], intervals, strict=True)]
+    begins = [begun - FUTURE, *(before for before, *_ in told)]
+    perhaps = [*zip(begins, [*(after for _, after, *_ in told), ended + FUTURE], intervals, strict=True)]
     moments = Counter(
         run.expected_start_time.timestamp() for run in runs if run.state_type.value != "SCHEDULED"
     )
     present = {run.expected_start_time.timestamp() for run in runs}
-    stray = []
-    for moment in present:
-        near = {s for a, b, s in spans if a - margin <= moment <= b + margin}
-        if moment > ended:
-            near = {previous}
-        if not any((moment - ANCHOR.timestamp()) % s == 0 for s in near):
-            stray.append(moment)
+    stray = [each for each in sorted(present) if not named(each, perhaps)]
     lost = []
-    for start, until, seconds in spans:
+    for start, until, seconds in sure:
         step = -(-(start + margin - ANCHOR.timestamp()) // seconds)
         moment = ANCHOR.timestamp() + step * seconds
         while moment < until - margin:

@@ -3,20 +3,29 @@
 from collections.abc import Mapping
 from typing import Any
 
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+)
 
 from mlruns_config.tracking import Tracking
 from tasks.run import Run
 
 Record = Mapping[str, Any]
+LAST = "test"
+"""The part of the last of two rounds."""
 
 
 def show_round(record: Record, run: Run) -> None:
-    """A table of the participants after a round: rows, bytes, metric, state; who is missing, and why."""
+    """How far the run is, and a table of its participants: rows, bytes, metric, state; why one is missing."""
     said = run.folder.facts.get("prepared", {})
     lost = {**run.folder.facts.get("missing", {}), **record["lost"]}
     rows = [_row(name, told, record, said.get(name, {})) for name, told in record["participants"].items()]
     rows += [{"participant": name, "state": why} for name, why in lost.items()]
+    done = 100.0 if record["part"] == LAST else 50.0
+    create_progress_artifact(done, key="progress", description=f"Run {run.name}: rounds that are done")
     create_table_artifact(
         table=rows,
         key="participants",

@@ -180,7 +180,7 @@ def test_a_deployed_training_whose_processes_are_killed_is_found_and_retried(tmp
     assert run.data.tags["prefect.flow_run_id"] == asked
     assert f"/flow-run/{asked}" in run.data.tags["mlflow.note.content"]
     artifacts = ask(far, "/artifacts/filter", {"flow_runs": {"id": {"any_": [asked]}}})
-    assert {each["key"] for each in artifacts} == {"participants", "mlflow"}
+    assert {each["key"] for each in artifacts} == {"participants", "progress", "mlflow"}
     assert run.info.run_id in next(each for each in artifacts if each["key"] == "mlflow")["data"]
 
 
