@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,11 +105,18 @@ def served(path: Path, database: str | None) -> Iterator[tuple[str, int]]:
         process.wait()
 
 
-def ask(url: str, body: Any = None) -> Any:
+def ask(url: str, body: Any = None, tries: int = 10) -> Any:
+    """What the API answers; a server that is too busy (503) is asked again, as Prefect's client does."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        if error.code != 503 or tries == 1:
+            raise
+    time.sleep(1)
+    return ask(url, body, tries - 1)
 
 
 def train(api: str) -> tuple[str, float]:
