@@ -87,7 +87,9 @@ def texts_of(done):
     return {result["text"] for result in done.results.values()}
 
 
-@pytest.mark.parametrize("trouble", ["die", "raise", pytest.param("stop", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "trouble", ["die", *(pytest.param(t, marks=pytest.mark.slow) for t in ("raise", "stop"))]
+)
 def test_the_round_is_repeated_with_the_same_cohort_and_gives_the_same_text(consortium, tmp_path, trouble):
     three = consortium("abc")
     deadline = 12.0 if trouble == "stop" else 60.0
