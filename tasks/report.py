@@ -35,7 +35,7 @@ def log_round(
         "lost": {**lost, **summed["lost"], **figures["lost"]},
         "bytes_up": _added(summed["bytes_up"], figures["bytes_up"]),
         "bytes_down": _added(summed["bytes_down"], figures["bytes_down"]),
-        "degraded": summed["degraded"] or figures["degraded"],
+        "exposed": sorted({*summed["exposed"], *figures["exposed"], *_exposed_by_trees(number, run)}),
         "seconds": time.monotonic() - run.began_at,
         "overall": figures["overall"],
         "looks_at": figures["looks_at"],
@@ -77,6 +77,11 @@ def _trees(run: Run) -> dict[str, int]:
     return {} if grown is None else {"trees": len(grown["trees"])}
 
 
+def _exposed_by_trees(number: int, run: Run) -> set[str]:
+    """Whose terms the sums of trees tell, since a round went on without them."""
+    return {name for step in run.folder.steps(number, "grown") for name in step["exposed"]}
+
+
 def round_metrics(record: Mapping[str, Any]) -> dict[str, float]:
     """The figures of a round under MLflow's names: overall, `participant/<name>/...`, bytes, seconds."""
     metrics = {
@@ -93,6 +98,8 @@ def round_metrics(record: Mapping[str, Any]) -> dict[str, float]:
         metrics[f"participant/{participant}/bytes_down"] = record["bytes_down"].get(participant, 0)
     metrics["bytes_up"] = sum(record["bytes_up"].values())
     metrics["bytes_down"] = sum(record["bytes_down"].values())
+    metrics |= {f"participant/{name}/exposed": 1.0 for name in record["exposed"]}
+    metrics["degraded"] = float(bool(record["exposed"]))
     metrics["participants"] = len(record["cohort"])
     metrics["seconds"] = record["seconds"]
     return metrics

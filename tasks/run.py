@@ -85,7 +85,7 @@ class Run:
 
     def sum(self, plan: RoundPlan, job: str, keep: bool = True, **arguments: Any) -> Together:
         """`job` at the whole cohort at once; its opened sums are kept in the run's folder, to be read."""
-        return together(
+        reply = together(
             self.doors,
             plan,
             job,
@@ -94,6 +94,11 @@ class Run:
             on_opened=self._keep if keep else None,
             read=self.folder.opened,
         )
+        if reply.degraded:
+            self.say(
+                f"{job}: degraded, went on without {', '.join(reply.exposed)}: their terms can be inferred"
+            )
+        return reply
 
     def _keep(self, attempt: RoundPlan, name: str, form: FixedPoint, total: Update) -> None:
         self.folder.keep(attempt.number, name, form, total)

@@ -70,13 +70,13 @@ def evaluate(
 
 
 def summary(reply: Together, began: float) -> dict[str, Any]:
-    """Who is in a sum and who is not, bytes by participant, attempts, seconds."""
+    """Who is in a sum, who is not, whom that exposed, bytes by participant, attempts, seconds."""
     return {
         "cohort": list(reply.cohort),
         "lost": reply.lost,
         "bytes_up": reply.bytes_up,
         "bytes_down": reply.bytes_down,
         "attempts": reply.attempts,
-        "degraded": reply.degraded,
+        "exposed": list(reply.exposed),
         "seconds": time.monotonic() - began,
     }
