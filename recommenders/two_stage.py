@@ -28,8 +28,8 @@ PER = 1e4
 
 _BOOSTING: dict[str, Any] = {
     "objective": "binary",
-    "trees": 100,
-    "learning_rate": 0.1,
+    "trees": 200,
+    "learning_rate": 0.05,
     "num_leaves": 15,
     "min_data_in_leaf": 200,
     "max_bin": 63,
@@ -54,7 +54,7 @@ class TwoStage(BaseModel):
         description="windows before validation, each of as many events as it, whose labels train the ranker",
     )
     trees_per_round: Annotated[int, Field(ge=1)] = Field(
-        10, description="trees of a federated round; then the consortium's validation parts are scored"
+        20, description="trees of a federated round; then the consortium's validation parts are scored"
     )
     patience: Annotated[int, Field(ge=1)] = Field(
         3, description="rounds without a gain of the consortium's NDCG after which growing stops"

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from federation.channel import Solo
 from mlruns_config.figures import gain_figure
 from mlruns_config.tracking import Tracking
 from recommenders.item_to_item import require_memory, solve
-from recommenders.metrics import Queries, item_counts, metric_sums, metrics, per_query
+from recommenders.metrics import SUMS, Queries, item_counts, metric_sums, metrics, per_query
 from recommenders.popularity import windowed_counts
 from recommenders.topk import top_items
 from tasks.membership import Membership
@@ -127,5 +128,6 @@ def _with_arm(
         name: {**told, arm: metrics(sums[name], top) if told["consortium"] else None}
         for name, told in figures["participants"].items()
     }
-    overall = {**figures["overall"], arm: metrics(np.sum([*sums.values()], axis=0), top, counts)}
+    added = np.sum([Solo().sum("metrics", each, SUMS) for each in sums.values()], axis=0)
+    overall = {**figures["overall"], arm: metrics(added, top, counts)}
     return {**figures, "overall": overall, "participants": participants}
