@@ -2,9 +2,10 @@
 
 The reward of an interval of k shortest ones is the share of the metric that is kept, less what its
 trainings cost: 1 - rate (k - 1) / 2 - cost / k.  Not known is the rate, the share that is lost for each
-shortest interval of age.  It is linear in the context: drift (the share of events on items that are new
-even to a fresh model) and season.  Each training's gain over the model before is a noisy look at
-rate * age, so every one teaches about every interval, and the state is one Gaussian of four coefficients.
+shortest interval of age.  It is linear in the context: season, and what moved even since a training (the
+share of events on items that are new to a fresh model, and the stability index of popularity).  Each
+training's gain over the model before is a noisy look at rate * age, so every one teaches about every
+interval, and the state is one Gaussian of five coefficients.
 """
 
 import math
@@ -15,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from federation.observation import DAY, Bounds, Costs, Observation, spell, trainings
+from federation.observation import DAY, Bounds, Costs, Observation, Training, spell, trainings
 
 YEAR = 365.25 * DAY
-PRIOR_MEAN = np.array([0.003, 0.03, 0.0, 0.0])
-PRIOR = np.diag(np.array([0.003, 0.05, 0.001, 0.001]) ** -2.0)
+PRIOR_MEAN = np.array([0.003, 0.03, 0.01, 0.0, 0.0])
+PRIOR = np.diag(np.array([0.003, 0.05, 0.05, 0.001, 0.001]) ** -2.0)
 _UPPER = np.triu_indices(len(PRIOR_MEAN))
 
 Floats = NDArray[np.float64]
@@ -51,7 +52,7 @@ def sample(
     precision, pull, until, count = _read(state)
     fresh = [each for each in trainings(history, policy, costs) if each.at > until]
     for told in fresh:
-        seen = told.age * _context(told.at, told.unseen)
+        seen = told.age * _context(told)
         precision = _mixed(policy.forget, precision, PRIOR) + np.outer(seen, seen) / told.error**2
         pull = _mixed(policy.forget, pull, PRIOR @ PRIOR_MEAN) + seen * told.gain / told.error**2
     if not fresh:
@@ -61,7 +62,7 @@ def sample(
     root = np.linalg.cholesky(precision)
     noise = policy.exploration * rng.standard_normal(len(pull))
     drawn = np.linalg.solve(precision, pull) + np.linalg.solve(root.T, noise)
-    rate = max(float(_context(last.at, last.unseen) @ drawn), 0.0)
+    rate = max(float(_context(last) @ drawn), 0.0)
     chosen = min(policy.ladder, key=lambda each: _regret(each / policy.shortest, rate, last.cost))
     why = f"drawn from {count} trainings: {spell(policy.shortest)} of age loses {rate:.2%}, a training costs"
     return chosen, f"{why} {last.cost:.2%}", _written(precision, pull, last.at, count)
@@ -76,9 +77,9 @@ def _mixed(share: float, learned: Floats, prior: Floats) -> Floats:
     return share * learned + (1 - share) * prior
 
 
-def _context(at: float, unseen: float) -> Floats:
-    season = 2 * math.pi * at / YEAR
-    return np.array([1.0, unseen, math.sin(season), math.cos(season)])
+def _context(told: Training) -> Floats:
+    season = 2 * math.pi * told.at / YEAR
+    return np.array([1.0, told.unseen, told.drift, math.sin(season), math.cos(season)])
 
 
 def _read(state: Mapping[str, float]) -> tuple[Floats, Floats, float, int]:

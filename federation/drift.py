@@ -25,7 +25,7 @@ Counts = NDArray[np.int64]
 class PopularityDrift:
     """Of `events` new events: the stability index of item popularity, and the share on unseen items.
 
-    `stability` is over the events on items that were known at the training; both are NaN without events.
+    `stability` is over the events on items that were known at the training; NaN where there are none.
     """
 
     stability: float
@@ -34,31 +34,31 @@ class PopularityDrift:
 
 
 def popularity_drift(
-    channel: Channel, items: NDArray[Any], trained: Counts, label: str = "drift"
+    channel: Channel, items: NDArray[Any], recent: Counts, ever: Counts, label: str = "drift"
 ) -> PopularityDrift:
     """Drift of the cohort's new events on `items` (catalogue positions), in one sum of `GROUPS` + 1 counts.
 
-    `trained` (items,) is how often each item of the catalogue occurred at the training, over the cohort.
-    Raises `Refused` for a position that is not in the catalogue.
+    `recent` and `ever` (items,) are how often each item of the catalogue occurred by the training, over the
+    cohort: in the days that popularity counts, and at all.  Raises `Refused` for a position that is not in
+    the catalogue.
     """
     items = np.asarray(items, np.int64)
-    if items.size and not (items.min() >= 0 and items.max() < len(trained)):
-        raise Refused(f"an item is not in the catalogue of {len(trained)} items")
-    group = popularity_groups(trained)
+    if items.size and not (items.min() >= 0 and items.max() < len(ever)):
+        raise Refused(f"an item is not in the catalogue of {len(ever)} items")
+    group = np.where(ever > 0, popularity_groups(recent), GROUPS)
     opened = channel.sum(f"{label}/groups", np.bincount(group[items], minlength=GROUPS + 1), INTEGERS)
-    before = np.array([int(trained[group == number].sum()) for number in range(GROUPS)])
+    before = np.array([int(recent[group == number].sum()) for number in range(GROUPS)])
     events = int(opened.sum())
     unseen = int(opened[GROUPS]) / events if events else float("nan")
     return PopularityDrift(stability_index(before, opened[:GROUPS]), unseen, events)
 
 
-def popularity_groups(trained: Counts, groups: int = GROUPS) -> NDArray[np.int64]:
-    """The group of each item, most popular first, of about equally many events; `groups` for unseen ones."""
-    order = np.argsort(-trained, kind="stable")
-    before = np.cumsum(trained[order]) - trained[order]
-    group = np.full(len(trained), groups)
-    group[order] = np.minimum(before * groups // max(int(trained.sum()), 1), groups - 1)
-    group[trained == 0] = groups
+def popularity_groups(counts: Counts) -> NDArray[np.int64]:
+    """The group of each item, most popular first, of about equally many events."""
+    order = np.argsort(-counts, kind="stable")
+    before = np.cumsum(counts[order]) - counts[order]
+    group = np.empty(len(counts), np.int64)
+    group[order] = np.minimum(before * GROUPS // max(int(counts.sum()), 1), GROUPS - 1)
     return group
 
 

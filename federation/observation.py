@@ -98,7 +98,7 @@ class Bounds(Frozen):
 class Training:
     """What a training told: the age of the model that it replaced, gain and error as shares, its cost.
 
-    The age is in shortest intervals; `unseen` is the share of events on items that are new even to it.
+    The age is in shortest intervals; `unseen` and `drift` are what moved even since this training.
     """
 
     at: float
@@ -107,6 +107,7 @@ class Training:
     error: float
     cost: float
     unseen: float
+    drift: float
 
 
 def trainings(history: Sequence[Observation], bounds: Bounds, costs: Costs) -> list[Training]:
@@ -123,8 +124,8 @@ def trainings(history: Sequence[Observation], bounds: Bounds, costs: Costs) -> l
         age = bounds.within(seen.interval_seconds if replaced is None else seen.at - replaced)
         share = min(max(gain / metric, -1.0), 1.0)
         error = min(max((known(seen.gain_error) or 0.0) / metric, LEAST_ERROR), 1.0)
-        unseen = min(max(known(seen.unseen) or 0.0, 0.0), 1.0)
-        told.append(Training(seen.at, age / bounds.shortest, share, error, costs.of(seen), unseen))
+        moved = (min(max(known(value) or 0.0, 0.0), 1.0) for value in (seen.unseen, seen.drift))
+        told.append(Training(seen.at, age / bounds.shortest, share, error, costs.of(seen), *moved))
     return told
 
 

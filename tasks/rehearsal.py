@@ -34,6 +34,7 @@ from tasks.room import Room
 DRAWS = 100
 BEGIN = 0.2
 Window = tuple[int, int]
+Counts = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Settings:
 
     @classmethod
     def of(cls, model: ModelConfig) -> "Settings":
-        """The settings for `model`; the arm that is judged comes first."""
-        arms = ("item_to_item", "popularity") if model.kind == "item_to_item" else ("popularity",)
+        """The settings for `model`, of two stages the retriever; the arm that is judged comes first."""
+        arms = ("popularity",) if model.kind == "popularity" else ("item_to_item", "popularity")
         grids = (model.windows, model.shares, model.regularisations)
         days, share, regularisation = (sorted(grid)[(len(grid) - 1) // 2] for grid in grids)
         return cls(arms, model.top, int(days), share, regularisation)
@@ -90,7 +91,7 @@ class Rehearsal:
         first, last = quantiles(channel, seconds, (BEGIN, 1.0), bits=40).values[0]
         return round(first) * 1_000_000, round(last) * 1_000_000
 
-    def count(self, until: int, channel: Channel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def count(self, until: int, channel: Channel) -> Counts:
         """The cohort's counts of each item by `until`: recent ones, and all."""
         ever = np.bincount(self._between(0, until).items, minlength=self.data.item_count)
         return channel.sum("recent", self._recent(until), COUNTS), channel.sum("ever", ever, INTEGERS)
@@ -110,14 +111,14 @@ class Rehearsal:
 
     def judge(
         self,
-        models: Mapping[int, tuple[Learned, NDArray[np.int64]]],
+        models: Mapping[int, tuple[Learned, Counts]],
         window: Window,
         rng: np.random.Generator,
         channel: Channel,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[PopularityDrift]]:
         """How each model fares in `window`, over the cohort.
 
-        `models` hold what the participant learned and the cohort's counts at that training. Returns metric
+        `models` hold what the participant learned and the cohort's counts at that training.  Returns metric
         sums (models, arms, 8), bootstrap sums of NDCG (draws, models + 1), and each model's drift.
         """
         queries = self.queries(window)
@@ -132,7 +133,7 @@ class Rehearsal:
         return (
             channel.sum("metrics", sums.ravel(), SUMS).reshape(sums.shape),
             channel.sum("bootstrap", draws.ravel(), SUMS).reshape(draws.shape),
-            [popularity_drift(channel, items, ever, f"drift/{at}") for at, (_, ever) in models.items()],
+            [popularity_drift(channel, items, *counts, f"drift/{at}") for at, (_, counts) in models.items()],
         )
 
     def _lists(self, learned: Learned, arm: str, queries: Queries, window: Window) -> NDArray[np.int32]:

@@ -18,7 +18,7 @@ from federation.plan import RoundPlan
 from federation.simulate import simulate
 from recommenders.item_to_item import gram_form
 from recommenders.metrics import bootstrap_errors
-from tasks.rehearsal import Learned, Rehearsal, Window
+from tasks.rehearsal import Counts, Learned, Rehearsal, Window
 
 SECOND = 1_000_000
 REMEMBERED = 200  # observations that a policy is shown
@@ -29,7 +29,7 @@ class Champion:
     """The models of one training, and what the training took."""
 
     learned: Mapping[str, Learned]
-    ever: NDArray[np.int64]
+    counts: Counts
     seconds: float
     bytes: int
 
@@ -144,9 +144,9 @@ def train(everyone: Mapping[str, Rehearsal], window: Window, plan: RoundPlan, si
     counted = simulate(
         {name: partial(each.count, window[1]) for name, each in everyone.items()}, plan, masks=False
     )
-    recent, ever = next(iter(counted.values()))
-    learned = {name: each.learn(window, recent, [*everyone.values()]) for name, each in everyone.items()}
-    return Champion(learned, ever, time.process_time() - began, size)
+    counts = next(iter(counted.values()))
+    learned = {name: each.learn(window, counts[0], [*everyone.values()]) for name, each in everyone.items()}
+    return Champion(learned, counts, time.process_time() - began, size)
 
 
 def judge(
@@ -156,7 +156,7 @@ def judge(
     parts = {
         name: partial(
             each.judge,
-            {at: (champion.learned[name], champion.ever) for at, champion in held.items()},
+            {at: (champion.learned[name], champion.counts) for at, champion in held.items()},
             window,
             plan.stream(name),
         )

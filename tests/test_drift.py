@@ -32,15 +32,16 @@ def dealt(rows, data, parties=3):
 @given(st.lists(st.integers(0, 9), max_size=30), st.data())
 def test_drift_is_that_of_the_pooled_events(items, data):
     items = np.array(items, np.int64)
-    trained = np.array(data.draw(st.lists(st.integers(0, 50), min_size=10, max_size=10)))
-    pooled = popularity_drift(Solo(), items, trained)
+    ever, recent = (np.array(data.draw(st.lists(st.integers(0, 50), min_size=10, max_size=10))) for _ in "er")
+    pooled = popularity_drift(Solo(), items, np.minimum(recent, ever), ever)
     for found in together(
-        lambda mine, channel: popularity_drift(channel, mine, trained), dealt(items, data)
+        lambda mine, channel: popularity_drift(channel, mine, np.minimum(recent, ever), ever),
+        dealt(items, data),
     ).values():
         assert repr(found) == repr(pooled)  # NaN is written as NaN is
     assert pooled.events == len(items)
     if len(items):
-        assert pooled.unseen == np.mean([trained[item] == 0 for item in items])
+        assert pooled.unseen == np.mean([ever[item] == 0 for item in items])
 
 
 @settings(deadline=None, max_examples=25)
@@ -71,15 +72,23 @@ def test_the_index_is_the_sum_of_jeffreys():
     assert np.isnan(stability_index(before, np.zeros(2, np.int64)))
 
 
-def test_groups_hold_equally_many_events_and_unseen_items_have_their_own():
-    trained = np.append(np.full(100, 3), [0, 0])
-    group = popularity_groups(trained)
-    assert np.bincount(group).tolist() == [10] * GROUPS + [2]
-    assert popularity_groups(np.array([5, 90, 5]), 10).tolist() == [9, 0, 9]
+def test_groups_hold_equally_many_events():
+    assert np.bincount(popularity_groups(np.full(100, 3))).tolist() == [10] * GROUPS
+    assert popularity_groups(np.array([5, 90, 5])).tolist() == [9, 0, 9]
+    assert popularity_groups(np.array([0, 0])).tolist() == [0, 0]
+
+
+def test_a_turn_of_tastes_shows_and_an_item_of_long_ago_is_not_unseen():
+    ever, recent, rng = np.array([9000, 900, 50, 0]), np.array([900, 90, 0, 0]), np.random.default_rng(0)
+    calm = popularity_drift(Solo(), rng.choice(2, 500, p=(0.91, 0.09)), recent, ever)
+    turned = popularity_drift(Solo(), np.repeat([0, 1, 2, 3], [100, 350, 40, 10]), recent, ever)
+    assert calm.stability < 0.01
+    assert turned.stability > 0.25
+    assert (calm.unseen, turned.unseen) == (0, 0.02)
 
 
 def test_an_item_outside_the_catalogue_is_refused():
     with pytest.raises(Refused, match="catalogue of 3 items"):
-        popularity_drift(Solo(), np.array([3]), np.ones(3, np.int64))
+        popularity_drift(Solo(), np.array([3]), np.ones(3, np.int64), np.ones(3, np.int64))
     with pytest.raises(Refused, match="cuts of 1 columns, expected 2"):
         feature_counts(Solo(), np.ones((4, 2)), np.ones((1, 1)))
