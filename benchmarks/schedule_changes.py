@@ -6,7 +6,7 @@ A server runs with a deployment whose intervals are between 2 and 10 seconds, an
 run and does nothing.  Writers change the interval through `tasks.timetable`, as adjusters and pins do.
 After the last change every change is known with its moment, so which runs were due follows:
 
-- stray: a run that is scheduled, or ran, at a moment that no schedule in force then, or being written, names
+- stray: a run that ran at a moment that no schedule in force then, or being written or replaced, names
 - lost: a moment that the schedule in force names (none being written within the margin), without a run
 - doubled: two runs of the same moment
 
@@ -65,15 +65,17 @@ def change_often(
                 told.append((began, time.time(), timing.seconds, table.pin is not None))
 
 
-def take_runs(client_of, deployment_id, stop: threading.Event) -> None:
-    """A worker: each run that is due is begun and completed."""
-    from prefect.states import Completed, Running
+def take_runs(client_of, deployment_id, home: Path, stop: threading.Event) -> None:
+    """A worker: each run that is due is begun and completed, or cancelled where the training would be."""
+    from prefect.states import Cancelled, Completed, Running
 
     with client_of() as client:
         while not stop.wait(0.2):
             for run in due(client, deployment_id):
                 client.set_flow_run_state(run.id, Running())
-                client.set_flow_run_state(run.id, Completed())
+                found = timetable.found_at(client, deployment_id)
+                strays = timetable.read(home, FLOW).strays(run.expected_start_time, found)
+                client.set_flow_run_state(run.id, Cancelled() if strays else Completed())
 
 
 def due(client, deployment_id):
@@ -113,10 +115,9 @@ def judge(runs, told, first: float, begun: float, ended: float, margin: float) -
     begins = [begun - FUTURE, *(before for before, *_ in told)]
     perhaps = [*zip(begins, [*(after for _, after, *_ in told), ended + FUTURE], intervals, strict=True)]
     moments = Counter(
-        run.expected_start_time.timestamp() for run in runs if run.state_type.value != "SCHEDULED"
+        run.expected_start_time.timestamp() for run in runs if run.state_type.value == "COMPLETED"
     )
-    present = {run.expected_start_time.timestamp() for run in runs}
-    stray = [each for each in sorted(present) if not named(each, perhaps)]
+    stray = [each for each in sorted(moments) if not named(each, perhaps)]
     lost = []
     for start, until, seconds in sure:
         step = -(-(start + margin - ANCHOR.timestamp()) // seconds)
@@ -169,7 +170,7 @@ def report(options, home: Path) -> None:
             )
             for seed in range(options.writers)
         ]
-        worker = threading.Thread(target=copy_context().run, args=(take_runs, client_of, made.id, stop))
+        worker = threading.Thread(target=copy_context().run, args=(take_runs, client_of, made.id, home, stop))
         worker.start()
         for thread in writers:
             thread.start()
@@ -184,11 +185,13 @@ def report(options, home: Path) -> None:
     found = judge(runs, told, first, begun, ended - 2, margin=0.05)
     took = [after - before for before, after, *_ in told]
     done = sum(run.state_type.value == "COMPLETED" for run in runs)
+    raced = sum(run.state_type.value == "CANCELLED" for run in runs)
     print(f"prefect {prefect.__version__}, Python {sys.version.split()[0]}, SQLite, {os.cpu_count()} cores")
     print(
         f"{len(told)} changes by {options.writers} writers in {changed - begun:.0f} s; {done} runs completed"
     )
     print(f"a change: median {sorted(took)[len(took) // 2]:.3f} s, longest {max(took):.3f} s")
+    print(f"made by Prefect's scheduler of a schedule that was gone, and cancelled when they began: {raced}")
     print(f"taken for a hand in the page: {sum(pinned for *_, pinned in told)}")
     for kind, moments in found.items():
         print(

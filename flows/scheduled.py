@@ -13,6 +13,7 @@ from flows.operate import at_work, mark_crashed
 from flows.train import train
 from tasks.deployments import TRAINING
 from tasks.order import TrainingOrder
+from tasks.straying import strays
 
 PATIENCE_SECONDS = 120.0
 """How long a training waits for a command or housekeeping to leave the state folder."""
@@ -25,6 +26,8 @@ def train_on_schedule(order: TrainingOrder) -> State[Any]:
     One training at a time: where another process works on the state, this one is cancelled.
     """
     consortium = read_consortium(order.consortium, order.data, order.folder)
+    if strays(consortium.home):
+        return Cancelled(message="no schedule names this moment any more: the schedule was changed")
     run = run_name(str(flow_run.id))
     with ExitStack() as stack:
         try:

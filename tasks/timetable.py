@@ -45,11 +45,22 @@ class Timetable(BaseModel):
     decided: Timing
     written: tuple[Timings, ...] = ()
     pin: Pin | None = None
+    since: datetime | None = None
 
     @property
     def wanted(self) -> Timings:
         """What Prefect should have: the pin, else what was decided last."""
         return self.pin.timings if self.pin else (self.decided,)
+
+    def strays(self, moment: datetime, found: Timings) -> bool:
+        """Whether no schedule names a run at `moment`: neither Prefect's, `found`, nor one that was written.
+
+        Prefect's scheduler may read a schedule just before it is changed, and make its runs just after.
+        What was due before the last change is not judged.
+        """
+        known = [each for timings in (found, self.wanted, *self.written) for each in timings]
+        late = self.since is not None and moment > self.since
+        return late and not any(each.names(moment) for each in known)
 
     def configure(self, timing: Timing) -> "Timetable":
         """After a new deploy: a changed configuration is a decision, an unchanged one changes nothing."""
@@ -123,6 +134,7 @@ def apply(
     """
     found = found_at(client, deployment_id)
     if found != timetable.wanted:
+        timetable = timetable.model_copy(update={"since": datetime.now(UTC)})
         save(home, flow, timetable.writing(*timetable.written, found, timetable.wanted))
         _write(client, deployment_id, timetable.wanted)
     done = timetable.writing(timetable.wanted)

@@ -41,6 +41,13 @@ class Timing(BaseModel):
         zone = f" ({self.timezone})" if self.timezone not in (None, "UTC") else ""
         return f"at {self.cron or self.rrule}{zone}"
 
+    def names(self, moment: datetime) -> bool:
+        """Whether a run at `moment` can be of this schedule; of cron and RRULE that is not checked."""
+        if self.seconds is None or self.anchor is None:
+            return True
+        off = (moment - self.anchor).total_seconds() % self.seconds
+        return min(off, self.seconds - off) < 1e-3
+
     def schedule(self) -> "SCHEDULE_TYPES":
         """The same as Prefect has it."""
         from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule

@@ -121,3 +121,15 @@ def test_schedules_are_told_as_people_say_them():
         == "at 0 3 * * 1 (Europe/Berlin)"
     )
     assert timetable.text(()) == "paused"
+
+
+def test_a_run_of_a_schedule_that_is_gone_is_known_as_one():
+    """As Prefect's scheduler makes one that reads the old schedule just before it is changed."""
+    table = Timetable(configured=every(60), decided=every(90), written=((every(90),),), since=NOW)
+    on_the_new, on_the_old = NOW + timedelta(seconds=90), NOW + timedelta(seconds=60)
+    assert (NOW - ANCHOR).total_seconds() % 180 == 0
+    assert table.strays(on_the_old, (every(90),))
+    assert not table.strays(on_the_new, (every(90),))
+    assert not table.strays(on_the_old, (every(60),))  # a person has just changed it back in the page
+    assert not table.strays(NOW - timedelta(seconds=60), (every(90),))  # due before the change, and late
+    assert not table.model_copy(update={"since": None}).strays(on_the_old, (every(90),))
