@@ -39,7 +39,7 @@ def serving(folder, port):
     with (folder / "serve.log").open("a") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=log, stderr=log)
     try:
-        until(lambda: "Ctrl-C ends it" in (folder / "serve.log").read_text().split("BEGIN")[-1], 120)
+        until(lambda: "Ctrl-C ends it" in (folder / "serve.log").read_text().split("BEGIN")[-1], 300)
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
@@ -102,7 +102,7 @@ def test_a_served_consortium_trains_on_schedule_and_survives_a_kill(tmp_path, ti
     url = f"http://127.0.0.1:{port}/api"
     with serving(tmp_path, port) as process:
         until(lambda: flow_runs(url), 90)  # the first that a wrong version of SQLAlchemy would hide
-        (first, *_) = until(lambda: flow_runs(url, "COMPLETED"), 180)
+        (first, *_) = until(lambda: flow_runs(url, "COMPLETED"), 300)
         assert first["auto_scheduled"]
         assert first["parameters"]["order"]["consortium"] == str(tmp_path / "tiny.yaml")
         assert process.poll() is None
