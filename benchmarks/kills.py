@@ -96,7 +96,7 @@ def main() -> None:
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder), participants=3, events=300)
-        path.write_text(path.read_text() + "schedule: {adjust_hours: 0.01}\n")
+        path.write_text(path.read_text().replace("{always", "{adjust_hours: 0.01, always"))
         home, silent = Path(folder) / "state" / "row", 0
         tracking = Tracking(TrackingConfig(), home)
         for number in range(options.kills):

@@ -53,9 +53,11 @@ def write(folder: Path, participants: int, events: int) -> Path:
     lines = ["name: row", f"state: {folder / 'state'}", "participants:"]
     for name in (f"shop-{n:02}" for n in range(participants)):
         lines.append(f"  - {{name: {name}, events: {{path: {name}.csv, columns: {COLUMNS}}}}}")
-    path.write_text(
-        "\n".join([*lines, "model: {kind: item_to_item, shares: [0, 1], regularisations: [20]}", ""])
-    )
+    lines += [
+        "model: {kind: item_to_item, shares: [0, 1], regularisations: [20]}",
+        "schedule: {always: true}",
+    ]
+    path.write_text("\n".join([*lines, ""]))
     return path
 
 

@@ -10,6 +10,7 @@ from feature_store.splits import GivenSplit, LeaveLastOut, TemporalSplit
 from feature_store.world import World
 from federation.bandit import Bandit
 from federation.frequency import Drift, FrequencyConfig, Periodic
+from federation.gate import GateConfig
 from federation.observation import Costs
 from federation.plateau import Plateau
 from federation.policy import RoundPolicy
@@ -44,6 +45,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "frequency.policy, kind: drift": Drift,
     "frequency.policy, kind: bandit": Bandit,
     "frequency.costs": Costs,
+    "gate": GateConfig,
     "tracking": TrackingConfig,
     "schedule": ScheduleConfig,
     "alerts": AlertConfig,

@@ -25,6 +25,10 @@ class TooFew(ChorusError):
     exit_code = 4
 
 
+class NothingNew(ChorusError):
+    """There is nothing to learn that an earlier training has not learned: no failure, only an early end."""
+
+
 class Lost(ChorusError):
     """A participant went silent, ended, or broke off; `participants` maps each one's name to the reason."""
 

@@ -14,6 +14,7 @@ from feature_store.splits import Split, TemporalSplit
 from feature_store.world import World
 from federation.errors import BadInput
 from federation.frequency import FrequencyConfig
+from federation.gate import GateConfig
 from federation.policy import RoundPolicy
 from mlruns_config.tracking import TrackingConfig
 from tasks.engines import EngineConfig
@@ -37,6 +38,9 @@ class Participant(Frozen):
     test: Source | None = Field(None, description="its test events, for the split `given`")
     reachable: Path | None = Field(None, description="the true best lists, where a generator knows them")
     discloses: Disclosures = Field(Disclosures(), description="what it says of itself alone")
+    tolerance: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="share of the champion's NDCG that it may lose by a promotion; none: gate.tolerance"
+    )
 
 
 class Consortium(Frozen):
@@ -56,6 +60,7 @@ class Consortium(Frozen):
     split: Split = Field(TemporalSplit(), description="what is training, validation and test")
     model: ModelConfig = Field(ModelConfig(), description="what is trained")
     rounds: RoundPolicy = Field(RoundPolicy(), description="quorum, minimum, deadline, masks")
+    gate: GateConfig = Field(GateConfig(), description="when a newly trained model becomes the champion")
     tracking: TrackingConfig = Field(TrackingConfig(), description="where MLflow keeps runs and models")
     prefect_api_url: str | None = Field(
         None, description="a Prefect server of your own; none: one is started"
@@ -133,6 +138,9 @@ class Consortium(Frozen):
             split=self.split,
             model=self.model,
             rounds=self.rounds,
+            gate=self.gate.model_copy(
+                update={} if participant.tolerance is None else {"tolerance": participant.tolerance}
+            ),
             keep_days=self.keep_days,
             catalogue=self.catalogue_path,
             participants=len(self.participants),
@@ -145,6 +153,7 @@ class Consortium(Frozen):
             name=self.name,
             fingerprint=self.fingerprint(),
             rounds=self.rounds,
+            gate=self.gate,
             tracking=self.tracking,
             catalogue=self.catalogue_path,
             seed=self.seed,

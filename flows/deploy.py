@@ -40,9 +40,10 @@ def deployables(consortium: Consortium, order: Order, image: str | None) -> list
     from flows.scheduled import train_on_schedule
 
     config, where = consortium.schedule, order.model_dump(mode="json")
-    training = TrainingOrder(**order.model_dump()).model_dump(mode="json", exclude={"redo"})
+    training = TrainingOrder(**order.model_dump(), always=config.always)
+    told = training.model_dump(mode="json", exclude={"redo"})
     flows = [
-        (train_on_schedule, "flows.scheduled.train_on_schedule", training, training_timing(consortium)),
+        (train_on_schedule, "flows.scheduled.train_on_schedule", told, training_timing(consortium)),
         (adjust_frequency, "flows.frequency.adjust_frequency", where, config.every(config.adjust_hours)),
         (housekeeping, "flows.housekeeping.housekeeping", where, config.every(config.tidy_hours)),
     ]

@@ -8,9 +8,10 @@ from prefect.states import Cancelled, Completed, State
 from federation.errors import Refused
 from flows.consortium import read_consortium
 from flows.operate import at_work
+from mlruns_config.champions import Champions
 from mlruns_config.tracking import Tracking
 from tasks.order import Order
-from tasks.tidying import champion_run, kept_runs, tidy_flow_runs, tidy_participants, tidy_runs
+from tasks.tidying import kept_runs, tidy_flow_runs, tidy_participants, tidy_runs
 
 
 @flow(name="housekeeping", flow_run_name="tidy {order.consortium.stem}")
@@ -20,8 +21,8 @@ def housekeeping(order: Order) -> State[Any]:
     home, config = consortium.home, consortium.schedule
     try:
         with at_work(consortium):
-            champion = champion_run(Tracking(consortium.tracking, home), consortium.name)
-            keep = kept_runs(home, config.keep_runs, champion)
+            champions = Champions(Tracking(consortium.tracking, home), consortium.name)
+            keep = kept_runs(home, config.keep_runs, champions.standing())
             memberships = [consortium.membership(each) for each in consortium.participants]
             folders = tidy_participants(home, memberships, keep)
             sums = tidy_runs(home, keep)

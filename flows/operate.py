@@ -12,6 +12,8 @@ from federation.errors import BadInput
 from flows import tables
 from flows.consortium import Consortium, read_consortium
 from flows.schedule import server_client
+from mlruns_config.champions import Champions
+from mlruns_config.tracking import Tracking
 from tasks import server
 from tasks.runs import all_runs, find_run
 
@@ -75,16 +77,16 @@ def list_runs(path: Path, json: Path | None) -> None:
 def recommend(
     path: Path, participant: str | None, user: str | None, history: str | None, top: int, json: Path | None
 ) -> None:
-    """A list from the newest finished run: a participant's own model for its user, or the common one."""
+    """A list from the champion: a participant's own model for its user, or the common one."""
     consortium = read_consortium(path)
-    finished = [each.facts for each in all_runs(consortium.home) if each.facts.get("status") == "finished"]
-    if not finished:
-        raise BadInput(f"{consortium.home}: has no finished run yet; run `{tables.typed()} run {path}`")
+    champion = Champions(Tracking(consortium.tracking, consortium.home), consortium.name).run()
+    if champion is None:
+        raise BadInput(f"{consortium.home}: has no champion yet; run `{tables.typed()} run {path}`")
     if participant is not None and user is not None:
         from tasks.answers import ask_participant
 
         memberships = [consortium.membership(each) for each in consortium.participants]
-        answer = ask_participant(consortium.home, memberships, participant, finished[-1]["run"], user, top)
+        answer = ask_participant(consortium.home, memberships, participant, champion, user, top)
     elif history is not None and participant is None:
         from tasks.answers import ask_common
 

@@ -7,7 +7,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, State
 
-from federation.errors import Refused
+from federation.errors import NothingNew, Refused
 from flows.consortium import read_consortium
 from flows.operate import at_work, mark_crashed
 from flows.train import train
@@ -23,7 +23,8 @@ PATIENCE_SECONDS = 120.0
 def train_on_schedule(order: TrainingOrder) -> State[Any]:
     """Train the consortium of `order`; a retry goes on with the same run, here and at MLflow.
 
-    One training at a time: where another process works on the state, this one is cancelled.
+    One training at a time: where another process works on the state, this one is cancelled.  Where there is
+    nothing new to learn from, it ends early, as Skipped.
     """
     consortium = read_consortium(order.consortium, order.data, order.folder)
     if strays(consortium.home):
@@ -35,7 +36,10 @@ def train_on_schedule(order: TrainingOrder) -> State[Any]:
         except Refused as busy:
             return Cancelled(message=str(busy))
         mark_crashed(consortium.home, but=run)
-        return ended(train.fn(consortium=consortium, run=run, redo=order.redo))
+        try:
+            return ended(train.fn(consortium, run, order.redo, only_new=not order.always))
+        except NothingNew as why:
+            return Completed(name="Skipped", message=str(why))
 
 
 def run_name(flow_run_id: str) -> str:
@@ -45,8 +49,9 @@ def run_name(flow_run_id: str) -> str:
 
 def ended(figures: dict[str, Any]) -> State[Any]:
     """Completed; named Degraded where somebody was not in the sum, so that an automation can tell."""
-    told = f"run {figures['run']}, registered as version {figures['model_version']}"
+    why = figures["gate"]["reason"]
+    told = f"run {figures['run']}, registered as version {figures['model_version']}. {why}"
     if not figures["lost"]:
         return Completed(message=told)
     missing = "; ".join(f"{name}: {why}" for name, why in sorted(figures["lost"].items()))
-    return Completed(name="Degraded", message=f"{told}; without {missing}")
+    return Completed(name="Degraded", message=f"{told} Without {missing}")

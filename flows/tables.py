@@ -45,6 +45,8 @@ def show_figures(figures: Mapping[str, Any], consortium: Consortium, path: Path 
         table.add_row("all users", "", "", *_cells(figures["overall"], arms, metric))
         console.print(table)
     console.print(_caption(figures, top), highlight=False)
+    if "gate" in figures:
+        console.print(_judged(figures), highlight=False)
     for name, why in figures["lost"].items():
         console.print(f"{name} is not in these figures: {why}")
     write_json(path, figures)
@@ -168,6 +170,15 @@ def typed() -> str:
         return "chorus"
     here = Path.cwd()
     return str(program.relative_to(here) if program.is_relative_to(here) else program)
+
+
+def _judged(figures: Mapping[str, Any]) -> str:
+    """Whether the run's model is the champion, and why; who came and went since the run before."""
+    gate = figures["gate"]
+    state = "is the champion" if gate["promote"] else f"is version {figures['model_version']}"
+    changes = (f"{', '.join(gate[kind])} {kind}" for kind in ("joined", "left") if gate[kind])
+    since = "; ".join(changes)
+    return f"This model {state}. {gate['reason']}" + (f" Since the run before, {since}." if since else "")
 
 
 def _count(value: int | None) -> str:

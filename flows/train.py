@@ -5,6 +5,7 @@ from typing import Any
 from prefect import flow
 
 from flows.consortium import Consortium
+from tasks.champion import meet_champion, require_news
 from tasks.engines import import_everywhere
 from tasks.growing import grow_trees, ranker, trees_wanted
 from tasks.opening import open_run
@@ -26,10 +27,13 @@ ROUNDS = ("validation", "test")
 
 
 @flow(name="train", flow_run_name="train {consortium.name}, {run}")
-def train(consortium: Consortium, run: str, redo: str | None = None) -> dict[str, Any]:
+def train(
+    consortium: Consortium, run: str, redo: str | None = None, only_new: bool = False
+) -> dict[str, Any]:
     """Train the recommender of `consortium` as run `run`, or go on with it; returns its figures.
 
-    The part of the participant `redo` in the round under way is done again.
+    The part of the participant `redo` in the round under way is done again.  With `only_new` it ends before
+    training, with `NothingNew`, where an earlier run has learned all that there is.
 
     Raises `TooFew` where quorum or minimum no longer hold; what was done is kept for a resume.
     """
@@ -40,6 +44,9 @@ def train(consortium: Consortium, run: str, redo: str | None = None) -> dict[str
         if redo is not None:
             training.ask(redo, "forget", number=len(training.folder.rounds))
         prepared = prepare(training)
+        if only_new:
+            require_news(training)
+        meet_champion(training)
         cuts = agree_cuts(tuple(prepared), training)
         for number in range(len(training.folder.rounds), len(ROUNDS)):
             train_round(number, prepared, cuts, training)

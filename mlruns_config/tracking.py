@@ -82,8 +82,7 @@ class Tracking:
         if found:
             run_id, known = str(found[0].info.run_id), found[0].data.params
             self.client.update_run(run_id, status="RUNNING")
-            for key, value in tags.items():
-                self.client.set_tag(run_id, key, value)
+            self.tag(run_id, tags)
         else:
             source = {"mlflow.source.name": "chorus", "mlflow.source.type": "LOCAL", **_commit()}
             first = {RUN_TAG: run, "chorus.version": version("chorus-recommender"), **source, **tags}
@@ -139,8 +138,13 @@ class Tracking:
         said = self.client.get_run(run_id).data.tags.get("mlflow.note.content", "")
         self.client.set_tag(run_id, "mlflow.note.content", f"{said}\n\n{text}".strip())
 
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Tags of the run."""
+        for key, value in tags.items():
+            self.client.set_tag(run_id, key, value[:5000])
+
     def finish(self, run_id: str, status: str) -> None:
-        """End the run as FINISHED or FAILED."""
+        """End the run as FINISHED, FAILED or KILLED."""
         self.client.set_terminated(run_id, status)
 
     def champion(self, name: str) -> Callable[[list[dict[str, Any]]], list[Any]]:
@@ -151,13 +155,10 @@ class Tracking:
         loaded = mlflow.pyfunc.load_model(f"models:/{self.config.registered_model or name}@{CHAMPION}")
         return loaded.predict  # type: ignore[no-any-return]
 
-    def register(
-        self, run_id: str, folder: Path, name: str, metadata: Mapping[str, Any], champion: bool = True
-    ) -> int:
+    def register(self, run_id: str, folder: Path, name: str, metadata: Mapping[str, Any]) -> int:
         """Log the packed model in `folder` with the run and register it; returns its version.
 
-        With `champion` the alias moves to it. A run that is continued after it had registered its
-        model keeps that version.
+        A run that is continued after it had registered its model keeps that version.
         """
         import mlflow
 
@@ -174,10 +175,7 @@ class Tracking:
             asked = f"load_model('models:/{name}@{CHAMPION}').predict([{{'history': [...]}}])"
             told = f"Ask it: `mlflow.pyfunc.{asked}`"
             known = [self.client.create_model_version(name, source, run_id=run_id, description=told)]
-        number = int(known[0].version)
-        if champion:
-            self.client.set_registered_model_alias(name, CHAMPION, str(number))
-        return number
+        return int(known[0].version)
 
 
 def _commit() -> dict[str, str]:

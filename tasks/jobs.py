@@ -14,7 +14,8 @@ import numpy as np
 from federation.channel import Channel
 from recommenders.boosting import State
 from recommenders.metrics import COUNTS, SUMS, metrics
-from tasks import own_model, personal, ranking, tables, terms
+from tasks import comparison, own_model, personal, ranking, tables, terms
+from tasks.comparison import Terms
 from tasks.moments import moments
 from tasks.prepared import Prepared
 from tasks.room import Room
@@ -83,22 +84,29 @@ def grow(room: Room, told: Told, channel: Channel) -> Told:
 def score(room: Room, told: Told, channel: Channel) -> Told:
     """Make the most of the opened sums, score the own queries, keep the sums of their metrics."""
     prepared = _prepared(room, told)
-    scored = personal.score(room, prepared, told["run"], told["number"], channel, _state(told))
-    kept = room.work(told["run"], told["number"]) / "scored.json"
+    scored = personal.score(
+        room, prepared, told["run"], told["number"], channel, _state(told), told.get("champion")
+    )
+    folder = room.work(told["run"], told["number"])
+    for name, array in scored.terms._asdict().items():
+        terms.save(folder / f"compared-{name}.npy", array)
     write_json(
-        kept, {arm: [list(sums), list(map(int, counts))] for arm, (sums, counts) in scored.arms.items()}
+        folder / "scored.json",
+        {arm: [list(sums), list(map(int, counts))] for arm, (sums, counts) in scored.arms.items()},
     )
     if not room.membership.discloses.metrics:
         return {}
     top = room.membership.model.top
     figures = {arm: metrics(sums, top) for arm, (sums, _) in scored.arms.items()}
-    return {**figures, "chosen": scored.chosen}
+    return {**figures, "chosen": scored.chosen, "worse": bool(scored.terms.flags[1])}
 
 
 def evaluate(room: Room, told: Told, channel: Channel) -> Told:
     """The consortium's figures, from the sums of everyone's metric sums and recommendation counts."""
     kept = json.loads((room.work(told["run"], told["number"]) / "scored.json").read_text())
     top, overall = room.membership.model.top, {}
+    judged = _compared(room, told, channel)
+    kept.pop("champion", None)
     for arm in sorted(kept):
         sums = channel.sum(f"metrics/{arm}", np.array(kept[arm][0]), SUMS)
         counts = channel.sum(f"recommended/{arm}", np.array(kept[arm][1]), COUNTS)
@@ -109,7 +117,7 @@ def evaluate(room: Room, told: Told, channel: Channel) -> Told:
         if ranker is None
         else ranking.explain(room, told["run"], told["number"], told["part"], ranker, channel)
     )
-    return {"overall": overall, "looks_at": looks_at}
+    return {"overall": overall, "looks_at": looks_at, "judged": judged}
 
 
 def forget(room: Room, told: Told, _: Channel) -> Told:
@@ -148,6 +156,15 @@ JOBS: dict[str, Job] = {
         recommend,
     )
 }
+
+
+def _compared(room: Room, told: Told, channel: Channel) -> Told:
+    """Errors, drift and the champion's comparison, from the sums of everyone's kept terms."""
+    folder, model = room.work(told["run"], told["number"]), room.membership.model
+    kept = Terms(*(np.load(folder / f"compared-{name}.npy") for name in Terms._fields))
+    counts = channel.read(f"{told['number']}/popularity/{told['part']}").reshape(len(model.windows), -1)
+    ever = counts[int(np.argmax(model.windows))]
+    return comparison.add(channel, kept, ever, room.membership.rounds.minimum, model.top)
 
 
 def _prepared(room: Room, told: Told) -> Prepared:

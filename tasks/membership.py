@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from feature_store.cleaning import CleaningRules
 from feature_store.sources import Source
 from feature_store.splits import Split
+from federation.gate import GateConfig
 from federation.policy import RoundPolicy
 from tasks.model import ModelConfig
 
@@ -42,6 +43,7 @@ class Membership(Frozen):
     split: Split
     model: ModelConfig
     rounds: RoundPolicy
+    gate: GateConfig = GateConfig()
     keep_days: float = 7.0
     catalogue: Path
     participants: Annotated[int, Field(ge=1)]

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from federation.errors import BadInput
+from federation.errors import BadInput, NothingNew
+from federation.gate import GateConfig
 from federation.policy import RoundPolicy
 from mlruns_config.tracking import Tracking, TrackingConfig
 from tasks.membership import Membership
@@ -25,6 +26,7 @@ class Settings(BaseModel):
     name: str
     fingerprint: str
     rounds: RoundPolicy
+    gate: GateConfig = GateConfig()
     tracking: TrackingConfig
     catalogue: Path
     seed: int
@@ -57,6 +59,7 @@ def open_run(
             folder=folder,
             doors=doors,
             policy=settings.rounds,
+            gate=settings.gate,
             fingerprint=settings.fingerprint,
             seed=settings.seed,
             redo=redo,
@@ -82,6 +85,11 @@ def _noted(folder: RunFolder, tracking: Tracking) -> Iterator[None]:
     run_id = folder.facts["mlflow_run_id"]
     try:
         yield
+    except NothingNew as error:
+        folder.note(status="skipped", reason=str(error))
+        tracking.tag(run_id, {"chorus.skipped": str(error)})
+        tracking.finish(run_id, "KILLED")
+        raise
     except BaseException as error:
         folder.note(status="failed", reason=f"{type(error).__name__}: {error}")
         tracking.finish(run_id, "FAILED")

@@ -24,3 +24,4 @@ class TrainingOrder(Order):
     redo: str | None = Field(
         None, description="a participant whose part of the round under way is done again, in a retry"
     )
+    always: bool = Field(False, description="train even where there is nothing new to learn from")

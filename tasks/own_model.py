@@ -1,5 +1,7 @@
 """A participant's own recommender: kept in its own folder, and asked for lists there."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,12 @@ from feature_store.features import AsOfFeatures, events_of
 from federation.errors import BadInput
 from recommenders import two_stage
 from recommenders.boosting import State
-from recommenders.candidates import candidates
+from recommenders.candidates import Candidates, candidates
 from recommenders.choice import Choice
 from recommenders.metrics import Queries
 from recommenders.snapshot import Snapshot
-from tasks.prepared import store_features
+from recommenders.topk import top_items
+from tasks.prepared import Prepared, store_features
 from tasks.room import Room
 from tasks.runs import write_json
 from tasks.terms import save
@@ -37,7 +40,32 @@ def keep(room: Room, run: str, known: Snapshot, choice: Choice, ranker: State | 
         save(folder / "popularity.npy", known.popular(int(choice.strength), choice.share))
     else:
         save(folder / "weights.npy", known.weights(choice.share, choice.strength))
-    write_json(folder / "model.json", {"run": run, **choice.as_dict()})
+    told = {"candidates": room.membership.model.two_stage.candidates, "catalogue": catalogue_hash(room)}
+    write_json(folder / "model.json", {"run": run, **choice.as_dict(), **told})
+
+
+def catalogue_hash(room: Room) -> str:
+    """Which catalogue the places of items are in."""
+    return hashlib.sha256(room.membership.catalogue.read_bytes()).hexdigest()
+
+
+def lists(room: Room, run: str, prepared: Prepared, part: int) -> NDArray[np.int32]:
+    """What the model of `run` lists for the queries of `part`, (queries, top), with users as known then."""
+    folder, queries, top = room.model(run), prepared.queries(part), room.membership.model.top
+    own_items, data = np.load(folder / "items.npy"), prepared.before(part)
+    history = data.matrix()[queries.users][:, own_items].astype(np.float32)
+    if (folder / "ranker.json").is_file():
+        found, many = _retriever(folder), int(json.loads((folder / "model.json").read_text())["candidates"])
+        listed = candidates(two_stage.sources(found, history, many), queries, own_items, data.item_count)
+        users, at = queries.users[listed.queries], prepared.begins(part)
+        store = prepared.known(two_stage.STORE, users, listed.items, at)
+        return two_stage.ordered(listed.items, listed.sizes, _scores(folder, found, listed, store), top)
+    if (folder / "weights.npy").is_file():
+        weights = np.load(folder / "weights.npy", mmap_mode="r")
+        return top_items(lambda rows: history[rows] @ weights, queries, own_items, data.item_count, top)
+    popular = np.load(folder / "popularity.npy")
+    every = np.broadcast_to(popular, (len(queries), len(popular)))
+    return top_items(lambda rows: every[rows], queries, own_items, data.item_count, top)
 
 
 def recommend(room: Room, run: str, user: str, top: int) -> dict[str, Any]:
@@ -77,9 +105,7 @@ def _ranked(
     room: Room, folder: Path, known: AsOfFeatures, user: int, seen: NDArray[np.int32], at: int
 ) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]]]:
     """The user's candidates as of the moment `at`, with the ranker's scores."""
-    found = two_stage.Retriever(
-        *(np.load(folder / f"{name}.npy", mmap_mode="r") for name in two_stage.Retriever._fields)
-    )
+    found = _retriever(folder)
     history = sparse.csr_array(np.isin(found.own_items, seen)[None, :].astype(np.float32))
     sources = two_stage.sources(found, history, room.membership.model.two_stage.candidates)
     nothing = np.zeros(0, np.int32)
@@ -87,8 +113,20 @@ def _ranked(
     listed = candidates(sources, asked, np.asarray(found.own_items), found.own_counts.shape[1])
     users = np.full(len(listed.items), user, np.int32)
     store = store_features(known, two_stage.STORE, users, listed.items, at)
+    return listed.items, _scores(folder, found, listed, store)
+
+
+def _retriever(folder: Path) -> two_stage.Retriever:
+    fields = two_stage.Retriever._fields
+    return two_stage.Retriever(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in fields))
+
+
+def _scores(
+    folder: Path, found: two_stage.Retriever, listed: Candidates, store: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The ranker's scores of candidates."""
     ranker = State.model_validate_json((folder / "ranker.json").read_text())
-    return listed.items, ranker.scores(two_stage.features(found, listed, store).astype(np.float64))
+    return ranker.scores(two_stage.features(found, listed, store).astype(np.float64))
 
 
 def _after(events: pa.Table) -> int:

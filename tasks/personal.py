@@ -20,6 +20,7 @@ from recommenders.choice import Choice, choose
 from recommenders.metrics import item_counts, metric_sums, per_query
 from recommenders.topk import top_items
 from tasks import own_model, ranking
+from tasks.comparison import Terms, champion_lists, compare
 from tasks.prepared import Prepared
 from tasks.room import Room
 from tasks.runs import write_json
@@ -32,35 +33,47 @@ Chosen = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Scored:
-    """Metric sums and recommendation counts of each arm, and what was chosen."""
+    """Metric sums and recommendation counts of each arm, what was chosen, and the champion's comparison."""
 
     arms: dict[str, Sums]
     chosen: dict[str, Any]
+    terms: Terms
 
 
 def score(
-    room: Room, prepared: Prepared, run: str, number: int, channel: Channel, ranker: State | None
+    room: Room,
+    prepared: Prepared,
+    run: str,
+    number: int,
+    channel: Channel,
+    ranker: State | None,
+    champion: str | None = None,
 ) -> Scored:
     """The arms `popularity`, `alone`, `consortium` (and `reachable`) on the own queries of the round.
 
-    `ranker` is what the consortium has grown, where there is one.
+    `ranker` is what the consortium has grown, where there is one; `champion` the run of the present champion,
+    which is an arm too, where the participant holds its model.
     """
     this = _Round(room, prepared, run, number, channel)
     chosen = this.choices()
-    arms = {arm: this.lists(Choice(**choice)) for arm, choice in chosen.items()}
+    arms, part = {arm: this.lists(Choice(**choice)) for arm, choice in chosen.items()}, this.part
     if ranker is not None:
-        part, top = prepared.scored_in(number), room.membership.model.top
+        top = room.membership.model.top
         grown = {ALONE: ranking.grow_alone(room, run, number, part), TOGETHER: ranker}
         for table, arm in ((ALONE, "alone"), (TOGETHER, "consortium")):
             arms[arm] = ranking.ranked(read_table(room, run, number, table, part), grown[table], top)
             chosen = {**chosen, arm: {"trees": len(grown[table].trees)}}
     if room.membership.reachable is not None:
         arms["reachable"] = this.reachable(room.membership.reachable)
+    held = None if champion is None else champion_lists(room, champion, prepared, part)
+    terms = compare(room, prepared, part, arms["consortium" if "consortium" in arms else "popularity"], held)
+    if held is not None:
+        arms["champion"] = held
     if number == 1:
         choice = this.choices().get("consortium", this.choices()["popularity"])
         own_model.keep(room, run, this.known, Choice(**choice), ranker)
     told = {f"{arm}_{key}": value for arm, each in chosen.items() for key, value in each.items()}
-    return Scored({arm: this.sums(lists) for arm, lists in arms.items()}, told)
+    return Scored({arm: this.sums(lists) for arm, lists in arms.items()}, told, terms)
 
 
 class _Round:
@@ -68,7 +81,7 @@ class _Round:
 
     def __init__(self, room: Room, prepared: Prepared, run: str, number: int, channel: Channel) -> None:
         self.room, self.prepared, self.run, self.number = room, prepared, run, number
-        self.model = room.membership.model
+        self.model, self.part = room.membership.model, prepared.scored_in(number)
         self.known = snapshot(room, prepared, prepared.scored_in(number), channel)
         self.queries = prepared.queries(prepared.scored_in(number))
         self.history = self.known.history(self.queries.users)

@@ -8,12 +8,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.artifacts import show_round
+from tasks.champion import settle
 from tasks.growing import ranker
 from tasks.publish import publish
 from tasks.run import Run
 
 Disclosed = Mapping[str, Any]
-ARMS = ("alone", "consortium", "popularity", "reachable")
+ARMS = ("alone", "consortium", "champion", "popularity", "reachable")
 
 
 @task(name="log round", task_run_name="log round {number}", cache_policy=NO_CACHE)
@@ -39,6 +40,7 @@ def log_round(
         "seconds": time.monotonic() - run.began_at,
         "overall": figures["overall"],
         "looks_at": figures["looks_at"],
+        "judged": figures["judged"],
         "participants": {name: dict(scored[name]) for name in cohort},
     }
     run.folder.finish(number, record)
@@ -55,20 +57,22 @@ def tell_again(run: Run) -> None:
 
 @task(name="close run", cache_policy=NO_CACHE)
 def close_run(prepared: Mapping[str, Disclosed], run: Run) -> dict[str, Any]:
-    """The run's figures; its model registered, its figures in MLflow, its local work forgotten."""
+    """The run's figures; its model registered and judged, its figures in MLflow, its local work forgotten."""
     last = run.folder.rounds[-1]
     figures = {
         "run": run.name,
         "overall": last["overall"],
         "participants": {name: _told(prepared, last, name) for name in sorted(run.doors)},
         "lost": {**run.folder.facts.get("missing", {}), **last["lost"]},
+        "judged": last["judged"],
         **_trees(run),
     }
     version = publish(figures, run)
+    figures["gate"] = settle(version, run)
     for name in last["cohort"]:
         run.ask(name, "forget")
-    run.folder.note(figures=figures, model_version=version, seconds=time.monotonic() - run.began_at)
-    run.say(f"registered as version {version}")
+    seconds = time.monotonic() - run.began_at
+    run.folder.note(cohort=last["cohort"], figures=figures, model_version=version, seconds=seconds)
     return {**figures, "model_version": version}
 
 
@@ -96,6 +100,7 @@ def round_metrics(record: Mapping[str, Any]) -> dict[str, float]:
                 metrics[f"{prefix}/{name}"] = value
         metrics[f"participant/{participant}/bytes_up"] = record["bytes_up"].get(participant, 0)
         metrics[f"participant/{participant}/bytes_down"] = record["bytes_down"].get(participant, 0)
+    metrics |= record["judged"]
     metrics["bytes_up"] = sum(record["bytes_up"].values())
     metrics["bytes_down"] = sum(record["bytes_down"].values())
     metrics |= {f"participant/{name}/exposed": 1.0 for name in record["exposed"]}

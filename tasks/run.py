@@ -15,6 +15,7 @@ from feature_store.catalogue import read_catalogue
 from feature_store.splits import Split
 from federation.door import Door
 from federation.fixed_point import FixedPoint
+from federation.gate import GateConfig
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
 from federation.rounds import Together, together
@@ -33,6 +34,7 @@ class Run:
     folder: RunFolder
     doors: Mapping[str, Door]
     policy: RoundPolicy
+    gate: GateConfig
     fingerprint: str
     tracking: Tracking
     catalogue: Path

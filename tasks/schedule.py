@@ -27,6 +27,7 @@ class ScheduleConfig(Frozen):
     anchor: AwareDatetime = Field(
         datetime(2026, 1, 1, tzinfo=UTC), description="moment that intervals are counted from"
     )
+    always: bool = Field(False, description="train even where there is nothing new to learn from")
     adjust_hours: Annotated[float, Field(gt=0)] = Field(
         6.0, description="hours between two looks of the policy at the history"
     )

@@ -1,7 +1,7 @@
 """Housekeeping: what no kept run needs is dropped, by each participant at its own side and here."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from mlruns_config.tracking import Tracking
 from tasks.membership import Membership
 from tasks.run import open_doors
 from tasks.runs import RunFolder, all_runs
@@ -17,26 +16,12 @@ from tasks.runs import RunFolder, all_runs
 PAGE = 200
 
 
-def kept_runs(home: Path, newest: int, champion: str | None) -> list[str]:
-    """Names of the runs that stay: the newest finished ones, the champion's, and whatever did not finish."""
+def kept_runs(home: Path, newest: int, champions: Collection[str]) -> list[str]:
+    """Names of the runs that stay: the newest finished ones, `champions`, and whatever did not finish."""
     runs = all_runs(home)
     finished = [each.run for each in runs if each.facts.get("status") == "finished"]
-    gone = {*finished[:-newest]} - {champion}
+    gone = {*finished[:-newest]} - {*champions}
     return [each.run for each in runs if each.run not in gone]
-
-
-def champion_run(tracking: Tracking, name: str) -> str | None:
-    """The run whose model is the champion; none where nothing is registered yet."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        version = tracking.client.get_model_version_by_alias(
-            tracking.config.registered_model or name, "champion"
-        )
-    except MlflowException:
-        return None
-    run = tracking.client.get_run(version.run_id)
-    return str(run.data.tags["chorus.run"])
 
 
 @task(name="tidy participants", cache_policy=NO_CACHE)

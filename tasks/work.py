@@ -99,8 +99,8 @@ def tabulate_participant(name: str, number: int, version: str, cuts: list[str], 
 def score_participant(name: str, number: int, version: str, cuts: list[str], run: Run) -> Disclosed:
     """Fit the round's aggregate to the participant, and score its own queries; returns what it discloses."""
     with run.solving:
-        state = ranker(number, run)
-        disclosed = run.ask(name, "score", number=number, version=version, cuts=cuts, state=state)
+        told = {"state": ranker(number, run), "champion": run.folder.facts["champion"] if number else None}
+        disclosed = run.ask(name, "score", number=number, version=version, cuts=cuts, **told)
     run.say(f"round {number}: {name} has scored its queries")
     return disclosed
 

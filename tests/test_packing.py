@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from mlruns_config.champions import Champions
 from mlruns_config.tracking import Tracking, TrackingConfig
 
 ITEMS = 23
@@ -38,6 +39,7 @@ def tracking(tmp_path_factory, arrays):
             np.save(folder / "weights.npy", weights)
         run_id = tracking.start_or_continue(name, name, {"items": ITEMS}, {})
         assert tracking.register(run_id, folder, name, {"run": name}) == 1
+        Champions(tracking, name).promote(1, "the first")
         assert tracking.client.get_run(run_id).info.status == "RUNNING"
         tracking.finish(run_id, "FINISHED")
     return tracking
@@ -72,20 +74,21 @@ def test_what_is_stored_is_code_text_and_plain_arrays(tracking, arrays, tmp_path
     _popular(tmp_path, arrays)
     np.save(tmp_path / "weights.npy", arrays[1])
     run_id = tracking.start_or_continue("stored", "stored", {}, {})
-    tracking.register(run_id, tmp_path, "stored", {})
-    source = tracking.client.get_model_version_by_alias("stored", "champion").source
+    version = tracking.register(run_id, tmp_path, "stored", {})
+    source = tracking.client.get_model_version("stored", str(version)).source
     (folder,) = (tracking.folder / "artifacts" / "models").glob(f"{source.rpartition('/')[2]}/artifacts")
     stored = {path.name for path in folder.rglob("*") if path.is_file()}
     assert stored >= {"model_code.py", "catalogue.txt", "popularity.npy", "weights.npy", "MLmodel"}
     assert {name.rpartition(".")[2] for name in stored} <= {"py", "txt", "npy", "json", "MLmodel", "yaml"}
 
 
-def test_the_alias_stays_where_it_is_unless_asked(tracking, tmp_path, arrays):
+def test_the_alias_stays_where_it_is_until_a_promotion(tracking, tmp_path, arrays):
     _popular(tmp_path, arrays)
     run_id = tracking.start_or_continue("second", "second", {}, {})
-    assert tracking.register(run_id, tmp_path, "popular", {}, champion=False) == 2
+    assert tracking.register(run_id, tmp_path, "popular", {}) == 2
     assert tracking.client.get_model_version_by_alias("popular", "champion").version == 1
     assert tracking.register(run_id, tmp_path, "popular", {}) == 2
+    Champions(tracking, "popular").promote(2, "asked")
     assert tracking.client.get_model_version_by_alias("popular", "champion").version == 2
 
 

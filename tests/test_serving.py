@@ -97,7 +97,7 @@ def nothing_runs(folder):
 
 
 def test_a_served_consortium_trains_on_schedule_and_survives_a_kill(tmp_path, tiny):
-    tiny("tiny", "schedule: {cron: '* * * * *'}")
+    tiny("tiny", "schedule: {cron: '* * * * *', always: true}")
     port = server.free_port()
     url = f"http://127.0.0.1:{port}/api"
     with serving(tmp_path, port) as process:
@@ -180,7 +180,7 @@ def test_a_deployed_training_whose_processes_are_killed_is_found_and_retried(tmp
     assert run.data.tags["prefect.flow_run_id"] == asked
     assert f"/flow-run/{asked}" in run.data.tags["mlflow.note.content"]
     artifacts = ask(far, "/artifacts/filter", {"flow_runs": {"id": {"any_": [asked]}}})
-    assert {each["key"] for each in artifacts} == {"participants", "progress", "mlflow"}
+    assert {each["key"] for each in artifacts} == {"participants", "progress", "mlflow", "gate"}
     assert run.info.run_id in next(each for each in artifacts if each["key"] == "mlflow")["data"]
 
 
@@ -196,7 +196,7 @@ def test_one_training_at_a_time_and_a_participant_with_bad_files_is_left_out(tmp
         ends = until(lambda: all_final(far, asked), 180)
     assert sorted(each["state_name"] for each in ends) == ["Cancelled", "Cancelled", "Degraded"]
     (trained,) = [each for each in ends if each["state_name"] == "Degraded"]
-    assert "without north: " in trained["state"]["message"]
+    assert "Without north: " in trained["state"]["message"]
     assert "concurrency limit" in next(each for each in ends if each != trained)["state"]["message"]
     (folder,) = run_folders(tmp_path)
     assert facts(folder)["missing"].keys() == {"north"}

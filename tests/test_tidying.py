@@ -29,8 +29,8 @@ def test_the_newest_the_champions_and_the_unfinished_are_kept(tmp_path):
         [("a", "finished"), ("b", "failed"), ("c", "finished"), ("d", "finished"), ("e", "finished")]
     ):
         run(tmp_path, name, status, minute)
-    assert kept_runs(tmp_path, newest=2, champion="a") == ["a", "b", "d", "e"]
-    assert kept_runs(tmp_path, newest=9, champion=None) == ["a", "b", "c", "d", "e"]
+    assert kept_runs(tmp_path, newest=2, champions=["a"]) == ["a", "b", "d", "e"]
+    assert kept_runs(tmp_path, newest=9, champions=[]) == ["a", "b", "c", "d", "e"]
     assert tidy_runs.fn(tmp_path, ["a", "b", "d", "e"]) == 1
     assert tidy_runs.fn(tmp_path, ["a", "b", "d", "e"]) == 0
     with_sums = [each.run for each in all_runs(tmp_path) if [*each.path.glob("round-*/*.npy")]]

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from mlruns_config.champions import Champions
 from mlruns_config.figures import gain_figure, gain_table, learning_figure
 from mlruns_config.tracking import Tracking, TrackingConfig
 
@@ -61,6 +62,7 @@ def registered(tracking, tmp_path_factory):
     run_id = tracking.start_or_continue("model", "model", {}, {})
     version = tracking.register(run_id, folder, "demo", {"run": "model"})
     assert tracking.register(run_id, folder, "demo", {"run": "model"}) == version
+    Champions(tracking, "demo").promote(version, "the first")
     return tracking
 
 

@@ -1,0 +1,113 @@
+"""Which registered version is the champion: an alias, and a history of how it came there in tags.
+
+Each change is a tag `chorus.champion.<number>` of the registered model, written before the alias moves: what
+was interrupted in between is done by doing it again.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from mlruns_config.tracking import CHAMPION, RUN_TAG, Tracking
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+TAG = "chorus.champion."
+
+
+class Change(BaseModel):
+    """One change of the champion: to `version`, from `before` (none: there was none), and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["promotion", "rollback"]
+    version: int
+    before: int | None
+    at: datetime
+    reason: str
+
+
+class Champions:
+    """The champions of one registered model."""
+
+    def __init__(self, tracking: Tracking, name: str) -> None:
+        self.client = tracking.client
+        self.name = tracking.config.registered_model or name
+
+    def version(self) -> int | None:
+        """The champion's version; none where there is no champion."""
+        found = self._aliased()
+        return None if found is None else int(found.version)
+
+    def run(self, version: int | None = None) -> str | None:
+        """The run that trained `version`, the champion's without one; none where there is none."""
+        found = self._aliased() if version is None else self.client.get_model_version(self.name, str(version))
+        return None if found is None else str(self.client.get_run(found.run_id).data.tags[RUN_TAG])
+
+    def standing(self) -> list[str]:
+        """The runs of the champion and of the one that a rollback would go back to, where there are any."""
+        versions = {self.version(), *stack(self.changes())[-2:]} - {None}
+        return [run for run in map(self.run, sorted(filter(None, versions))) if run is not None]
+
+    def trained_by(self, run_id: str) -> int | None:
+        """The version that the run with this id at MLflow registered, if any."""
+        found = self.client.search_model_versions(f"name = '{self.name}' and run_id = '{run_id}'")
+        return int(found[0].version) if found else None
+
+    def changes(self) -> list[Change]:
+        """All changes so far, oldest first."""
+        if not self.client.search_registered_models(f"name = '{self.name}'"):
+            return []
+        tags = self.client.get_registered_model(self.name).tags
+        return [Change.model_validate_json(tags[key]) for key in sorted(tags) if key.startswith(TAG)]
+
+    def promote(self, version: int, reason: str) -> None:
+        """Make `version` the champion; one that is it already stays so, without a new record."""
+        self._change("promotion", version, reason)
+
+    def rollback(self, reason: str) -> int | None:
+        """Make the one before the present champion it again; returns its version, none without one."""
+        standing = stack(self.changes())
+        if len(standing) < 2:
+            return None
+        self._change("rollback", standing[-2], reason)
+        return standing[-2]
+
+    def judge(self, version: int, verdict: str) -> None:
+        """Note at `version` what the gate said of it."""
+        self.client.set_model_version_tag(self.name, str(version), "chorus.verdict", verdict[:5000])
+
+    def _aliased(self) -> "ModelVersion | None":
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_model_version_by_alias(self.name, CHAMPION)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
+    def _change(self, kind: Literal["promotion", "rollback"], version: int, reason: str) -> None:
+        before, known = self.version(), self.changes()
+        if stack(known)[-1:] != [version]:
+            change = Change(
+                kind=kind, version=version, before=before, at=datetime.now(UTC), reason=reason[:2000]
+            )
+            key = f"{TAG}{len(known) + 1:06}"
+            self.client.set_registered_model_tag(self.name, key, json.dumps(change.model_dump(mode="json")))
+        if before != version:
+            self.client.set_registered_model_alias(self.name, CHAMPION, str(version))
+
+
+def stack(changes: Sequence[Change]) -> list[int]:
+    """The champions that a rollback can go back through, the present one last."""
+    standing: list[int] = []
+    for each in changes:
+        if not standing and each.before is not None:
+            standing = [each.before]
+        standing = standing[:-1] if each.kind == "rollback" else [*standing, each.version]
+    return standing

@@ -1,0 +1,92 @@
+"""The champion that a training is measured against, and what the gate says when it is done."""
+
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from federation.errors import NothingNew
+from federation.gate import Compared, Verdict, judge
+from mlruns_config.champions import Champions
+from tasks.run import Run
+from tasks.runs import RunFolder, all_runs
+
+
+@task(name="meet champion", cache_policy=NO_CACHE)
+def meet_champion(run: Run) -> str | None:
+    """The run whose model is the champion now, noted once: a resume is measured against the same one."""
+    if "champion" not in run.folder.facts:
+        run.folder.note(champion=Champions(run.tracking, run.consortium).run())
+    champion: str | None = run.folder.facts["champion"]
+    run.say(f"champion: {'none yet' if champion is None else f'that of run {champion}'}")
+    return champion
+
+
+def require_news(run: Run) -> None:
+    """Raise `NothingNew` where a finished run had the same configuration and the same data."""
+    for each in reversed(all_runs(run.folder.path.parents[2])):
+        facts = each.facts
+        same = facts.get("versions") == run.versions and facts.get("fingerprint") == run.fingerprint
+        if same and facts.get("status") == "finished":
+            raise NothingNew(f"data and configuration are those of run {each.run}")
+
+
+def verdict(run: Run) -> Verdict:
+    """What the gate says of the run's model, from its last round's record."""
+    champion, last = run.folder.facts["champion"], run.folder.rounds[-1]
+    now = Champions(run.tracking, run.consortium).run()
+    if now not in (champion, run.name):
+        return Verdict(promote=False, reason=f"The champion changed meanwhile, to that of run {now}.")
+    compared = None if champion is None else _compared(champion, last)
+    found = judge(run.gate, run.policy.minimum, compared)
+    if found.promote and champion is not None and run.gate.approval:
+        return Verdict(promote=False, reason=f"Waits for a person's approval. {found.reason}")
+    return found
+
+
+def settle(version: int, run: Run) -> dict[str, Any]:
+    """Promote `version` or keep the champion, and say why: in the registry, the log and Prefect's page."""
+    found, champions = verdict(run), Champions(run.tracking, run.consortium)
+    if found.promote:
+        champions.promote(version, found.reason)
+    told = {**found.model_dump(), **cohort_change(run)}
+    champions.judge(version, found.reason)
+    changed = "".join(f" {kind}: {', '.join(names)}." for kind, names in cohort_change(run).items() if names)
+    run.tracking.tag(run.folder.facts["mlflow_run_id"], _tags(told))
+    text = f"{'promoted' if found.promote else 'not promoted'}: {found.reason}{changed}"
+    create_markdown_artifact(f"Run {run.name}, version {version}, {text}", key="gate", description="the gate")
+    run.say(f"version {version} {text}")
+    return told
+
+
+def cohort_change(run: Run) -> dict[str, list[str]]:
+    """Who `joined` and who `left` since the newest training before, by the sums' cohorts; empty if nobody."""
+    runs = all_runs(run.folder.path.parents[2])
+    earlier = runs[: [each.run for each in runs].index(run.name)]
+    now = _cohort(run.folder)
+    then = next(filter(None, map(_cohort, reversed(earlier))), now)
+    return {"joined": sorted(now - then), "left": sorted(then - now)}
+
+
+def _cohort(folder: RunFolder) -> set[str]:
+    """Who is in the sums of a run; nobody where none is known to be opened."""
+    known = folder.rounds[-1]["cohort"] if folder.rounds else folder.facts.get("cohort", ())
+    return set(known)
+
+
+def _compared(champion: str, record: dict[str, Any]) -> Compared:
+    judged = record["judged"]
+    return Compared(
+        champion=champion,
+        participants=judged["compared"],
+        gain=judged.get("gain"),
+        gain_error=judged.get("gain_error"),
+        worse=judged.get("worse", 0),
+        named=tuple(sorted(name for name, told in record["participants"].items() if told.get("worse"))),
+    )
+
+
+def _tags(told: dict[str, Any]) -> dict[str, str]:
+    tags = {"chorus.promoted": str(told["promote"]).lower(), "chorus.verdict": told["reason"]}
+    return tags | {f"chorus.{kind}": ", ".join(told[kind]) for kind in ("joined", "left") if told[kind]}

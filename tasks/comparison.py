@@ -1,0 +1,90 @@
+"""Champion and challenger at a participant: both on the queries of the newest window, kept as additive terms.
+
+The champion is what the participant's users get today: its own model of the champion's run, as it lies in
+its folder.  What it knows ends where that run's own test began; users' histories and the feature store are
+as of the new test's beginning for both.
+"""
+
+import hashlib
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federation.channel import Channel
+from federation.drift import popularity_drift
+from federation.gate import worse_off
+from recommenders.metrics import COUNTS, SUMS, bootstrap_errors, bootstrap_sums, per_query
+from tasks import own_model
+from tasks.prepared import Prepared
+from tasks.room import Room
+
+Lists = NDArray[np.int32]
+
+
+class Terms(NamedTuple):
+    """Sums of the challenger's and the champion's NDCG and the number of queries, (3,); (draws, 3).
+
+    Where the participant does not hold the champion, the challenger stands in for it: no gain, no loss.
+    `flags` are whether it holds it, and whether it would be worse off; `items` are those had in the window.
+    """
+
+    sums: NDArray[np.float64]
+    draws: NDArray[np.float64]
+    flags: NDArray[np.int64]
+    items: NDArray[np.int32]
+
+
+def compare(room: Room, prepared: Prepared, part: int, challenger: Lists, champion: Lists | None) -> Terms:
+    """The participant's terms of the comparison over the queries of `part`."""
+    queries = prepared.queries(part)
+    stand_in = challenger if champion is None else champion
+    ours, theirs = (per_query(lists, queries)[:, 0] for lists in (challenger, stand_in))
+    values = np.column_stack([ours, theirs])
+    sums, draws = np.append(values.sum(axis=0), len(values)), bootstrap_sums(values, _secret(room, values))
+    worse = len(values) > 0 and _worse(room, sums, draws)
+    flags = np.array([champion is not None, worse], np.int64)
+    return Terms(sums, draws, flags, prepared.data.items[prepared.part == part])
+
+
+def add(channel: Channel, terms: Terms, trained: NDArray[np.int64], minimum: int, top: int) -> dict[str, Any]:
+    """The consortium's errors, gain and drift; all of the cohort return the same.
+
+    The champion's figures are opened only where `minimum` hold it: of fewer they would be theirs.
+    """
+    draws = np.zeros_like(terms.draws)
+    draws[:, [0, 2]] = channel.sum("bootstrap", terms.draws[:, [0, 2]].ravel(), SUMS).reshape(-1, 2)
+    drift = popularity_drift(channel, terms.items, trained)
+    told: dict[str, Any] = {f"ndcg_at_{top}_error": float(bootstrap_errors(draws)[0][0])}
+    told |= {"drift": drift.stability, "unseen": drift.unseen}
+    told["compared"] = int(channel.sum("champion/held", terms.flags[:1], COUNTS)[0])
+    if told["compared"] >= minimum:
+        told["worse"] = int(channel.sum("champion/worse", terms.flags[1:], COUNTS)[0])
+        draws[:, 1] = channel.sum("champion/bootstrap", terms.draws[:, 1], SUMS)
+        ours, theirs, queries = channel.sum("champion/ndcg", terms.sums, SUMS).tolist()
+        told["gain"] = (ours - theirs) / queries if queries else float("nan")
+        told["gain_error"] = float(bootstrap_errors(draws)[1][1])
+    return told
+
+
+def champion_lists(room: Room, run: str, prepared: Prepared, part: int) -> Lists | None:
+    """What the participant's own model of `run` lists for the queries of `part`; none where it has none.
+
+    Nor has it one where the catalogue is another since: items are known by their place in it.
+    """
+    path = room.model(run) / "model.json"
+    if not path.is_file() or json.loads(path.read_text()).get("catalogue") != own_model.catalogue_hash(room):
+        return None
+    return own_model.lists(room, run, prepared, part)
+
+
+def _worse(room: Room, sums: NDArray[np.float64], draws: NDArray[np.float64]) -> bool:
+    ours, theirs = sums[:2] / sums[2]
+    return worse_off(room.membership.gate, theirs, ours - theirs, float(bootstrap_errors(draws)[1][1]))
+
+
+def _secret(room: Room, values: NDArray[np.float64]) -> np.random.Generator:
+    """Draws that only the participant can repeat: known ones would be equations in single queries."""
+    told = f"{room.name} {room.membership.seed} ".encode() + values.tobytes()
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(told).digest(), "little"))

@@ -1,0 +1,96 @@
+"""Champions in a real MLflow registry: promoted, rolled back, interrupted, remembered."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlruns_config.champions import Champions, Change, stack
+from mlruns_config.tracking import Tracking, TrackingConfig
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory):
+    return Tracking(TrackingConfig(), tmp_path_factory.mktemp("champions"))
+
+
+def champions(tracking, name, versions):
+    """A registered model with so many versions, by the runs `<name>-1`, ..., none of them champion."""
+    tracking.client.create_registered_model(name)
+    for number in range(1, versions + 1):
+        run_id = tracking.start_or_continue(f"{name}-{number}", name, {}, {})
+        tracking.client.create_model_version(name, f"runs:/{run_id}/model", run_id=run_id)
+        assert Champions(tracking, name).trained_by(run_id) == number
+    return Champions(tracking, name)
+
+
+def test_nothing_is_champion_before_anything_is_registered(tracking):
+    found = Champions(tracking, "nobody")
+    assert (found.version(), found.run(), found.changes(), found.standing()) == (None, None, [], [])
+    assert found.rollback("why not") is None
+
+
+def test_rollback_goes_back_through_all_that_were_promoted(tracking):
+    found = champions(tracking, "back", 3)
+    for version in (1, 2, 3):
+        found.promote(version, f"because of {version}")
+    found.promote(3, "again")
+    assert (found.version(), found.run()) == (3, "back-3")
+    assert found.standing() == ["back-2", "back-3"]
+    assert found.rollback("worse after all") == 2
+    assert (found.version(), found.run()) == (2, "back-2")
+    assert found.rollback("even so") == 1
+    assert found.rollback("once more") is None
+    assert found.version() == 1
+    found.promote(3, "a person said so")
+    assert found.rollback("no") == 1
+    told = [(each.kind, each.before, each.version, each.reason) for each in found.changes()]
+    assert told == [
+        ("promotion", None, 1, "because of 1"),
+        ("promotion", 1, 2, "because of 2"),
+        ("promotion", 2, 3, "because of 3"),
+        ("rollback", 3, 2, "worse after all"),
+        ("rollback", 2, 1, "even so"),
+        ("promotion", 1, 3, "a person said so"),
+        ("rollback", 3, 1, "no"),
+    ]
+
+
+def test_a_change_that_was_interrupted_is_done_by_doing_it_again(tracking, monkeypatch):
+    found = champions(tracking, "torn", 2)
+    found.promote(1, "first")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tracking.client, "set_registered_model_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            found.promote(2, "second")
+    assert (found.version(), len(found.changes())) == (1, 2)
+    found.promote(2, "second")
+    assert (found.version(), len(found.changes())) == (2, 2)
+
+
+def test_a_champion_from_before_there_was_a_history_can_be_gone_back_to(tracking):
+    found = champions(tracking, "old", 2)
+    tracking.client.set_registered_model_alias("old", "champion", "1")
+    found.promote(2, "better")
+    assert found.rollback("not") == 1
+
+
+@given(st.lists(st.one_of(st.integers(1, 9), st.none()), max_size=30))
+def test_the_stack_is_that_of_a_list(orders):
+    plain, changes = [], []
+    for order in orders:
+        before = plain[-1] if plain else None
+        if order is not None:
+            plain.append(order)
+        elif len(plain) > 1:
+            plain.pop()
+        else:
+            continue
+        kind = "rollback" if order is None else "promotion"
+        at = np.datetime64("2026-01-01").item()
+        changes.append(Change(kind=kind, version=plain[-1], before=before, at=at, reason=""))
+    assert stack(changes) == plain
