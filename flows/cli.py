@@ -1,5 +1,5 @@
 """The command line: `chorus init | check | run | resume | rerun | runs | recommend | compare | replay | ui
-| serve | deploy | schedule`.
+| serve | deploy | schedule | promote | rollback`.
 
 Heavy imports wait inside the commands, so that `chorus --help` answers at once.
 """
@@ -207,6 +207,32 @@ def deploy(
     from flows import serving
 
     serving.deploy(consortium, data, pool, image)
+
+
+@app.command()
+def promote(
+    which: Annotated[str, typer.Argument(metavar="RUN|VERSION", help="a run's name or a version's number")],
+    consortium: Config = DEMO,
+    json: Json = None,
+) -> None:
+    """Make a registered model the champion, whatever the gate said of it.
+
+    Example: `chorus promote 7 examples/demo.yaml`
+    """
+    from flows import champion
+
+    champion.promote(which, consortium, json)
+
+
+@app.command()
+def rollback(consortium: Config = DEMO, json: Json = None) -> None:
+    """Go back to the model that was champion before; once more goes further back.
+
+    Example: `chorus rollback examples/demo.yaml`
+    """
+    from flows import champion
+
+    champion.rollback(consortium, json)
 
 
 @schedule.command("show")

@@ -15,6 +15,7 @@ from rich.table import Table
 from flows.consortium import Consortium
 
 if TYPE_CHECKING:
+    from mlruns_config.champions import Champions
     from tasks.replayed import Replayed
 
 ARMS = ("alone", "consortium", "pooled", "bagged", "reachable")
@@ -148,6 +149,22 @@ def show_decisions(decisions: Sequence[Mapping[str, Any]], path: Path | None) ->
 def say(text: str) -> None:
     """A line for whoever waits; figures alone go to standard output."""
     sys.stderr.write(text + "\n")
+
+
+def show_champions(champions: "Champions", path: Path | None) -> None:
+    """How each champion came there, oldest first; the last line is the present one."""
+    changes = [each.model_dump(mode="json") for each in champions.changes()]
+    table = Table(box=SIMPLE_HEAD)
+    for column in ("when (UTC)", "", "from", "to", "why"):
+        table.add_column(column)
+    for each in changes:
+        at, before = each["at"][:16].replace("T", " "), str(each["before"] or "")
+        table.add_row(at, each["kind"], before, str(each["version"]), each["reason"])
+    console.print(table)
+    console.print(
+        f"The champion is version {champions.version()}, of run {champions.run()}.", highlight=False
+    )
+    write_json(path, {"champion": champions.version(), "run": champions.run(), "changes": changes})
 
 
 def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:

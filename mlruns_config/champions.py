@@ -53,6 +53,12 @@ class Champions:
         versions = {self.version(), *stack(self.changes())[-2:]} - {None}
         return [run for run in map(self.run, sorted(filter(None, versions))) if run is not None]
 
+    def versions(self) -> list[int]:
+        """The numbers of all registered versions, ascending."""
+        return sorted(
+            int(each.version) for each in self.client.search_model_versions(f"name = '{self.name}'")
+        )
+
     def trained_by(self, run_id: str) -> int | None:
         """The version that the run with this id at MLflow registered, if any."""
         found = self.client.search_model_versions(f"name = '{self.name}' and run_id = '{run_id}'")

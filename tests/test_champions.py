@@ -1,12 +1,18 @@
 """Champions in a real MLflow registry: promoted, rolled back, interrupted, remembered."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from federation.errors import BadInput
+from flows import champion
+from flows.consortium import read_consortium
 from mlruns_config.champions import Champions, Change, stack
 from mlruns_config.tracking import Tracking, TrackingConfig
+from tasks.runs import RunFolder, runs_folder
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +100,28 @@ def test_the_stack_is_that_of_a_list(orders):
         at = np.datetime64("2026-01-01").item()
         changes.append(Change(kind=kind, version=plain[-1], before=before, at=at, reason=""))
     assert stack(changes) == plain
+
+
+def test_a_person_promotes_by_run_or_version_and_goes_back(tiny, tmp_path, capsys):
+    path = tiny("tiny")
+    consortium = read_consortium(path)
+    with pytest.raises(BadInput, match="'1': found no registered version of it, expected one of: none yet"):
+        champion.promote("1", path, None)
+    tracking = Tracking(consortium.tracking, consortium.home)
+    found = champions(tracking, "tiny", 2)
+    for number in (1, 2):
+        folder = RunFolder(runs_folder(consortium.home) / f"tiny-{number}")
+        folder.note(mlflow_run_id=tracking.client.get_model_version("tiny", str(number)).run_id)
+    champion.promote("tiny-2", path, None)
+    champion.promote("1", path, None)
+    assert found.run() == "tiny-1"
+    champion.rollback(path, tmp_path / "back.json")
+    told = json.loads((tmp_path / "back.json").read_text())
+    assert (told["champion"], told["run"], len(told["changes"])) == (2, "tiny-2", 3)
+    assert "The champion is version 2, of run tiny-2." in capsys.readouterr().out
+    with pytest.raises(BadInput, match="no champion before"):
+        champion.rollback(path, None)
+    with pytest.raises(BadInput, match=r"'9': .* expected one of: 1, 2"):
+        champion.promote("9", path, None)
+    with pytest.raises(BadInput, match="run 'nobody' is not known"):
+        champion.promote("nobody", path, None)

@@ -13,7 +13,7 @@ def reply(exposed):
 
 def record(exposed):
     summed = summary(reply(exposed), time.monotonic())
-    return {**summed, "overall": {}, "participants": {}}
+    return {**summed, "overall": {}, "participants": {}, "judged": {}}
 
 
 def test_a_degraded_round_shows_whose_terms_can_be_inferred():
