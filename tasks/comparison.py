@@ -21,6 +21,7 @@ from tasks.prepared import Prepared
 from tasks.room import Room
 
 Lists = NDArray[np.int32]
+Counts = NDArray[np.int64]
 
 
 class Terms(NamedTuple):
@@ -48,14 +49,17 @@ def compare(room: Room, prepared: Prepared, part: int, challenger: Lists, champi
     return Terms(sums, draws, flags, prepared.data.items[prepared.part == part])
 
 
-def add(channel: Channel, terms: Terms, trained: NDArray[np.int64], minimum: int, top: int) -> dict[str, Any]:
+def add(
+    channel: Channel, terms: Terms, known: tuple[Counts, Counts], minimum: int, top: int
+) -> dict[str, Any]:
     """The consortium's errors, gain and drift; all of the cohort return the same.
 
+    `known` are its counts of each item when the window began, recent ones and all, for the drift.
     The champion's figures are opened only where `minimum` hold it: of fewer they would be theirs.
     """
     draws = np.zeros_like(terms.draws)
     draws[:, [0, 2]] = channel.sum("bootstrap", terms.draws[:, [0, 2]].ravel(), SUMS).reshape(-1, 2)
-    drift = popularity_drift(channel, terms.items, trained)
+    drift = popularity_drift(channel, terms.items, *known)
     told: dict[str, Any] = {f"ndcg_at_{top}_error": float(bootstrap_errors(draws)[0][0])}
     told |= {"drift": drift.stability, "unseen": drift.unseen}
     told["compared"] = int(channel.sum("champion/held", terms.flags[:1], COUNTS)[0])

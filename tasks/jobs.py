@@ -163,8 +163,9 @@ def _compared(room: Room, told: Told, channel: Channel) -> Told:
     folder, model = room.work(told["run"], told["number"]), room.membership.model
     kept = Terms(*(np.load(folder / f"compared-{name}.npy") for name in Terms._fields))
     counts = channel.read(f"{told['number']}/popularity/{told['part']}").reshape(len(model.windows), -1)
-    ever = counts[int(np.argmax(model.windows))]
-    return comparison.add(channel, kept, ever, room.membership.rounds.minimum, model.top)
+    order = np.argsort(model.windows)
+    known = counts[order[(len(order) - 1) // 2]], counts[order[-1]]
+    return comparison.add(channel, kept, known, room.membership.rounds.minimum, model.top)
 
 
 def _prepared(room: Room, told: Told) -> Prepared:

@@ -102,7 +102,7 @@ def told_by(made, minimum=3):
     trained = np.arange(ITEMS)
     parts = {
         name: lambda channel, p=(room, prepared, ours, theirs): add(
-            channel, compare(p[0], p[1], 2, p[2], p[3]), trained, minimum, TOP
+            channel, compare(p[0], p[1], 2, p[2], p[3]), (trained, trained), minimum, TOP
         )
         for name, (room, prepared, _, ours, theirs) in made.items()
     }
