@@ -32,8 +32,12 @@ def show(path: Path, json: Path | None) -> None:
 def pin(path: Path, text: str) -> None:
     """Train at the schedule in `text` from now on, whatever policies say, until it is unpinned."""
     consortium = read_consortium(path)
-    timing = parse_timing(text, consortium.schedule.anchor.astimezone(UTC), consortium.schedule.timezone)
-    _change(consortium, lambda table: table.pinned((timing,), datetime.now(UTC), "chorus schedule pin"))
+    anchor, zone = consortium.schedule.anchor.astimezone(UTC), consortium.schedule.timezone
+
+    def pinned(table: Timetable) -> Timetable:
+        return table.pinned((parse_timing(text, anchor, zone),), datetime.now(UTC), "chorus schedule pin")
+
+    _change(consortium, pinned)
 
 
 def unpin(path: Path) -> None:
@@ -74,10 +78,10 @@ def server_client(consortium: Consortium) -> Iterator[Any]:
 
 def _change(consortium: Consortium, change: Change) -> None:
     """Change the training's timetable, and Prefect's schedule with it where a server is there."""
-    from tasks.decisions import record
-    from tasks.deployments import find
-
     with server_client(consortium) as client, timetable.alone(consortium.home):
+        from tasks.decisions import record  # Prefect reads its settings on import, so only now
+        from tasks.deployments import find
+
         before = timetable.read(consortium.home, TRAINING)
         if before is None:
             raise BadInput(
