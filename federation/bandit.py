@@ -33,7 +33,7 @@ class Bandit(Bounds):
         default="bandit", description="learns the interval that is worth its cost"
     )
     exploration: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        default=0.25, description="scale of what is drawn around the estimate; 0 takes the estimate"
+        default=0.1, description="scale of what is drawn around the estimate; 0 takes the estimate"
     )
     forget: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.98, description="what is left of the weight of earlier trainings after one more"

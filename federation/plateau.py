@@ -55,7 +55,7 @@ def follow_gains(
     told = trainings(history, policy, costs)[-policy.memory :]
     if not told:
         return present, "no training's gain is known yet"
-    rate, cost = loss_rate(told, present / policy.shortest), told[-1].cost
+    rate, cost = loss_rate(told, math.sqrt(policy.longest_days / policy.shortest_days)), told[-1].cost
     right = policy.within(math.sqrt(2 * cost / rate) * policy.shortest if rate > 0 else math.inf)
     why = f"{spell(policy.shortest)} of age loses {rate:.2%}, a training costs {cost:.2%}"
     if max(right / present, present / right) <= policy.hysteresis:
@@ -65,13 +65,13 @@ def follow_gains(
     return policy.climb(right, 0), why
 
 
-def loss_rate(told: Sequence[Training], present: float) -> float:
+def loss_rate(told: Sequence[Training], middle: float) -> float:
     """The share of the metric that a shortest interval of age loses: least squares through 0.
 
-    The prior is the rate at which the `present` interval (in shortest ones) is right, so that gains
-    within their errors change little.
+    The prior is the rate at which the `middle` of the bounds (in shortest intervals) is right, so that
+    gains within their errors change little.
     """
-    prior = 2 * told[-1].cost / present**2
+    prior = 2 * told[-1].cost / middle**2
     certain = 1 / max(prior, 1e-6) ** 2
     above = certain * prior + sum(each.age * each.gain / each.error**2 for each in told)
     return above / (certain + sum((each.age / each.error) ** 2 for each in told))

@@ -127,7 +127,7 @@ def test_dear_trainings_are_rarer():
     cheap, dear = (
         life(lambda step: 0.0025, 200, Plateau(), Costs(training=cost))[-1] for cost in (0.002, 0.1)
     )
-    assert cheap <= 2 < 6 <= dear
+    assert cheap <= 3 < 6 <= dear
 
 
 def test_an_alarm_shortens_the_interval_at_once():
