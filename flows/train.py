@@ -7,7 +7,8 @@ from prefect import flow
 from flows.consortium import Consortium
 from tasks.champion import meet_champion, require_news
 from tasks.engines import import_everywhere
-from tasks.growing import grow_trees, ranker, trees_wanted
+from tasks.growing import grow_trees
+from tasks.grown import trees_wanted
 from tasks.opening import open_run
 from tasks.quorum import require_quorum
 from tasks.report import close_run, log_round, tell_again
@@ -77,7 +78,7 @@ def train_round(number: int, prepared: dict[str, dict[str, Any]], cuts: list[str
         silent |= grow_ranker(number, work, training)
     scored, lost = arrived({name: score_participant.submit(*work[name]) for name in work.keys() - silent})
     require_quorum(training, ROUNDS[number], scored, silent | lost)
-    figures = evaluate(number, tuple(sorted(scored)), training, ranker(number, training))
+    figures = evaluate(number, tuple(sorted(scored)), training)
 
     log_round(number, ROUNDS[number], summed, scored, figures, silent | lost, training)
 

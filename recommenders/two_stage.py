@@ -42,7 +42,7 @@ class TwoStage(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    candidates: Annotated[int, Field(ge=1)] = Field(40, description="items that each source may list")
+    candidates: Annotated[int, Field(ge=1)] = Field(20, description="items that each source may list")
     share: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="how much of the others' X'X the item-to-item source adds to the own"
     )

@@ -1,4 +1,4 @@
-"""Growing the ranker, the coordinator's side: federated rounds of some trees each, until it is enough."""
+"""Growing the ranker, the coordinator's side: federated rounds of some trees each, checkpointed."""
 
 import time
 from collections.abc import Sequence
@@ -8,30 +8,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from federation.errors import Refused
-from federation.stopping import Decision
-from tasks.ranking import best_trees, stopping
 from tasks.run import Run
 from tasks.sums import summary
-
-
-def trees_wanted(number: int, run: Run) -> int:
-    """How many trees the next step of the round grows; 0 when it is enough.
-
-    Round 0 stops by the consortium's NDCG on the validation parts; round 1 grows as many as were best then.
-    """
-    grown, settings = run.folder.steps(number, "grown"), run.model.two_stage
-    if number == 0:
-        return 0 if _decision(run).stop else settings.trees_per_round
-    missing = best_trees(_decision(run), settings) - sum(each["trees"] for each in grown)
-    return min(missing, settings.trees_per_round)
-
-
-def ranker(number: int, run: Run) -> dict[str, Any] | None:
-    """The ranker that the round's figures come from; none where the model has none."""
-    if run.model.kind != "two_stage":
-        return None
-    state: dict[str, Any] = run.folder.steps(number, "grown")[-1]["state"]
-    return {**state, "trees": state["trees"][: best_trees(_decision(run), run.model.two_stage)]}
 
 
 @task(name="grow trees", task_run_name="grow {trees} trees, round {number}", cache_policy=NO_CACHE)
@@ -46,16 +24,6 @@ def grow_trees(number: int, trees: int, cohort: Sequence[str], run: Run) -> dict
         raise Refused(f"{reply.plan.label}: the participants do not hold the same trees")
     run.folder.add_step(number, "grown", {**summary(reply, began), **told, "trees": trees})
     return _report(number, run)
-
-
-def history(run: Run) -> list[float]:
-    """The consortium's NDCG on the validation parts after each step of round 0."""
-    grown = run.folder.steps(0, "grown")
-    return [each["overall"][f"ndcg_at_{run.model.top}"] for each in grown]
-
-
-def _decision(run: Run) -> Decision:
-    return stopping(history(run), run.model.two_stage)
 
 
 def _report(number: int, run: Run) -> dict[str, Any]:

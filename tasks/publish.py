@@ -15,7 +15,7 @@ from mlruns_config.figures import bars_figure, gain_figure, gain_table, growth_f
 from recommenders import item_to_item
 from recommenders.boosting import State
 from recommenders.explain import gains
-from tasks.growing import history, ranker
+from tasks.grown import history, ranker
 from tasks.run import Run
 from tasks.runs import write_json
 

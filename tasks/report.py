@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.artifacts import show_round
 from tasks.champion import settle
-from tasks.growing import ranker
+from tasks.grown import ranker
 from tasks.publish import publish
 from tasks.run import Run
 

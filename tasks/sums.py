@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from feature_store.catalogue import union, write_catalogue
 from federation.rounds import Together
+from tasks.grown import ranker
 from tasks.run import Run
 
 
@@ -57,15 +58,13 @@ def aggregate(number: int, cohort: Sequence[str], cuts: list[str], run: Run) -> 
 
 
 @task(name="evaluate", task_run_name="evaluate, round {number}", cache_policy=NO_CACHE)
-def evaluate(
-    number: int, cohort: Sequence[str], run: Run, ranker: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def evaluate(number: int, cohort: Sequence[str], run: Run) -> dict[str, Any]:
     """The consortium's figures of a round, from the sums of the participants' metric sums.
 
-    Of a `ranker` also what it looks at, from the sums of Shapley values.
+    Of a ranker also what it looks at, from the sums of Shapley values.
     """
     began, part = time.monotonic(), run.folder.part(number)
-    reply = run.sum(run.plan(number, cohort), "evaluate", part=part, state=ranker)
+    reply = run.sum(run.plan(number, cohort), "evaluate", part=part, state=ranker(number, run))
     return {**summary(reply, began), **next(iter(reply.results.values()))}
 
 

@@ -10,7 +10,7 @@ from prefect import task
 from prefect.futures import PrefectFuture
 
 from federation.errors import Lost
-from tasks.growing import ranker
+from tasks.grown import ranker
 from tasks.run import Run
 
 Disclosed = dict[str, Any]

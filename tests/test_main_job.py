@@ -65,8 +65,8 @@ def test_prefect_holds_every_task_run_in_a_final_state(ran):
         states = dict(database.execute("select state_type, count(*) from task_run group by 1").fetchall())
         flows = database.execute("select state_type from flow_run").fetchall()
     grown = len([*ran.run.glob("round-*/grown-*.json")])
-    # 3 prepare, catalogue, cuts; a round: 3 train, 3 find, 3 score, aggregate, evaluate, log; close
-    assert states == {"COMPLETED": 3 + 2 + 2 * (3 + 3 + 3 + 3) + grown + 1}
+    # 3 prepare, champion, catalogue, cuts; a round: 3 train, 3 find, 3 score, aggregate, evaluate, log; close
+    assert states == {"COMPLETED": 3 + 3 + 2 * (3 + 3 + 3 + 3) + grown + 1}
     assert flows == [("COMPLETED",)]
 
 
