@@ -9,12 +9,14 @@ on float32: flwr's own, in the given Python, or its arithmetic written out in nu
 """
 
 import argparse
+import os
 import platform
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,28 +48,35 @@ vector = np.random.default_rng(0).normal(0, 0.1, length).astype(np.float32)
 results = [([vector.copy()], 1) for _ in range(participants)]
 times = []
 for _ in range(repeat):
-    began = time.perf_counter()
+    began = time.perf_counter(), time.process_time()
     (mean,) = aggregate(results)
-    times.append(time.perf_counter() - began)
+    times.append((time.perf_counter() - began[0], time.process_time() - began[1]))
 assert np.allclose(mean, vector, atol=1e-5)
-print(name, min(times), sep="|")
+print(name, *map(min, zip(*times)), sep="|")
 """
 
 
-def flwr(python: str, participants: int, length: int, repeat: int) -> tuple[str, float]:
+class Seconds(NamedTuple):
+    """The least of several measurements; a busy machine spoils `wall` first."""
+
+    wall: float
+    processor: float
+
+
+def flwr(python: str, participants: int, length: int, repeat: int) -> tuple[str, Seconds]:
     """What was measured in `python`, and its seconds."""
     command = [python, "-c", FLWR, *map(str, (participants, length, repeat))]
-    name, took = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("|")
-    return name, float(took)
+    name, *took = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("|")
+    return name, Seconds(*map(float, took))
 
 
-def seconds(work: Callable[[], object], repeat: int) -> float:
+def seconds(work: Callable[[], object], repeat: int) -> Seconds:
     times = []
     for _ in range(repeat):
-        start = time.perf_counter()
+        began = time.perf_counter(), time.process_time()
         work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+        times.append((time.perf_counter() - began[0], time.process_time() - began[1]))
+    return Seconds(*map(min, zip(*times, strict=True)))
 
 
 def summed(plan: RoundPlan, form: FixedPoint, terms: dict[str, Words]) -> Update:
@@ -124,23 +133,30 @@ def main() -> None:
     summing = seconds(lambda: summed(plan, form, terms), options.repeat)
     measured, averaging = flwr(options.flwr_python, len(names), options.length, options.repeat)
 
-    streams, rate = len(names) - 1, words.nbytes / masking / 1e9
-    print(f"{platform.machine()}, CPython {platform.python_version()}, numpy {np.__version__}")
+    streams, rate = len(names) - 1, words.nbytes / masking.processor / 1e9
+    print(f"{platform.machine()}, CPython {platform.python_version()}, numpy {np.__version__}", end="")
+    print(
+        f", load {os.getloadavg()[0]:.1f}; GB/s and ratios are of processor seconds, (ratios of wall seconds)"
+    )
     print(f"{len(names)} participants, {options.length:,} parameters, words of {form.width} bits")
     rows = [
-        ("fixed point, encode", encoding, f"{vector.nbytes / encoding / 1e9:.2f} GB/s of float64"),
-        ("fixed point, decode", decoding, f"{vector.nbytes / decoding / 1e9:.2f} GB/s of float64"),
+        ("fixed point, encode", encoding, f"{vector.nbytes / encoding.processor / 1e9:.2f} GB/s of float64"),
+        ("fixed point, decode", decoding, f"{vector.nbytes / decoding.processor / 1e9:.2f} GB/s of float64"),
         (
             f"masks of {streams} pairs",
             masking,
             f"{rate:.2f} GB/s of words, {streams * rate:.2f} of keystream",
         ),
-        ("copy of all terms", copying, f"{len(names) * words.nbytes / copying / 1e9:.2f} GB/s"),
-        ("sum of all terms, relay", summing, f"{summing / copying:.2f} x copy"),
-        (measured, averaging, f"{averaging / summing:.2f} x the relay"),
+        ("copy of all terms", copying, f"{len(names) * words.nbytes / copying.processor / 1e9:.2f} GB/s"),
+        ("sum of all terms, relay", summing, f"{_ratio(summing, copying)} x copy"),
+        (measured, averaging, f"{_ratio(averaging, summing)} x the relay"),
     ]
     for what, took, remark in rows:
-        print(f"{what:48} {took * 1e3:9.1f} ms   {remark}")
+        print(f"{what:40} {took.wall * 1e3:8.1f} ms, processor {took.processor * 1e3:8.1f} ms   {remark}")
+
+
+def _ratio(one: Seconds, other: Seconds) -> str:
+    return f"{one.processor / other.processor:.2f} ({one.wall / other.wall:.2f})"
 
 
 if __name__ == "__main__":
