@@ -50,11 +50,15 @@ class Idle:
             from recommenders.metrics import COUNTS
 
             words = COUNTS.encode(np.zeros(ITEMS, np.int64))
-            header = Header(label=plan.label, name="popularity", form=COUNTS, length=words.size)
+            name = f"popularity/{plan.number + 1}"
+            header = Header(label=plan.label, name=name, form=COUNTS, length=words.size)
             relay.add(self.name, header, [words])
-        told: dict[str, Any] = {"prepare": {"version": "0" * 64}, "evaluate": {"overall": {}}}
         arms = {arm: {"ndcg_at_10": 0.0} for arm in ("popularity", "alone", "consortium")}
-        return {"overall": arms} if job == "evaluate" else told.get(job, {})
+        told: dict[str, Any] = {
+            "prepare": {"version": "0" * 64},
+            "evaluate": {"overall": arms, "looks_at": {}},
+        }
+        return told.get(job, {})
 
 
 @contextmanager
@@ -79,23 +83,33 @@ def measure(one: Any, run: str) -> dict[str, float]:
     from tasks.runs import find_run
     from tasks.server import settle
 
-    began, used = time.perf_counter(), time.process_time()
+    began, used, served = time.perf_counter(), time.process_time(), server_seconds()
     state = train(consortium=one, run=run, return_state=True)
     took, used = time.perf_counter() - began, time.process_time() - used
     state.result()
     settle(state.state_details.flow_run_id)
+    served = server_seconds() - served
     first, second = (record["seconds"] for record in find_run(one.home, run).rounds)
     told = spans(state.state_details.flow_run_id)
     steps = {name: told[f"{name}, round 1"] for name in ("train", "aggregate", "score", "evaluate", "log")}
     return {
         "round": second - first,
         "whole run": took,
-        "processor, whole run": used,
+        "processor: this process, whole run": used,
+        "processor: the server, until all is stored": served,
         **{f"round: {name}": seconds for name, seconds in steps.items()},
         "run: prepare": told["prepare, run"],
         "run: close (figures, model, registry)": told["close, run"],
         "run: begin, end, heartbeat": took - told["all"],
     }
+
+
+def server_seconds() -> float:
+    """Processor seconds of the processes below this one: the server's."""
+    from tasks.leash import _below
+
+    stats = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in _below(os.getpid()))
+    return sum(int(each[11]) + int(each[12]) for each in stats) / os.sysconf("SC_CLK_TCK")
 
 
 def spans(flow_run_id: Any) -> dict[str, float]:
@@ -115,7 +129,8 @@ def spans(flow_run_id: Any) -> dict[str, float]:
 
 
 def _span(runs: Sequence[Any]) -> float:
-    seconds = max(each.end_time for each in runs) - min(each.start_time for each in runs)
+    timed = [each for each in runs if each.start_time and each.end_time]
+    seconds = max(each.end_time for each in timed) - min(each.start_time for each in timed)
     return float(seconds.total_seconds())
 
 
