@@ -54,11 +54,10 @@ class Idle:
             header = Header(label=plan.label, name=name, form=COUNTS, length=words.size)
             relay.add(self.name, header, [words])
         arms = {arm: {"ndcg_at_10": 0.0} for arm in ("popularity", "alone", "consortium")}
-        told: dict[str, Any] = {
-            "prepare": {"version": "0" * 64},
-            "evaluate": {"overall": arms, "looks_at": {}},
-        }
-        return told.get(job, {})
+        if job == "prepare":
+            return {"version": "0" * 64}
+        evaluated = {"overall": arms, "looks_at": {}, "judged": {"compared": 0}}
+        return evaluated if job == "evaluate" else {}
 
 
 @contextmanager
