@@ -49,7 +49,7 @@ rounds: {minimum: 3}
             "name: Three!",
             "name: String should match pattern '^[a-z0-9][a-z0-9-]*$'; found 'Three!'",
         ),
-        ("name: three", "nmae: three", "nmae: found this key, expected one of catalogue,"),
+        ("name: three", "nmae: three", "nmae: found this key, expected one of "),
         ("name: three", "name: [", "is not YAML"),
         ("\nrounds: {minimum: 3}", "\nrounds: 3", "rounds: Input should be a valid dictionary"),
     ],
