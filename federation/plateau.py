@@ -51,10 +51,11 @@ def follow_gains(
     """The interval after `history`, with `interval` in force, and the reason."""
     present = policy.within(interval)
     if alarm := _alarm(policy, history):
-        return policy.climb(present, -1) if _rested(history, 1) else present, alarm
-    told = trainings(history, policy, costs)[-policy.memory :]
+        return policy.shortest, alarm
+    since = _last_alarm(policy, history)
+    told = [each for each in trainings(history, policy, costs) if each.at > since][-policy.memory :]
     if not told:
-        return present, "no training's gain is known yet"
+        return present, "no gain is known of a training since the last alarm, or at all"
     rate, cost = loss_rate(told, math.sqrt(policy.longest_days / policy.shortest_days)), told[-1].cost
     right = policy.within(math.sqrt(2 * cost / rate) * policy.shortest if rate > 0 else math.inf)
     why = f"{spell(policy.shortest)} of age loses {rate:.2%}, a training costs {cost:.2%}"
@@ -75,6 +76,14 @@ def loss_rate(told: Sequence[Training], middle: float) -> float:
     certain = 1 / max(prior, 1e-6) ** 2
     above = certain * prior + sum(each.age * each.gain / each.error**2 for each in told)
     return above / (certain + sum((each.age / each.error) ** 2 for each in told))
+
+
+def _last_alarm(policy: Plateau, history: Sequence[Observation]) -> float:
+    """When the last alarm was among the windows that are remembered: what was gained before tells little."""
+    for end in range(len(history), max(len(history) - policy.memory, 0), -1):
+        if _alarm(policy, history[:end]):
+            return history[end - 1].at
+    return -math.inf
 
 
 def _alarm(policy: Plateau, history: Sequence[Observation]) -> str:
