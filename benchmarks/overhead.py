@@ -79,8 +79,8 @@ def consortium(folder: Path, participants: int) -> Any:
 def measure(one: Any, run: str) -> dict[str, float]:
     """Seconds of one run, and where they went."""
     from flows.train import train
+    from tasks.flow_runs import settle
     from tasks.runs import find_run
-    from tasks.server import settle
 
     began, used, served = time.perf_counter(), time.process_time(), server_seconds()
     state = train(consortium=one, run=run, return_state=True)
@@ -115,7 +115,7 @@ def spans(flow_run_id: Any) -> dict[str, float]:
     """From the first start to the last end of the task runs of each step, by Prefect's own times."""
     from prefect.client.orchestration import get_client
 
-    from tasks.server import _task_runs
+    from tasks.flow_runs import _task_runs
 
     with get_client(sync_client=True) as client:
         found = _task_runs(client, flow_run_id)

@@ -14,7 +14,7 @@ from flows.consortium import Consortium, read_consortium
 from flows.schedule import server_client
 from mlruns_config.champions import Champions
 from mlruns_config.tracking import Tracking
-from tasks import server
+from tasks import flow_runs, server
 from tasks.runs import all_runs, find_run
 
 
@@ -143,7 +143,7 @@ def _flow(pooled: bool) -> Callable[..., dict[str, Any]]:
 
     def run(**arguments: Any) -> dict[str, Any]:
         state = flow(**arguments, return_state=True)
-        server.settle(state.state_details.flow_run_id)
+        flow_runs.settle(state.state_details.flow_run_id)
         figures: dict[str, Any] = state.result()
         return figures
 
@@ -165,4 +165,6 @@ def mark_crashed(home: Path, but: str | None = None) -> None:
     for folder in dead:
         folder.note(status="crashed", reason="its process ended without a word")
     noted = {each.facts["flow_run_id"] for each in dead if each.facts.get("flow_run_id")}
-    server.mark_crashed(sorted(noted | set(server.unfinished(home))), "its process ended without a word")
+    flow_runs.mark_crashed(
+        sorted(noted | set(flow_runs.unfinished(home))), "its process ended without a word"
+    )

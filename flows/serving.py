@@ -14,7 +14,7 @@ from federation.errors import BadInput, ChorusError, Refused
 from flows.consortium import Consortium, read_consortium
 from flows.schedule import server_url
 from flows.tables import console
-from tasks import server
+from tasks import flow_runs, server
 from tasks.deployments import POOL
 
 POLL_SECONDS = "5"
@@ -96,7 +96,7 @@ def _bury(consortium: Consortium) -> None:
     from flows.operate import mark_crashed
 
     if consortium.prefect_api_url is None:
-        server.mark_tagged_crashed(consortium.tags, "the serving process ended")
+        flow_runs.mark_tagged_crashed(consortium.tags, "the serving process ended")
     try:
         with server.exclusive(consortium.home):
             mark_crashed(consortium.home)

@@ -1,4 +1,4 @@
-"""A Prefect server of our own for as long as it is needed, and what must be true before it stops.
+"""A Prefect server of our own for as long as it is needed, one process at a time on a state folder.
 
 Prefect is imported only after its settings stand in the environment; so nothing here imports it early.
 """
@@ -14,8 +14,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
-from uuid import UUID
+from typing import IO
 
 from federation.errors import ChorusError, Refused
 
@@ -34,7 +33,6 @@ QUIET = {
 START_SECONDS = 120.0
 LEASH_SECONDS = 20.0
 """How long what a killed process had started may take to end."""
-FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 @contextmanager
@@ -199,116 +197,3 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def settle(flow_run_id: UUID | None, expected: int = 0, limit_seconds: float = 60.0) -> bool:
-    """Wait until the server has stored a final state of every task run of the flow run and its subflows.
-
-    States travel as events and are written seconds later; a server that is stopped before loses them.
-    `expected` is how many task runs there are at least; without it, a count that stands still for
-    two seconds will do.  Returns whether all, and the flow run, were final within the limit.
-    """
-    from prefect.client.orchestration import get_client
-    from prefect.events.worker import EventsWorker
-
-    if flow_run_id is None:
-        return True
-    deadline, counts = time.monotonic() + limit_seconds, [-1]
-    EventsWorker.drain_all(timeout=limit_seconds, at_exit=False)  # what this process has not sent yet
-    with get_client(sync_client=True) as client:
-        while time.monotonic() < deadline:
-            family = [client.read_flow_run(flow_run_id), *_children(client, flow_run_id)]
-            found = [each for flow_run in family for each in _task_runs(client, flow_run.id)]
-            ended = all(each.state is not None and each.state.is_final() for each in family)
-            counts.append(len(found))
-            stands = len(counts) > 8 and len(set(counts[-8:])) == 1 and len(found) >= expected
-            if stands and ended and not _open(found):
-                return True
-            time.sleep(0.25)
-    return False
-
-
-def _children(client: Any, flow_run_id: UUID) -> list[Any]:
-    """The flow's subflows: runs of their own, which its own task runs do not list."""
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
-
-    chosen = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run_id]))
-    return list(client.read_flow_runs(flow_run_filter=chosen))
-
-
-def _task_runs(client: Any, flow_run_id: UUID) -> list[Any]:
-    """All task runs of the flow run that the server knows, page by page."""
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-
-    chosen, found = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])), list[Any]()
-    while page := client.read_task_runs(flow_run_filter=chosen, offset=len(found), limit=200):
-        found += page
-    return found
-
-
-def _open(task_runs: Sequence[Any]) -> list[Any]:
-    """Those of the newest attempt without a final state; a dead attempt's say Running for ever."""
-    newest = max((each.flow_run_run_count for each in task_runs), default=0)
-    return [
-        each
-        for each in task_runs
-        if each.flow_run_run_count == newest
-        and (each.state_type is None or each.state_type.value not in FINAL)
-    ]
-
-
-def unfinished(home: Path) -> list[str]:
-    """Flow runs over the state folder `home` that a command began and that have no final state."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId, FlowRunFilterState
-    from prefect.client.schemas.filters import FlowRunFilterStateType as OfType
-    from prefect.client.schemas.objects import StateType
-
-    chosen = FlowRunFilter(
-        deployment_id=FlowRunFilterDeploymentId(is_null_=True),
-        state=FlowRunFilterState(type=OfType(any_=[StateType.PENDING, StateType.RUNNING])),
-    )
-    with get_client(sync_client=True) as client:
-        found, page = list[Any](), list[Any]()
-        while page := client.read_flow_runs(flow_run_filter=chosen, offset=len(found), limit=200):
-            found += page
-    return [str(each.id) for each in found if _over(each.parameters.get("consortium"), home)]
-
-
-def _over(consortium: Any, home: Path) -> bool:
-    told = consortium if isinstance(consortium, dict) else {}
-    return Path(str(told.get("state"))) / str(told.get("name")) == home
-
-
-def mark_tagged_crashed(tags: Sequence[str], message: str) -> None:
-    """All flow runs with these tags that say that they run, or are about to, are said to have crashed."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas import filters
-    from prefect.client.schemas.objects import StateType
-
-    under_way = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
-    chosen = filters.FlowRunFilter(
-        tags=filters.FlowRunFilterTags(all_=[*tags]),
-        state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=under_way)),
-    )
-    with get_client(sync_client=True) as client:
-        found = [str(each.id) for each in client.read_flow_runs(flow_run_filter=chosen)]
-    mark_crashed(found, message)
-
-
-def mark_crashed(flow_run_ids: Sequence[str], message: str) -> None:
-    """Flow runs whose process is gone, but that still say that they run, are said to have crashed."""
-    if not flow_run_ids:
-        return
-    from prefect.client.orchestration import get_client
-    from prefect.exceptions import ObjectNotFound
-    from prefect.states import Crashed
-
-    with get_client(sync_client=True) as client:
-        for flow_run_id in flow_run_ids:
-            try:
-                state = client.read_flow_run(UUID(flow_run_id)).state
-            except ObjectNotFound:
-                continue
-            if state is None or not state.is_final():
-                client.set_flow_run_state(UUID(flow_run_id), Crashed(message=message), force=True)

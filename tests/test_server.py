@@ -19,7 +19,7 @@ TASKS = 120
 RUN_AND_STOP = f"""
 import sys, time
 from pathlib import Path
-from tasks import server
+from tasks import flow_runs, server
 
 began = time.monotonic()
 with server.prefect_server(Path(sys.argv[1])):
@@ -38,7 +38,7 @@ with server.prefect_server(Path(sys.argv[1])):
     assert state.result() == {TASKS * (TASKS - 1)}
     done = time.monotonic()
     flow_run_id = state.state_details.flow_run_id
-    assert server.settle(flow_run_id, expected={TASKS})
+    assert flow_runs.settle(flow_run_id, expected={TASKS})
     settled = time.monotonic()
 stopped = time.monotonic()
 print(flow_run_id, ready - began, done - ready, settled - done, stopped - settled)
@@ -109,7 +109,7 @@ def test_its_files_are_private_and_its_settings_stand(again):
 def test_a_server_that_is_there_is_used_and_outlives_the_block(again, tmp_path):
     *_, url = again
     code = (
-        "import sys; from pathlib import Path; from tasks import server\n"
+        "import sys; from pathlib import Path; from tasks import flow_runs, server\n"
         "with server.prefect_server(Path(sys.argv[1]), sys.argv[2]) as url: assert url == sys.argv[2]\n"
         "assert not list(Path(sys.argv[1]).iterdir())"
     )
@@ -123,9 +123,9 @@ def test_only_what_still_runs_is_marked_crashed(again):
     flow = asked(url, f"/flow_runs/{finished}")["flow_id"]
     silent = asked(url, "/flow_runs/", {"flow_id": flow, "state": {"type": "RUNNING"}})["id"]
     code = (
-        "import sys; from pathlib import Path; from tasks import server\n"
+        "import sys; from pathlib import Path; from tasks import flow_runs, server\n"
         "with server.prefect_server(Path(sys.argv[1]), sys.argv[2]):\n"
-        "    server.mark_crashed([*sys.argv[3:], '00000000-0000-4000-8000-000000000000'], 'gone')"
+        "    flow_runs.mark_crashed([*sys.argv[3:], '00000000-0000-4000-8000-000000000000'], 'gone')"
     )
     done = chorus_python(code, home, url, silent, finished)
     assert done.returncode == 0, done.stderr
@@ -139,10 +139,10 @@ def test_settling_gives_up_on_a_run_that_does_not_end(again):
     flow = asked(url, f"/flow_runs/{finished}")["flow_id"]
     running = asked(url, "/flow_runs/", {"flow_id": flow, "state": {"type": "RUNNING"}})["id"]
     code = (
-        "import sys; from pathlib import Path; from uuid import UUID; from tasks import server\n"
+        "import sys; from pathlib import Path; from uuid import UUID; from tasks import flow_runs, server\n"
         "with server.prefect_server(Path(sys.argv[1]), sys.argv[2]):\n"
-        "    assert not server.settle(UUID(sys.argv[3]), limit_seconds=3)\n"
-        f"    assert not server.settle(UUID(sys.argv[4]), expected={TASKS + 1}, limit_seconds=3)"
+        "    assert not flow_runs.settle(UUID(sys.argv[3]), limit_seconds=3)\n"
+        f"    assert not flow_runs.settle(UUID(sys.argv[4]), expected={TASKS + 1}, limit_seconds=3)"
     )
     done = chorus_python(code, home, url, running, finished)
     assert done.returncode == 0, done.stderr
