@@ -57,10 +57,11 @@ class Compared(Frozen):
 
 
 class Verdict(Frozen):
-    """Whether to promote, and why, in a sentence."""
+    """Whether to promote, and why, in a sentence; or whether that `waits` for a person."""
 
     promote: bool
     reason: str
+    waits: bool = False
 
 
 def judge(config: GateConfig, minimum: int, compared: Compared | None) -> Verdict:
@@ -79,7 +80,8 @@ def judge(config: GateConfig, minimum: int, compared: Compared | None) -> Verdic
     told = f"the gain is {compared.gain:+.4f}, its bootstrap error {error:.4f}"
     if not compared.gain > config.least_gain * error:
         return _kept(compared, f"{told}, so less than {config.least_gain:g} of them")
-    return Verdict(promote=True, reason=f"Better than run {compared.champion}: {told}.")
+    reason = f"Better than run {compared.champion}: {told}."
+    return Verdict(promote=not config.approval, waits=config.approval, reason=reason)
 
 
 def worse_off(config: GateConfig, champion: float, gain: float, gain_error: float) -> bool:

@@ -8,6 +8,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, State
 
 from federation.errors import NothingNew, Refused
+from flows.approval import approved
 from flows.consortium import read_consortium
 from flows.operate import at_work, mark_crashed
 from flows.train import train
@@ -23,8 +24,9 @@ PATIENCE_SECONDS = 120.0
 def train_on_schedule(order: TrainingOrder) -> State[Any]:
     """Train the consortium of `order`; a retry goes on with the same run, here and at MLflow.
 
-    One training at a time: where another process works on the state, this one is cancelled.  Where there is
-    nothing new to learn from, it ends early, as Skipped.
+    One training at a time: where another process works on the state, this one is cancelled.  With
+    nothing new to learn from, it ends early, as Skipped.  Where the gate wants a person's approval, it pauses
+    until there is an answer; nothing else is held up but the next training.
     """
     consortium = read_consortium(order.consortium, order.data, order.folder)
     if strays(consortium.home):
@@ -37,9 +39,10 @@ def train_on_schedule(order: TrainingOrder) -> State[Any]:
             return Cancelled(message=str(busy))
         mark_crashed(consortium.home, but=run)
         try:
-            return ended(train.fn(consortium, run, order.redo, only_new=not order.always))
+            figures = train.fn(consortium, run, order.redo, only_new=not order.always)
         except NothingNew as why:
             return Completed(name="Skipped", message=str(why))
+    return ended(approved(figures, consortium))
 
 
 def run_name(flow_run_id: str) -> str:

@@ -193,6 +193,7 @@ def _judged(figures: Mapping[str, Any]) -> str:
     """Whether the run's model is the champion, and why; who came and went since the run before."""
     gate = figures["gate"]
     state = "is the champion" if gate["promote"] else f"is version {figures['model_version']}"
+    state += ", waiting for `chorus promote`" if gate["waits"] else ""
     changes = (f"{', '.join(gate[kind])} {kind}" for kind in ("joined", "left") if gate[kind])
     since = "; ".join(changes)
     return f"This model {state}. {gate['reason']}" + (f" Since the run before, {since}." if since else "")

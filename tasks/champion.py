@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from federation.errors import NothingNew
 from federation.gate import Compared, Verdict, judge
 from mlruns_config.champions import Champions
+from mlruns_config.tracking import Tracking
 from tasks.run import Run
 from tasks.runs import RunFolder, all_runs
 
@@ -39,10 +40,7 @@ def verdict(run: Run) -> Verdict:
     if now not in (champion, run.name):
         return Verdict(promote=False, reason=f"The champion changed meanwhile, to that of run {now}.")
     compared = None if champion is None else _compared(champion, last)
-    found = judge(run.gate, run.policy.minimum, compared)
-    if found.promote and champion is not None and run.gate.approval:
-        return Verdict(promote=False, reason=f"Waits for a person's approval. {found.reason}")
-    return found
+    return judge(run.gate, run.policy.minimum, compared)
 
 
 def settle(version: int, run: Run) -> dict[str, Any]:
@@ -54,10 +52,25 @@ def settle(version: int, run: Run) -> dict[str, Any]:
     champions.judge(version, found.reason)
     changed = "".join(f" {kind}: {', '.join(names)}." for kind, names in cohort_change(run).items() if names)
     run.tracking.tag(run.folder.facts["mlflow_run_id"], _tags(told))
-    text = f"{'promoted' if found.promote else 'not promoted'}: {found.reason}{changed}"
+    state = "promoted" if found.promote else "waits for a person" if found.waits else "not promoted"
+    text = f"{state}: {found.reason}{changed}"
     create_markdown_artifact(f"Run {run.name}, version {version}, {text}", key="gate", description="the gate")
     run.say(f"version {version} {text}")
     return told
+
+
+def answer(promote: bool, reason: str, tracking: Tracking, name: str, folder: RunFolder) -> dict[str, Any]:
+    """The run's figures after a person's answer, which is noted wherever the gate's was."""
+    champions, figures = Champions(tracking, name), folder.facts["figures"]
+    version = folder.facts["model_version"]
+    said = f"A person {'approved' if promote else 'did not approve'}. {reason}".strip()
+    if promote:
+        champions.promote(version, said)
+    champions.judge(version, said)
+    gate = {**figures["gate"], "promote": promote, "waits": False, "reason": said}
+    folder.note(figures={**figures, "gate": gate})
+    tracking.tag(folder.facts["mlflow_run_id"], _tags(gate))
+    return {**figures, "gate": gate, "model_version": version}
 
 
 def cohort_change(run: Run) -> dict[str, list[str]]:

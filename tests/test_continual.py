@@ -2,14 +2,24 @@
 
 import csv
 import gzip
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
+import numpy as np
 import pytest
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
 from flows.consortium import read_consortium
+from flows.evaluation import evaluate
+from flows.scheduled import run_name, train_on_schedule
 from mlruns_config.champions import Champions
 from mlruns_config.tracking import Tracking
-from tasks.order import TrainingOrder
-from tasks.runs import all_runs
+from tasks import server
+from tasks.decisions import observe
+from tasks.order import Order, TrainingOrder
+from tasks.runs import RunFolder, all_runs, runs_folder
 
 pytestmark = pytest.mark.slow
 FAST = "windows: [30, 3650], shares: [0, 1], regularisations: [20]"
@@ -18,14 +28,14 @@ FAST = "windows: [30, 3650], shares: [0, 1], regularisations: [20]"
 @pytest.fixture
 def trained(api, tiny, tmp_path):
     """Train the consortium in a file as a deployment does; returns the state, and the newest run's facts."""
-    from flows.scheduled import train_on_schedule
 
     def train(path, **told):
         order = TrainingOrder(consortium=path, folder=tmp_path, **told)
         state = train_on_schedule(order, return_state=True)
         return state, all_runs(read_consortium(path).home)[-1].facts
 
-    return train
+    with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: False}):  # else it waits for the server at exit
+        yield train
 
 
 def small(tiny, kind, more=""):
@@ -53,7 +63,7 @@ def add_events(world, many=400):
             )
 
 
-def test_trainings_in_a_row(trained, tiny):
+def test_trainings_in_a_row(trained, tiny, tmp_path):
     path = small(tiny, "item_to_item")
     consortium = read_consortium(path)
     champions = Champions(Tracking(consortium.tracking, consortium.home), consortium.name)
@@ -77,10 +87,25 @@ def test_trainings_in_a_row(trained, tiny):
         == first["figures"]["participants"]["east"]["consortium"]
     )
 
+    order = Order(consortium=path, folder=tmp_path)
+    assert evaluate(order, return_state=True).name == "Skipped"
     add_events(consortium.data)
+    state = evaluate(order, return_state=True)
+    assert state.name == "Completed", state.message
+    assert f"champion of run {first['run']}: ndcg_at_10 " in state.message
+    state = evaluate(order, return_state=True)
+    assert (state.name, state.message.endswith("was evaluated on these data before")) == ("Skipped", True)
+    seen, _ = observe.fn(Tracking(consortium.tracking, consortium.home), "tiny", "ndcg_at_10", 60.0)
+    assert [each.trained for each in seen] == [True, True, False]
+    assert not [*consortium.home.glob("participants/*/work/evaluation-*")]
+
     state, facts = trained(path)
     figures, tags = facts["figures"], champions.client.get_run(facts["mlflow_run_id"]).data.tags
     assert figures["judged"]["gain"] != 0 < figures["judged"]["gain_error"]
+    champions_now = figures["overall"]["consortium"]["ndcg_at_10"] - figures["judged"]["gain"]
+    assert seen[-1].metric == pytest.approx(champions_now, abs=1e-8)
+    assert 0 < seen[-1].metric_error < 0.1
+    assert seen[-1].bytes > 0
     logged = champions.client.get_run(facts["mlflow_run_id"]).data.metrics
     assert {name: logged[name] for name in figures["judged"]} == figures["judged"]
     assert {
@@ -103,3 +128,43 @@ def test_trainings_in_a_row(trained, tiny):
     assert (facts["figures"]["gate"]["joined"], facts["figures"]["gate"]["left"]) == (["north2"], ["north"])
     assert facts["figures"]["judged"]["compared"] == 2
     assert "only 2 have both models, expected 3" in facts["figures"]["gate"]["reason"]
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_a_person_answers_in_prefects_page(trained, tiny, client, yes):
+    path = small(tiny, "popularity", "gate: {approval: true}\nschedule: {always: true}")
+    consortium = read_consortium(path)
+    champions = Champions(Tracking(consortium.tracking, consortium.home), consortium.name)
+    _, first = trained(path)
+    assert (champions.version(), first["figures"]["gate"]["waits"]) == (1, False)
+    for popularity in consortium.home.glob(f"participants/*/models/{first['run']}/popularity.npy"):
+        np.save(popularity, -np.load(popularity))  # the champion turns bad
+
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(copy_context().run, trained, path, always=True)
+        paused = until_paused(client)
+        assert champions.version() == 1
+        assert (
+            RunFolder(runs_folder(consortium.home) / run_name(str(paused.id))).facts["status"] == "finished"
+        )
+        with server.exclusive(consortium.home):  # the state folder is free meanwhile
+            client.resume_flow_run(paused.id, run_input={"promote": yes, "reason": "as I see it"})
+        state, facts = training.result()
+    assert state.is_completed(), state.message
+    assert champions.version() == (2 if yes else 1)
+    said = f"A person {'approved' if yes else 'did not approve'}. as I see it"
+    assert facts["figures"]["gate"]["reason"] == said
+    assert said in state.message
+    tags = champions.client.get_run(facts["mlflow_run_id"]).data.tags
+    assert (tags["chorus.promoted"], tags["chorus.verdict"]) == (str(yes).lower(), said)
+
+
+def until_paused(client):
+    """The flow run that waits for an answer."""
+    paused = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=["PAUSED"])))
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if found := client.read_flow_runs(flow_run_filter=paused):
+            return found[0]
+        time.sleep(0.5)
+    pytest.fail("no flow run has paused")

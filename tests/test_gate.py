@@ -45,6 +45,14 @@ def test_the_first_training_promotes():
     assert judge(GateConfig(), 3, None).promote
 
 
+def test_with_approval_what_passes_waits_for_a_person():
+    found = judge(GateConfig(approval=True), 3, compared())
+    assert (found.promote, found.waits) == (False, True)
+    found = judge(GateConfig(approval=True), 3, compared(gain=-1.0))
+    assert (found.promote, found.waits) == (False, False)
+    assert judge(GateConfig(approval=True), 3, None).promote
+
+
 @given(st.floats(-1, 1), st.floats(0, 1), st.floats(0, 5))
 def test_more_gain_never_closes_the_gate(gain, error, least):
     config = GateConfig(least_gain=least)
