@@ -35,6 +35,7 @@ def deploy_all(consortium: Consortium, order: Order, pool: str, image: str | Non
 
 def deployables(consortium: Consortium, order: Order, image: str | None) -> list[Deployable]:
     """What the consortium deploys, as configured."""
+    from flows.evaluation import evaluate
     from flows.frequency import adjust_frequency
     from flows.housekeeping import housekeeping
     from flows.scheduled import train_on_schedule
@@ -44,6 +45,7 @@ def deployables(consortium: Consortium, order: Order, image: str | None) -> list
     told = training.model_dump(mode="json", exclude={"redo"})
     flows = [
         (train_on_schedule, "flows.scheduled.train_on_schedule", told, training_timing(consortium)),
+        (evaluate, "flows.evaluation.evaluate", where, config.every(config.evaluate_hours)),
         (adjust_frequency, "flows.frequency.adjust_frequency", where, config.every(config.adjust_hours)),
         (housekeeping, "flows.housekeeping.housekeeping", where, config.every(config.tidy_hours)),
     ]

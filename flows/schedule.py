@@ -15,7 +15,7 @@ from tasks.deployments import TRAINING
 from tasks.timetable import Timetable
 from tasks.timing import parse_timing
 
-FLOWS = (TRAINING, "adjust-frequency", "housekeeping")
+FLOWS = (TRAINING, "evaluate-champion", "adjust-frequency", "housekeeping")
 Change = Callable[[Timetable], Timetable]
 
 

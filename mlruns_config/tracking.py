@@ -143,6 +143,11 @@ class Tracking:
         for key, value in tags.items():
             self.client.set_tag(run_id, key, value[:5000])
 
+    def is_finished(self, run: str) -> bool:
+        """Whether MLflow has a finished run for `run`."""
+        asked = f"tags.`{RUN_TAG}` = '{run}' and attributes.status = 'FINISHED'"
+        return bool(self.client.search_runs([self.experiment_id], asked, max_results=1))
+
     def finish(self, run_id: str, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED."""
         self.client.set_terminated(run_id, status)

@@ -14,8 +14,18 @@ from numpy.typing import NDArray
 
 from federation.channel import Channel
 from federation.drift import popularity_drift
+from federation.errors import Refused
 from federation.gate import worse_off
-from recommenders.metrics import COUNTS, SUMS, bootstrap_errors, bootstrap_sums, per_query
+from recommenders.metrics import (
+    COUNTS,
+    NAMES,
+    SUMS,
+    bootstrap_errors,
+    bootstrap_sums,
+    metric_sums,
+    metrics,
+    per_query,
+)
 from tasks import own_model
 from tasks.prepared import Prepared
 from tasks.room import Room
@@ -70,6 +80,36 @@ def add(
         told["gain"] = (ours - theirs) / queries if queries else float("nan")
         told["gain_error"] = float(bootstrap_errors(draws)[1][1])
     return told
+
+
+def alone(
+    room: Room,
+    prepared: Prepared,
+    part: int,
+    champion: Lists | None,
+    known: tuple[Counts, Counts],
+    channel: Channel,
+) -> dict[str, Any]:
+    """The champion's figures in `part`, and the drift since it was trained; for a window without a training.
+
+    Raises `Refused` where fewer than the rounds' minimum hold it: its figures would be theirs.
+    """
+    holders = int(channel.sum("held", np.array([champion is not None]), COUNTS)[0])
+    if holders < room.membership.rounds.minimum:
+        raise Refused(
+            f"only {holders} participants have the champion, expected {room.membership.rounds.minimum}"
+        )
+    queries, top = prepared.queries(part), room.membership.model.top
+    values = np.zeros((0, 1))
+    sums = np.zeros(len(NAMES) + 1)
+    if champion is not None:
+        values, sums = per_query(champion, queries)[:, :1], metric_sums(champion, queries)
+    drawn = bootstrap_sums(values, _secret(room, values))
+    told = metrics(channel.sum("metrics", sums, SUMS), top)
+    draws = channel.sum("bootstrap", drawn.ravel(), SUMS).reshape(drawn.shape)
+    drift = popularity_drift(channel, prepared.data.items[prepared.part == part], *known)
+    error = float(bootstrap_errors(draws)[0][0])
+    return {**told, f"ndcg_at_{top}_error": error, "drift": drift.stability, "unseen": drift.unseen}
 
 
 def champion_lists(room: Room, run: str, prepared: Prepared, part: int) -> Lists | None:

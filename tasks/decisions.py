@@ -57,7 +57,7 @@ def record(home: Path, **told: Any) -> Decided:
 def observe(
     tracking: Tracking, consortium: str, metric: str, interval_seconds: float
 ) -> tuple[list[Observation], str | None]:
-    """What the newest finished trainings of the consortium tell, oldest first; or why nothing is known.
+    """What the newest trainings and evaluations tell, oldest first; or why nothing is known.
 
     A run without the tag of its interval counts as trained at `interval_seconds`; what it did not log is
     not known.
@@ -122,7 +122,7 @@ def _observation(run: Any, metric: str, interval: float) -> Observation:
     known = run.data.metrics
     return Observation(
         at=run.info.end_time / 1e3,
-        trained=True,
+        trained=run.data.tags.get("chorus.kind") != "evaluation",
         interval_seconds=float(run.data.tags.get(TAG, interval)),
         metric=known.get(metric),
         metric_error=known.get(f"{metric}_error"),

@@ -15,7 +15,7 @@ from federation.channel import Channel
 from recommenders.boosting import State
 from recommenders.metrics import COUNTS, SUMS, metrics
 from tasks import comparison, own_model, personal, ranking, tables, terms
-from tasks.comparison import Terms
+from tasks.comparison import Counts, Terms
 from tasks.moments import moments
 from tasks.prepared import Prepared
 from tasks.room import Room
@@ -120,6 +120,15 @@ def evaluate(room: Room, told: Told, channel: Channel) -> Told:
     return {"overall": overall, "looks_at": looks_at, "judged": judged}
 
 
+def judge(room: Room, told: Told, channel: Channel) -> Told:
+    """How the own model of the run `champion` does on the newest window; all return the same."""
+    prepared = _prepared(room, told)
+    part = prepared.scored_in(1)
+    held = comparison.champion_lists(room, told["champion"], prepared, part)
+    known = _counts(room, f"1/popularity/{told['learned']}", channel)
+    return comparison.alone(room, prepared, part, held, known, channel)
+
+
 def forget(room: Room, told: Told, _: Channel) -> Told:
     """Drop what was kept for a run that is finished, or for the one round that is to be redone."""
     if "number" in told:
@@ -151,6 +160,7 @@ JOBS: dict[str, Job] = {
         grow,
         score,
         evaluate,
+        judge,
         forget,
         tidy,
         recommend,
@@ -162,10 +172,15 @@ def _compared(room: Room, told: Told, channel: Channel) -> Told:
     """Errors, drift and the champion's comparison, from the sums of everyone's kept terms."""
     folder, model = room.work(told["run"], told["number"]), room.membership.model
     kept = Terms(*(np.load(folder / f"compared-{name}.npy") for name in Terms._fields))
-    counts = channel.read(f"{told['number']}/popularity/{told['part']}").reshape(len(model.windows), -1)
-    order = np.argsort(model.windows)
-    known = counts[order[(len(order) - 1) // 2]], counts[order[-1]]
+    known = _counts(room, f"{told['number']}/popularity/{told['part']}", channel)
     return comparison.add(channel, kept, known, room.membership.rounds.minimum, model.top)
+
+
+def _counts(room: Room, name: str, channel: Channel) -> tuple[Counts, Counts]:
+    """Recent counts of each item and all, from the opened popularity `name`."""
+    windows = room.membership.model.windows
+    counts, order = channel.read(name).reshape(len(windows), -1), np.argsort(windows)
+    return counts[order[(len(order) - 1) // 2]], counts[order[-1]]
 
 
 def _prepared(room: Room, told: Told) -> Prepared:

@@ -31,6 +31,9 @@ class ScheduleConfig(Frozen):
     adjust_hours: Annotated[float, Field(gt=0)] = Field(
         6.0, description="hours between two looks of the policy at the history"
     )
+    evaluate_hours: Annotated[float, Field(gt=0)] = Field(
+        24.0, description="hours between two evaluations of the champion on the newest window"
+    )
     tidy_hours: Annotated[float, Field(gt=0)] = Field(24.0, description="hours between housekeepings")
     keep_runs: Annotated[int, Field(ge=1)] = Field(
         20, description="finished runs whose sums and models are kept, and the champion's"

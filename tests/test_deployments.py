@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-FLOWS = ["train-on-schedule", "adjust-frequency", "housekeeping"]
+FLOWS = ["train-on-schedule", "evaluate-champion", "adjust-frequency", "housekeeping"]
 
 
 def training(client, name):
@@ -21,7 +21,8 @@ def test_a_deploy_makes_what_the_configuration_says(client, deploy, tiny):
     made = training(client, "first")
     assert made.entrypoint == "flows.scheduled.train_on_schedule"
     assert made.tags == ["chorus", "consortium:first"]
-    assert made.parameters == {"order": {"consortium": str(path), "data": None, "folder": str(Path.cwd())}}
+    where = {"consortium": str(path), "data": None, "folder": str(Path.cwd())}
+    assert made.parameters == {"order": {**where, "always": False}}
     assert "east, north, south" in made.description
     assert made.work_pool_name == "chorus"
     assert made.global_concurrency_limit.limit == 1

@@ -1,0 +1,36 @@
+"""Evaluation as it is deployed: how the champion does on the newest window, for the policies of frequency."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.states import Cancelled, Completed, State
+
+from federation.errors import NothingNew, Refused
+from flows.consortium import read_consortium
+from flows.operate import at_work
+from tasks.evaluation import evaluate_champion
+from tasks.order import Order
+
+
+@flow(name="evaluate-champion", flow_run_name="evaluate {order.consortium.stem}")
+def evaluate(order: Order) -> State[Any]:
+    """Evaluate the champion on the newest window of everybody's data, as sums; nothing is trained.
+
+    A training under way is not disturbed, the next time will do.  Where the data are those of the last time,
+    it ends early, as Skipped.
+    """
+    consortium = read_consortium(order.consortium, order.data, order.folder)
+    memberships = [consortium.membership(each) for each in consortium.participants]
+    try:
+        with at_work(consortium):
+            found = evaluate_champion(consortium.home, memberships, consortium.settings())
+    except Refused as busy:
+        return Cancelled(message=str(busy))
+    except NothingNew as why:
+        return Completed(name="Skipped", message=str(why))
+    metric = f"ndcg_at_{consortium.model.top}"
+    told = f"champion of run {found['champion']}: {metric} {found['figures'][metric]:.4f}"
+    missing = "; ".join(f"{name}: {why}" for name, why in sorted(found["lost"].items()))
+    if missing:
+        return Completed(name="Degraded", message=f"{told}. Without {missing}")
+    return Completed(message=told)

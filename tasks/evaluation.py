@@ -1,0 +1,103 @@
+"""The champion on the newest window of the data as they are now, as sums; nothing is trained.
+
+It is each participant's own model of the champion's run, as it lies in its folder.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from federation.door import Door
+from federation.errors import ChorusError, NothingNew, TooFew
+from federation.plan import RoundPlan
+from federation.rounds import Together, together
+from mlruns_config.champions import Champions
+from mlruns_config.tracking import Tracking
+from tasks.membership import Membership
+from tasks.opening import Settings
+from tasks.run import open_doors
+from tasks.runs import RunFolder, find_run
+
+KIND = "evaluation"
+
+
+@task(name="evaluate champion", cache_policy=NO_CACHE)
+def evaluate_champion(home: Path, memberships: Sequence[Membership], settings: Settings) -> dict[str, Any]:
+    """The champion's figures, and who is not in them; at MLflow they are a run of their own.
+
+    Raises `NothingNew` where there is no champion, or it was evaluated on these data before.
+    """
+    began, tracking = time.monotonic(), Tracking(settings.tracking, home)
+    champion = Champions(tracking, settings.name).run()
+    if champion is None:
+        raise NothingNew("there is no champion yet")
+    folder = find_run(home, champion)
+    with open_doors(home, memberships) as doors:
+        versions, lost = _versions(doors, settings)
+        run = f"{KIND}-{_digest(champion, versions)}"
+        if versions == folder.facts["versions"] or tracking.is_finished(run):
+            raise NothingNew(f"the champion of run {champion} was evaluated on these data before")
+        reply, silent = _judged(doors, run, versions, folder, settings)
+    told = dict(next(iter(reply.results.values())))
+    told |= {"seconds": time.monotonic() - began, "participants": len(reply.cohort)}
+    told |= {f"bytes_{way}": sum(getattr(reply, f"bytes_{way}").values()) for way in ("up", "down")}
+    _log(tracking, run, champion, told, settings)
+    return {"run": run, "champion": champion, "figures": told, "lost": {**lost, **silent, **reply.lost}}
+
+
+def _versions(doors: Mapping[str, Door], settings: Settings) -> tuple[dict[str, str], dict[str, str]]:
+    """Each participant's data version after an import, and why the others have none."""
+    found, lost = {}, {}
+    for name, door in doors.items():
+        try:
+            found[name] = str(door.ask("prepare", {})["version"])
+        except ChorusError as error:
+            lost[name] = str(error)
+    if len(found) < settings.rounds.needed(len(doors)):
+        raise TooFew("; ".join(f"{name}: {why}" for name, why in lost.items()))
+    return found, lost
+
+
+def _judged(
+    doors: Mapping[str, Door], run: str, versions: Mapping[str, str], folder: RunFolder, settings: Settings
+) -> tuple[Together, dict[str, str]]:
+    """Agree on the newest window, then add up how the champion did there."""
+    plan = RoundPlan(
+        run=run,
+        number=0,
+        cohort=tuple(versions),
+        deadline_seconds=settings.rounds.deadline_seconds,
+        seed=settings.seed,
+    )
+    cuts, silent = list[str](), dict[str, str]()
+    if folder.facts["cuts"]:
+        agreed = together(doors, plan, "cuts", {"run": run}, settings.rounds)
+        cuts, silent = next(iter(agreed.results.values()))["cuts"], agreed.lost
+        plan = plan.model_copy(update={"cohort": agreed.cohort})
+    common = {"run": run, "number": 0, "cuts": cuts, "champion": folder.run, "learned": folder.part(1)}
+    asked = {name: {**common, "version": version} for name, version in versions.items()}
+    try:
+        judge = together(doors, plan, "judge", asked.__getitem__, settings.rounds, read=folder.opened)
+        return judge, silent
+    finally:
+        for name in plan.cohort:
+            doors[name].ask("forget", {"run": run})
+
+
+def _log(tracking: Tracking, run: str, champion: str, told: Mapping[str, float], settings: Settings) -> None:
+    params = {"consortium": settings.name}
+    tags = {"chorus.kind": KIND, "chorus.champion": champion}
+    run_id = tracking.start_or_continue(run, f"{settings.name} {run}", params, tags)
+    tracking.log_metrics(run_id, 0, told)
+    tracking.finish(run_id, "FINISHED")
+
+
+def _digest(champion: str, versions: Mapping[str, str]) -> str:
+    told = json.dumps([champion, sorted(versions.items())])
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
