@@ -54,6 +54,7 @@ def _row(name: str, told: Record, record: Record, said: Record) -> dict[str, Any
         "rows": said.get("rows", ""),
         "NDCG alone": _ndcg(told.get("alone")),
         "NDCG consortium": _ndcg(told.get("consortium")),
+        "NDCG champion": _ndcg(told.get("champion")),
         "bytes up": record["bytes_up"].get(name, 0),
         "bytes down": record["bytes_down"].get(name, 0),
         "state": "in the sum",
