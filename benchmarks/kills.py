@@ -26,8 +26,8 @@ from typing import Any
 from trainings_in_a_row import ask, served, train, write
 
 from mlruns_config.tracking import Tracking, TrackingConfig
-from tasks import server
 from tasks.decisions import decisions
+from tasks.flow_runs import FINAL
 
 LONGEST = 25.0
 """Seconds within which the kill comes; a training takes about half of it."""
@@ -68,7 +68,7 @@ def torn(home: Path, tracking: Tracking, api: str) -> list[str]:
         found.append(f"decisions: {numbers}")
     body = {"flows": {"name": {"any_": ["train-on-schedule"]}}, "limit": 200}
     for run in ask(f"{api}/flow_runs/filter", body):
-        if run["state_type"] not in (*server.FINAL, "SCHEDULED"):
+        if run["state_type"] not in (*FINAL, "SCHEDULED"):
             found.append(f"flow run {run['name']}: {run['state_name']}")
     return found
 

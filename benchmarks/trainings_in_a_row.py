@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import server
+from tasks.flow_runs import FINAL
 
 WARM = 5
 FLAT = 0.10
@@ -126,7 +127,7 @@ def train(api: str) -> tuple[str, float]:
     began = time.monotonic()
     deployment = ask(f"{api}/deployments/name/train-on-schedule/row")["id"]
     run = ask(f"{api}/deployments/{deployment}/create_flow_run", {})["id"]
-    while (found := ask(f"{api}/flow_runs/{run}"))["state_type"] not in server.FINAL:
+    while (found := ask(f"{api}/flow_runs/{run}"))["state_type"] not in FINAL:
         time.sleep(0.3)
     return found["state_name"], time.monotonic() - began
 

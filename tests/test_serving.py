@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tasks import server
+from tasks.flow_runs import FINAL
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
@@ -227,4 +228,4 @@ def test_a_server_that_restarts_in_the_middle_is_waited_for(tmp_path, tiny):
 
 def all_final(url, ids):
     states = [ask(url, f"/flow_runs/{each}") for each in ids]
-    return states if all(each["state_type"] in server.FINAL for each in states) else None
+    return states if all(each["state_type"] in FINAL for each in states) else None
