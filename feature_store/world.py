@@ -51,8 +51,13 @@ class World(BaseModel):
     days: Annotated[int, Field(ge=10, description="length of the history")] = 365
     events: Annotated[int, Field(ge=100, description="events of all shops, about")] = 180_000
     drift: Literal["none", "slow", "sudden"] = Field(
-        default="slow", description="tastes and popularity stay, change all the time, or at 70 % of the time"
+        default="slow", description="tastes and popularity stay, change all the time, or at `turn_at`"
     )
+    turn: Annotated[float, Field(ge=0, le=1, description="how far they change in all; 1: to other ones")] = (
+        0.5
+    )
+    turn_at: Annotated[float, Field(gt=0, lt=1, description="share of the time before a sudden change")] = 0.7
+    new_items: Annotated[float, Field(ge=0, le=1, description="share of the items that come out later")] = 0.5
     strength: Annotated[float, Field(ge=0, description="how much taste counts against popularity")] = 2.5
 
 
@@ -118,7 +123,7 @@ def _rng(world: World, *stream: int) -> np.random.Generator:
 def _items(world: World) -> _Items:
     rng, count = _rng(world, 0), world.items
     zipf = -0.7 * np.log(np.arange(1, count + 1) + 5)
-    released = np.where(rng.random(count) < 0.5, -1, rng.random(count) * 0.95)
+    released = np.where(rng.random(count) < 1 - world.new_items, -1, rng.random(count) * 0.95)
     return _Items(
         _normal(rng, count, LATENT),
         rng.permutation(zipf).astype(np.float32),
@@ -175,7 +180,7 @@ def _visits(
 def _appeal(world: World, items: _Items, shop: _Shop, period: int) -> Floats:
     """The logit of every sold item for every user of the shop, -inf before its release."""
     now = period / PERIODS
-    turned = {"none": 0.0, "slow": 0.5 * now, "sudden": 0.5 * (now >= 0.7)}[world.drift]
+    turned = world.turn * {"none": 0.0, "slow": now, "sudden": float(now >= world.turn_at)}[world.drift]
     kept = np.float32(1 - turned)
     tastes = kept * shop.tastes + np.float32(np.sqrt(1 - kept**2)) * shop.later_tastes
     affinity = tastes @ items.vectors[shop.sold].T / np.float32(np.sqrt(LATENT))

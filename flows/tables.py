@@ -94,7 +94,7 @@ def show_replay(found: "Replayed", consortium: Consortium) -> None:
     title = f"{consortium.name}: {len(found.queries)} windows"
     table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
     table.add_column("policy", no_wrap=True)
-    for column in (f"NDCG@{found.top}", "kept", "trainings", "GB", "CPU s", "regret", "over fixed"):
+    for column in (f"NDCG@{found.top}", "kept", "trainings", "GB", "s", "regret", "over"):
         table.add_column(column, justify="right", no_wrap=True)
     for each in found.followers:
         told = figures["policies"][each.name]
@@ -113,7 +113,7 @@ def show_replay(found: "Replayed", consortium: Consortium) -> None:
     console.print(
         f"kept: share of what '{figures['always']}' has\n"
         "regret: how far the metric was below that, summed over the windows\n"
-        "over fixed: kept beyond what fixed intervals keep with as many trainings\n"
+        "over: kept beyond what fixed intervals keep with as many trainings; s: processor seconds\n"
         f"kept less the cost of the trainings, after the first quarter: {', '.join(late)}",
         highlight=False,
     )

@@ -127,6 +127,17 @@ def test_drift_changes_what_happens(folder, tmp_path, drift):
     assert content(tmp_path)["east.csv"] != content(folder)["east.csv"]
 
 
+def test_a_turn_of_nothing_is_no_drift_and_a_later_one_another(tmp_path):
+    found = []
+    for number, drift in enumerate(
+        ({"drift": "none"}, {"turn": 0.0}, {"turn": 1.0}, {"turn": 1.0, "turn_at": 0.9}, {"new_items": 0.0})
+    ):
+        generate(SMALL.model_copy(update={"drift": "sudden", **drift}), tmp_path / str(number), NAMES)
+        found.append(content(tmp_path / str(number))["east.csv"])
+    assert found[0] == found[1]
+    assert len(set(found)) == 4
+
+
 def test_names_must_be_as_many_as_shops(tmp_path):
     with pytest.raises(BadData, match="expected 6 different"):
         generate(SMALL, tmp_path, NAMES[:5])
