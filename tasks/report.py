@@ -59,7 +59,7 @@ def tell_again(run: Run) -> None:
 def close_run(prepared: Mapping[str, Disclosed], run: Run) -> dict[str, Any]:
     """The run's figures; its model registered and judged, its figures in MLflow, its local work forgotten."""
     last = run.folder.rounds[-1]
-    figures = {
+    figures: dict[str, Any] = {
         "run": run.name,
         "overall": last["overall"],
         "participants": {name: _told(prepared, last, name) for name in sorted(run.doors)},
@@ -67,13 +67,13 @@ def close_run(prepared: Mapping[str, Disclosed], run: Run) -> dict[str, Any]:
         "judged": last["judged"],
         **_trees(run),
     }
-    version = publish(figures, run)
+    version = figures["model_version"] = publish(figures, run)
     figures["gate"] = settle(version, run)
     for name in last["cohort"]:
         run.ask(name, "forget")
     seconds = time.monotonic() - run.began_at
     run.folder.note(cohort=last["cohort"], figures=figures, model_version=version, seconds=seconds)
-    return {**figures, "model_version": version}
+    return figures
 
 
 def _trees(run: Run) -> dict[str, int]:
