@@ -81,6 +81,10 @@ def facts(folder):
     return json.loads((folder / "run.json").read_text())
 
 
+def _running(folder):
+    return [each for each in run_folders(folder) if facts(each)["status"] == "running"]
+
+
 def mlflow_client(folder):
     from mlflow import MlflowClient
 
@@ -107,8 +111,11 @@ def test_a_served_consortium_trains_on_schedule_and_survives_a_kill(tmp_path, ti
         assert first["auto_scheduled"]
         assert first["parameters"]["order"]["consortium"] == str(tmp_path / "tiny.yaml")
         assert process.poll() is None
-        until(lambda: [each for each in run_folders(tmp_path) if facts(each)["status"] == "running"], 120)
         chorus("schedule", "pin", "1d", tmp_path / "tiny.yaml", folder=tmp_path)
+        until(lambda: not _running(tmp_path), 120)
+        deployment = ask(url, "/deployments/name/train-on-schedule/tiny")
+        ask(url, f"/deployments/{deployment['id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
+        until(lambda: _running(tmp_path), 120)
         process.kill()
         process.wait()
         until(lambda: nothing_runs(tmp_path), 30)
