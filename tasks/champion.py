@@ -84,8 +84,9 @@ def cohort_change(run: Run) -> dict[str, list[str]]:
 
 def _cohort(folder: RunFolder) -> set[str]:
     """Who is in the sums of a run; nobody where none is known to be opened."""
-    known = folder.rounds[-1]["cohort"] if folder.rounds else folder.facts.get("cohort", ())
-    return set(known)
+    kinds = ((number, kind) for number in (0, 1) for kind in ("summed", "grown"))
+    opened = [step["cohort"] for number, kind in kinds for step in folder.steps(number, kind)]
+    return set().union(*opened) or set(folder.facts.get("cohort", ()))
 
 
 def _compared(champion: str, record: dict[str, Any]) -> Compared:

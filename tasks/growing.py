@@ -1,5 +1,6 @@
 """Growing the ranker, the coordinator's side: federated rounds of some trees each, checkpointed."""
 
+import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,13 +15,17 @@ from tasks.sums import summary
 
 @task(name="grow trees", task_run_name="grow {trees} trees, round {number}", cache_policy=NO_CACHE)
 def grow_trees(number: int, trees: int, cohort: Sequence[str], run: Run) -> dict[str, Any]:
-    """`trees` more trees of the ranker, checkpointed, then told; all of the cohort hold the same ones."""
+    """`trees` more trees of the ranker, checkpointed, then told; all of the cohort hold the same ones.
+
+    Whoever was lost in an earlier step is not asked again: the others would be summed among another cohort.
+    """
     began, known = time.monotonic(), run.folder.steps(number, "grown")
+    cohort = known[-1]["cohort"] if known else cohort
     state = known[-1]["state"] if known else None
     plan, part = run.plan(number, cohort), run.folder.part(number)
     reply = run.sum(plan, "grow", keep=False, trees=trees, part=part, state=state)
     told, *others = reply.results.values()
-    if any(other != told for other in others):
+    if len({json.dumps(each, sort_keys=True) for each in (told, *others)}) > 1:  # NaN is not itself
         raise Refused(f"{reply.plan.label}: the participants do not hold the same trees")
     run.folder.add_step(number, "grown", {**summary(reply, began), **told, "trees": trees})
     return _report(number, run)
