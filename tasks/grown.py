@@ -3,7 +3,7 @@
 from typing import Any
 
 from federation.stopping import Decision
-from tasks.ranking import best_trees, stopping
+from tasks.ranking import best_trees, next_trees, stopping
 from tasks.run import Run
 
 
@@ -14,7 +14,7 @@ def trees_wanted(number: int, run: Run) -> int:
     """
     grown, settings = run.folder.steps(number, "grown"), run.model.two_stage
     if number == 0:
-        return 0 if _decision(run).stop else settings.trees_per_round
+        return 0 if _decision(run).stop else next_trees(len(grown), settings)
     missing = best_trees(_decision(run), settings) - sum(each["trees"] for each in grown)
     return min(missing, settings.trees_per_round)
 

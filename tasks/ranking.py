@@ -62,7 +62,7 @@ def grow_alone(room: Room, run: str, number: int, part: int) -> State:
         return more_trees(Solo(), rows, None, json.loads(kept.read_text())["trees"], model)
     table, state, history = read_table(room, run, number, ALONE, part), None, list[float]()
     while not (decision := stopping(history, model.two_stage)).stop:
-        state = more_trees(Solo(), rows, state, model.two_stage.trees_per_round, model)
+        state = more_trees(Solo(), rows, state, next_trees(len(history), model.two_stage), model)
         history.append(float(per_query(ranked(table, state, model.top), table.queries)[:, 0].mean()))
     trees = best_trees(decision, model.two_stage)
     write_json(kept, {"trees": trees})
@@ -78,7 +78,12 @@ def stopping(history: list[float], settings: TwoStage) -> Decision:
 
 def best_trees(decision: Decision, settings: TwoStage) -> int:
     """How many trees were best."""
-    return (max(decision.best_round, 0) + 1) * settings.trees_per_round
+    return min((max(decision.best_round, 0) + 1) * settings.trees_per_round, settings.boosting.trees)
+
+
+def next_trees(steps: int, settings: TwoStage) -> int:
+    """How many trees the step after `steps` others grows."""
+    return min(settings.trees_per_round, settings.boosting.trees - steps * settings.trees_per_round)
 
 
 def more_trees(channel: Channel, rows: Rows, state: State | None, trees: int, model: ModelConfig) -> State:

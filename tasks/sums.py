@@ -8,6 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from feature_store.catalogue import union, write_catalogue
+from federation.errors import BadInput
 from federation.rounds import Together
 from tasks.grown import ranker
 from tasks.run import Run
@@ -39,6 +40,11 @@ def agree_cuts(cohort: Sequence[str], run: Run) -> list[str]:
         cuts = [cut.replace(tzinfo=None).isoformat() for cut in run.split.cuts]
     elif run.split.kind == "temporal":
         cuts = next(iter(run.sum(run.plan(0, cohort), "cuts").results.values()))["cuts"]
+    if run.model.kind == "two_stage" and len(cuts) < 3:
+        raise BadInput(
+            f"split: found cuts {', '.join(cuts)}, expected room before validation for a window of as many "
+            "events, whose labels train the ranker; cut later, or set model.kind: item_to_item"
+        )
     run.folder.note(cuts=cuts)
     run.say(f"cuts in time: {', '.join(cuts)}")
     return cuts

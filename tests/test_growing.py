@@ -2,11 +2,19 @@
 
 from types import SimpleNamespace
 
+import pytest
+
+from feature_store.splits import TemporalSplit
+from federation.errors import BadInput
 from federation.plan import RoundPlan
 from federation.rounds import Together
+from recommenders.two_stage import TwoStage
 from tasks.champion import _cohort
 from tasks.growing import grow_trees
+from tasks.model import ModelConfig
+from tasks.ranking import best_trees, next_trees, stopping
 from tasks.runs import RunFolder
+from tasks.sums import agree_cuts
 
 
 def run_in(folder, answers):
@@ -50,3 +58,24 @@ def test_the_cohort_of_an_unfinished_run_is_that_of_its_opened_sums(tmp_path):
     run.folder.add_step(0, "summed", {"cohort": ["a", "b", "c", "d"]})
     run.folder.add_step(0, "grown", {"cohort": ["a", "b", "c"]})
     assert _cohort(run.folder) == {"a", "b", "c", "d"}
+
+
+@pytest.mark.parametrize("most", [5, 20, 50])
+def test_never_more_trees_than_configured(most):
+    settings = TwoStage.model_validate({"trees_per_round": 20, "boosting": {"trees": most}})
+    history, grown = [], 0
+    while not (decision := stopping(history, settings)).stop:
+        grown += next_trees(len(history), settings)
+        history.append(float(grown))
+    assert grown == best_trees(decision, settings) == most
+
+
+def test_a_split_without_a_window_to_learn_from_is_bad_input(tmp_path):
+    _, run = run_in(tmp_path / "r", [])
+    run.folder.path.joinpath("run.json").unlink()
+    run.folder.note(mlflow_run_id="m")
+    run.model, run.split = ModelConfig(), TemporalSplit()
+    reply = Together(run.plan(0, "abc"), {"a": {"cuts": ["2020-01-01", "2021-01-01"]}}, {}, {}, {}, 1, ())
+    run.sum = lambda *_: reply
+    with pytest.raises(BadInput, match="window"):
+        agree_cuts.fn(("a", "b", "c"), run)
