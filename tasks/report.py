@@ -29,14 +29,15 @@ def log_round(
 ) -> None:
     """Checkpoint the round, then report it: MLflow metrics of this step, and a table at Prefect."""
     cohort = figures["cohort"]
+    steps = [summed, *run.folder.steps(number, "grown"), figures]
     record = {
         "number": number,
         "part": part,
         "cohort": cohort,
-        "lost": {**lost, **summed["lost"], **figures["lost"]},
-        "bytes_up": _added(summed["bytes_up"], figures["bytes_up"]),
-        "bytes_down": _added(summed["bytes_down"], figures["bytes_down"]),
-        "exposed": sorted({*summed["exposed"], *figures["exposed"], *_exposed_by_trees(number, run)}),
+        "lost": {**lost, **{name: why for step in steps for name, why in step["lost"].items()}},
+        "bytes_up": _added(*(step["bytes_up"] for step in steps)),
+        "bytes_down": _added(*(step["bytes_down"] for step in steps)),
+        "exposed": sorted({name for step in steps for name in step["exposed"]}),
         "seconds": time.monotonic() - run.began_at,
         "overall": figures["overall"],
         "looks_at": figures["looks_at"],
@@ -79,11 +80,6 @@ def close_run(prepared: Mapping[str, Disclosed], run: Run) -> dict[str, Any]:
 def _trees(run: Run) -> dict[str, int]:
     grown = ranker(1, run)
     return {} if grown is None else {"trees": len(grown["trees"])}
-
-
-def _exposed_by_trees(number: int, run: Run) -> set[str]:
-    """Whose terms the sums of trees tell, since a round went on without them."""
-    return {name for step in run.folder.steps(number, "grown") for name in step["exposed"]}
 
 
 def round_metrics(record: Mapping[str, Any]) -> dict[str, float]:

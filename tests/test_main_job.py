@@ -65,6 +65,7 @@ def test_prefect_holds_every_task_run_in_a_final_state(ran):
         states = dict(database.execute("select state_type, count(*) from task_run group by 1").fetchall())
         flows = database.execute("select state_type from flow_run").fetchall()
     grown = len([*ran.run.glob("round-*/grown-*.json")])
+    assert grown > 0
     # 3 prepare, champion, catalogue, cuts; a round: 3 train, 3 find, 3 score, aggregate, evaluate, log; close
     assert states == {"COMPLETED": 3 + 3 + 2 * (3 + 3 + 3 + 3) + grown + 1}
     assert flows == [("COMPLETED",)]
@@ -190,3 +191,14 @@ def _a_user(ran):
     import pandas as pd
 
     return str(pd.read_csv(ran.home / "world" / "north.tsv.gz", sep="\t")["customer"].dropna().iloc[0])
+
+
+def test_the_bytes_of_a_round_are_those_of_all_its_sums(ran):
+    for folder in sorted(ran.run.glob("round-????")):
+        record = json.loads((folder / "record.json").read_text())
+        steps = [
+            json.loads(path.read_text()) for path in (*folder.glob("summed-*.json"), *folder.glob("grown-*"))
+        ]
+        for name, sent in record["bytes_up"].items():
+            before = sum(step["bytes_up"][name] for step in steps)
+            assert 0 < before < sent  # the rest is what evaluation sends
