@@ -70,7 +70,8 @@ def judge(config: GateConfig, minimum: int, compared: Compared | None) -> Verdic
     if compared is None:
         return Verdict(promote=True, reason="There was no champion.")
     if compared.participants == 0:
-        return Verdict(promote=True, reason=f"No participant has the champion of run {compared.champion}.")
+        reason = f"No participant has the champion of run {compared.champion}, so nothing was compared."
+        return Verdict(promote=not config.approval, waits=config.approval, reason=reason)
     if compared.participants < max(fewest, minimum) or compared.gain is None:
         return _kept(compared, f"only {compared.participants} have both models, expected {fewest}")
     if compared.worse:

@@ -51,6 +51,8 @@ def test_with_approval_what_passes_waits_for_a_person():
     found = judge(GateConfig(approval=True), 3, compared(gain=-1.0))
     assert (found.promote, found.waits) == (False, False)
     assert judge(GateConfig(approval=True), 3, None).promote
+    unmeasured = judge(GateConfig(approval=True), 3, compared(participants=0))
+    assert (unmeasured.promote, unmeasured.waits) == (False, True)
 
 
 @given(st.floats(-1, 1), st.floats(0, 1), st.floats(0, 5))
