@@ -73,6 +73,12 @@ def recommend(room: Room, run: str, user: str, top: int) -> dict[str, Any]:
     folder = room.model(run)
     if not (folder / "model.json").is_file():
         raise BadInput(f"{room.name}: has no model of run {run}; expected one of a finished run")
+    model = json.loads((folder / "model.json").read_text())
+    if model["catalogue"] != catalogue_hash(room):
+        raise BadInput(
+            f"{room.name}: {room.membership.catalogue} has changed since run {run}, whose places of items it "
+            "is; expected the one of then, or a newer run"
+        )
     catalogue, events = read_catalogue(room.membership.catalogue), room.events()
     items = index(catalogue, events.column("item").combine_chunks())
     users = events.column("user").combine_chunks()
@@ -83,7 +89,7 @@ def recommend(room: Room, run: str, user: str, top: int) -> dict[str, Any]:
     seen = np.unique(items[(codes == code) & (items >= 0)])
     if (folder / "ranker.json").is_file():
         known = AsOfFeatures(events_of(events, codes, items, len(catalogue)))
-        found, scores = _ranked(room, folder, known, code, seen, _after(events))
+        found, scores = _ranked(folder, int(model["candidates"]), known, code, seen, _after(events))
     else:
         found, scores = _scored(folder, seen)
     best = np.lexsort((found, -scores))[:top]
@@ -102,12 +108,12 @@ def _scored(folder: Path, seen: NDArray[np.int32]) -> tuple[NDArray[np.int32], N
 
 
 def _ranked(
-    room: Room, folder: Path, known: AsOfFeatures, user: int, seen: NDArray[np.int32], at: int
+    folder: Path, many: int, known: AsOfFeatures, user: int, seen: NDArray[np.int32], at: int
 ) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]]]:
     """The user's candidates as of the moment `at`, with the ranker's scores."""
     found = _retriever(folder)
     history = sparse.csr_array(np.isin(found.own_items, seen)[None, :].astype(np.float32))
-    sources = two_stage.sources(found, history, room.membership.model.two_stage.candidates)
+    sources = two_stage.sources(found, history, many)
     nothing = np.zeros(0, np.int32)
     asked = Queries(np.zeros(1, np.int32), np.array([0, len(seen)]), seen, np.zeros(2, np.int64), nothing)
     listed = candidates(sources, asked, np.asarray(found.own_items), found.own_counts.shape[1])

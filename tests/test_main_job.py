@@ -151,6 +151,13 @@ def test_recommendations_for_a_user_and_for_a_history(ran):
     done = ran.chorus("recommend", path, "--participant", "north", "--user", "nobody")
     assert done.returncode == 2
     assert "'nobody' is not known" in done.stderr
+    catalogue = ran.home / "catalogue.txt"
+    before = catalogue.read_text()
+    catalogue.write_text("a-new-item\n" + before)
+    done = ran.chorus("recommend", path, *asked)
+    catalogue.write_text(before)
+    assert done.returncode == 2
+    assert "has changed since run" in done.stderr
 
 
 def test_runs_are_listed_and_a_state_in_use_is_refused(ran):
