@@ -77,7 +77,10 @@ class Champions:
 
     def rollback(self, reason: str) -> int | None:
         """Make the one before the present champion it again; returns its version, none without one."""
-        standing = stack(self.changes())
+        changes = self.changes()
+        standing = stack(changes)
+        if changes and changes[-1].kind == "rollback" and self.version() != standing[-1]:
+            standing.append(0)  # the last one was interrupted: it is done now, not another
         if len(standing) < 2:
             return None
         self._change("rollback", standing[-2], reason)

@@ -36,9 +36,8 @@ def require_news(run: Run) -> None:
 def verdict(run: Run) -> Verdict:
     """What the gate says of the run's model, from its last round's record."""
     champion, last = run.folder.facts["champion"], run.folder.rounds[-1]
-    now = Champions(run.tracking, run.consortium).run()
-    if now not in (champion, run.name):
-        return Verdict(promote=False, reason=f"The champion changed meanwhile, to that of run {now}.")
+    if changed := _changed(Champions(run.tracking, run.consortium), run.folder):
+        return Verdict(promote=False, reason=changed)
     compared = None if champion is None else _compared(champion, last)
     return judge(run.gate, run.policy.minimum, compared)
 
@@ -60,10 +59,15 @@ def settle(version: int, run: Run) -> dict[str, Any]:
 
 
 def answer(promote: bool, reason: str, tracking: Tracking, name: str, folder: RunFolder) -> dict[str, Any]:
-    """The run's figures after a person's answer, which is noted wherever the gate's was."""
+    """The run's figures after a person's answer, which is noted wherever the gate's was.
+
+    A model that was compared with one that is no more the champion is not promoted.
+    """
     champions, figures = Champions(tracking, name), folder.facts["figures"]
     version = folder.facts["model_version"]
     said = f"A person {'approved' if promote else 'did not approve'}. {reason}".strip()
+    if promote and (changed := _changed(champions, folder)):
+        promote, said = False, f"{said} {changed}"
     if promote:
         champions.promote(version, said)
     champions.judge(version, said)
@@ -71,6 +75,13 @@ def answer(promote: bool, reason: str, tracking: Tracking, name: str, folder: Ru
     folder.note(figures={**figures, "gate": gate})
     tracking.tag(folder.facts["mlflow_run_id"], _tags(gate))
     return {**figures, "gate": gate, "model_version": version}
+
+
+def _changed(champions: Champions, folder: RunFolder) -> str:
+    """That the champion is no more the one with which the run was compared; empty where it is."""
+    now = champions.run()
+    same = now in (folder.facts["champion"], folder.run)
+    return "" if same else f"The champion changed meanwhile, to that of run {now}."
 
 
 def cohort_change(run: Run) -> dict[str, list[str]]:

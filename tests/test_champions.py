@@ -12,6 +12,7 @@ from flows import champion
 from flows.consortium import read_consortium
 from mlruns_config.champions import Champions, Change, stack
 from mlruns_config.tracking import Tracking, TrackingConfig
+from tasks.champion import answer
 from tasks.runs import RunFolder, runs_folder
 
 
@@ -76,6 +77,46 @@ def test_a_change_that_was_interrupted_is_done_by_doing_it_again(tracking, monke
     assert (found.version(), len(found.changes())) == (1, 2)
     found.promote(2, "second")
     assert (found.version(), len(found.changes())) == (2, 2)
+
+
+def test_a_rollback_that_was_interrupted_goes_back_once(tracking, monkeypatch):
+    found = champions(tracking, "torn-back", 3)
+    for version in (1, 2, 3):
+        found.promote(version, "better")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tracking.client, "set_registered_model_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            found.rollback("not good")
+    assert found.version() == 3
+    assert found.rollback("not good") == 2
+    assert (found.version(), len(found.changes())) == (2, 4)
+    assert found.rollback("nor this") == 1
+
+
+def test_a_late_approval_does_not_replace_another_champion(tracking, tmp_path):
+    found = champions(tracking, "late", 3)
+    found.promote(1, "first")
+    folder = RunFolder(tmp_path / "late-2")
+    gate = {"promote": False, "waits": True, "reason": "better", "joined": [], "left": []}
+    version = tracking.client.get_model_version("late", "2")
+    folder.note(
+        champion="late-1",
+        model_version=2,
+        mlflow_run_id=version.run_id,
+        figures={"gate": gate, "run": "late-2"},
+    )
+    found.promote(3, "meanwhile")
+    told = answer(True, "looks good", tracking, "late", folder)
+    assert found.version() == 3
+    assert (told["gate"]["promote"], told["gate"]["waits"]) == (False, False)
+    assert "changed meanwhile" in told["gate"]["reason"]
+    found.rollback("not")
+    assert answer(True, "still good", tracking, "late", folder)["gate"]["promote"]
+    assert found.version() == 2
 
 
 def test_a_champion_from_before_there_was_a_history_can_be_gone_back_to(tracking):
