@@ -84,9 +84,10 @@ def train_round(number: int, prepared: dict[str, dict[str, Any]], cuts: list[str
 
 
 def grow_ranker(number: int, work: dict[str, Work], training: Run) -> dict[str, str]:
-    """Each finds its candidates, then trees are grown until it is enough; returns who was lost, and why."""
+    """Each finds its candidates, then those with rows grow trees until it is enough; returns who was lost."""
     found, lost = arrived({name: tabulate_participant.submit(*work[name]) for name in work})
     require_quorum(training, ROUNDS[number], found, lost)
+    growing = tuple(name for name, told in found.items() if told["teaches"])
     while (trees := trees_wanted(number, training)) > 0:
-        grow_trees(number, trees, tuple(found), training)
+        grow_trees(number, trees, growing, training)
     return lost

@@ -70,9 +70,10 @@ def gather(room: Room, told: Told, channel: Channel) -> Told:
 
 
 def tabulate(room: Room, told: Told, channel: Channel) -> Told:
-    """Find the candidates of the own queries and keep their rows for the ranker."""
-    tables.keep_tables(room, _prepared(room, told), told["run"], told["number"], channel)
-    return {}
+    """Find the candidates of the own queries and keep their rows; discloses whether any teach the ranker."""
+    prepared, run, number = _prepared(room, told), told["run"], told["number"]
+    tables.keep_tables(room, prepared, run, number, channel)
+    return {"teaches": tables.teaches(room, run, number, prepared.scored_in(number))}
 
 
 def grow(room: Room, told: Told, channel: Channel) -> Told:

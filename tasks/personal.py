@@ -59,10 +59,12 @@ def score(
     arms, part = {arm: this.lists(Choice(**choice)) for arm, choice in chosen.items()}, this.part
     if ranker is not None:
         top = room.membership.model.top
-        grown = {ALONE: ranking.grow_alone(room, run, number, part), TOGETHER: ranker}
-        for table, arm in ((ALONE, "alone"), (TOGETHER, "consortium")):
-            arms[arm] = ranking.ranked(read_table(room, run, number, table, part), grown[table], top)
-            chosen = {**chosen, arm: {"trees": len(grown[table].trees)}}
+        lonely = ranking.grow_alone(room, run, number, part)
+        for arm, table, grown in (("alone", ALONE, lonely), ("consortium", TOGETHER, ranker)):
+            # Who has no rows to learn an order from would, alone, list what is popular.
+            found = None if grown is None else read_table(room, run, number, table, part)
+            arms[arm] = arms["popularity"] if found is None else ranking.ranked(found, grown, top)
+            chosen = {**chosen, arm: {"trees": 0 if grown is None else len(grown.trees)}}
     if room.membership.reachable is not None:
         arms["reachable"] = this.reachable(room.membership.reachable)
     held = None if champion is None else champion_lists(room, champion, prepared, part)

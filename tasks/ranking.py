@@ -54,10 +54,15 @@ def explain(
     return mean_contributions(ranker, channel.sum("shapley values", contributions(ranker, some), SUMS))
 
 
-def grow_alone(room: Room, run: str, number: int, part: int) -> State:
-    """The ranker on the own rows before `part`, with as many trees as its validation likes best."""
+def grow_alone(room: Room, run: str, number: int, part: int) -> State | None:
+    """The ranker on the own rows before `part`, with as many trees as its validation likes best.
+
+    None where there were no such rows to choose by.
+    """
     model, kept = room.membership.model, room.work(run, 0) / "alone.json"
     rows = training(room, run, number, ALONE, range(1, part))
+    if not len(rows.labels) or (number == 1 and not kept.is_file()):
+        return None
     if number == 1:
         return more_trees(Solo(), rows, None, json.loads(kept.read_text())["trees"], model)
     table, state, history = read_table(room, run, number, ALONE, part), None, list[float]()

@@ -73,14 +73,14 @@ def table(
 
 
 def training(room: Room, run: str, number: int, arm: str, parts: range) -> Rows:
-    """The rows of the queries of `parts` that teach something."""
+    """The rows of the queries of `parts` that teach something; none where nobody came back for one."""
     tables = [read_table(room, run, number, arm, part) for part in parts]
-    rows = two_stage.training_rows([(each.features, each.labels, each.sizes) for each in tables])
-    if not len(rows.labels):
-        raise BadInput(
-            f"{room.name}: has no user who came back in a part of the training, so no rows to rank"
-        )
-    return rows
+    return two_stage.training_rows([(each.features, each.labels, each.sizes) for each in tables])
+
+
+def teaches(room: Room, run: str, number: int, part: int) -> bool:
+    """Whether there are rows before `part` that the ranker can learn from."""
+    return len(training(room, run, number, TOGETHER, range(1, part)).labels) > 0
 
 
 def read_table(room: Room, run: str, number: int, arm: str, part: int) -> Table:
