@@ -59,6 +59,11 @@ class Store:
             raise BadData(f"{folder}: found no events of {organisation!r}, expected an import before")
         return read_manifest(folder, version)
 
+    def changed_at(self, organisation: str) -> float | None:
+        """When its events changed last, in seconds since 1970; none where nothing was imported."""
+        path = self.folder(organisation) / FILE_NAME
+        return path.stat().st_mtime if path.is_file() else None
+
     def events(
         self,
         organisation: str,

@@ -41,6 +41,9 @@ class Participant(Frozen):
     tolerance: Annotated[float, Field(ge=0)] | None = Field(
         None, description="share of the champion's NDCG that it may lose by a promotion; none: gate.tolerance"
     )
+    cadence_days: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="days between two times that it brings new events; none: at every training"
+    )
 
 
 class Consortium(Frozen):
@@ -142,6 +145,7 @@ class Consortium(Frozen):
                 update={} if participant.tolerance is None else {"tolerance": participant.tolerance}
             ),
             keep_days=self.keep_days,
+            cadence_days=participant.cadence_days,
             catalogue=self.catalogue_path,
             participants=len(self.participants),
             seed=self.seed,
@@ -161,7 +165,10 @@ class Consortium(Frozen):
 
     def fingerprint(self) -> str:
         """A short hash of what decides the model: everything but where things lie."""
-        decides = self.model_dump_json(include={"name", "participants", "cleaning", "split", "model", "seed"})
+        decides = self.model_dump_json(
+            include={"name", "participants", "cleaning", "split", "model", "seed"},
+            exclude={"participants": {"__all__": {"cadence_days"}}},
+        )
         return hashlib.sha256(decides.encode()).hexdigest()[:12]
 
 

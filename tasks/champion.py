@@ -6,6 +6,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from federation.cadence import fresh
 from federation.errors import NothingNew
 from federation.gate import Compared, Verdict, judge
 from mlruns_config.champions import Champions
@@ -25,12 +26,22 @@ def meet_champion(run: Run) -> str | None:
 
 
 def require_news(run: Run) -> None:
-    """Raise `NothingNew` where a finished run had the same configuration and the same data."""
+    """Raise `NothingNew` where fewer than a sum may be opened of bring something new since a finished run.
+
+    Runs of another configuration, or with others in them, do not count.
+    """
     for each in reversed(all_runs(run.folder.path.parents[2])):
         facts = each.facts
-        same = facts.get("versions") == run.versions and facts.get("fingerprint") == run.fingerprint
-        if same and facts.get("status") == "finished":
-            raise NothingNew(f"data and configuration are those of run {each.run}")
+        same = facts.get("status") == "finished" and facts.get("fingerprint") == run.fingerprint
+        if same and facts["versions"].keys() == run.versions.keys():
+            new = fresh(run.versions, facts["versions"])
+            if not new:
+                raise NothingNew(f"data and configuration are those of run {each.run}")
+            if len(new) < run.policy.minimum:
+                raise NothingNew(
+                    f"only {', '.join(new)} of the {run.policy.minimum} needed "
+                    f"{'has' if len(new) == 1 else 'have'} new data since run {each.run}"
+                )
 
 
 def verdict(run: Run) -> Verdict:

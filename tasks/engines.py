@@ -51,10 +51,10 @@ def import_everywhere(home: Path, memberships: Sequence[Membership], config: Eng
 
 
 def import_participant(folder: Path, membership: Membership) -> None:
-    """Import what is new in a participant's files into the store in its folder."""
+    """Import what is new in a participant's files into the store in its folder, where its cadence says so."""
     from tasks.room import Room
 
-    Room(folder, membership).import_all()
+    Room(folder, membership).bring()
 
 
 def _task() -> Any:

@@ -26,12 +26,12 @@ Job = Callable[[Room, Told, Channel], Told]
 
 
 def prepare(room: Room, asked: Told, _: Channel) -> Told:
-    """Import, check and clean; discloses the data's version, and rows, users, report where it may.
+    """Import, check and clean, if it is time; discloses the data's version; rows, users, report where it may.
 
     Where a `version` is asked for, it is that one as it lies in the store.
     """
     version = asked.get("version")
-    manifest = room.import_all() if version is None else room.store.manifest(room.name, version)
+    manifest = room.bring() if version is None else room.store.manifest(room.name, version)
     discloses = room.membership.discloses
     told: Told = {"version": manifest.version}
     if discloses.rows:

@@ -45,6 +45,7 @@ class Membership(Frozen):
     rounds: RoundPolicy
     gate: GateConfig = GateConfig()
     keep_days: float = 7.0
+    cadence_days: float | None = None
     catalogue: Path
     participants: Annotated[int, Field(ge=1)]
     seed: int

@@ -22,6 +22,7 @@ from feature_store.features import events_of
 from feature_store.importing import import_events
 from feature_store.manifest import Manifest
 from feature_store.partitions import Store
+from federation.cadence import brings
 from federation.errors import Refused
 from recommenders.interactions import Interactions
 from tasks.membership import Membership
@@ -49,6 +50,14 @@ class Room:
         import_events(self.store, self.name, self.membership.source, self.membership.cleaning)
         if self.membership.test is not None:
             import_events(self.store, f"{self.name}.test", self.membership.test, self.membership.cleaning)
+        return self.store.manifest(self.name)
+
+    def bring(self) -> Manifest:
+        """The state of its store, after an import where its cadence has passed since the last."""
+        days = self.membership.cadence_days
+        own = None if days is None else days * DAY_SECONDS
+        if brings(own, self.store.changed_at(self.name), time.time()):
+            return self.import_all()
         return self.store.manifest(self.name)
 
     def item_ids(self) -> list[str]:

@@ -1,36 +1,40 @@
+from itertools import pairwise
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation.cadence import brings, compose
+from federation.cadence import brings, fresh
 
 DAY = 86_400.0
-OWN = st.dictionaries(
-    st.sampled_from("abcdef"), st.none() | st.integers(1, 30).map(lambda days: days * DAY), min_size=1
+
+
+@pytest.mark.parametrize(
+    ("own", "last", "now", "expected"),
+    [
+        (None, 5 * DAY, 5 * DAY + 1, True),
+        (7 * DAY, None, 0, True),
+        (7 * DAY, 0, 6 * DAY, False),
+        (7 * DAY, 600, 7 * DAY, True),  # the import took ten minutes
+        (7 * DAY, 9 * DAY, 2 * DAY, True),  # the clock has stepped back
+    ],
 )
+def test_when_a_participant_brings_new_data(own, last, now, expected):
+    assert brings(own, last, now) is expected
 
 
-def test_a_slow_participant_brings_new_data_at_every_so_many_trainings():
-    found = compose(2 * DAY, {"a": None, "b": DAY, "c": 2 * DAY, "d": 5 * DAY}, fresh=3)
-    assert found.training == 2 * DAY
-    assert found.participants == {"a": 2 * DAY, "b": 2 * DAY, "c": 2 * DAY, "d": 6 * DAY}
+@given(st.integers(1, 20), st.integers(1, 30))
+def test_it_brings_at_every_so_many_trainings(interval, own):
+    """The trainings are walked through one by one, some of them late, as a participant lives them."""
+    told, last = [], None
+    for number in range(60):
+        now = number * interval * DAY + 600 * (number * 7 % 5)
+        if brings(own * DAY, last, now):
+            told.append(number)
+            last = now
+    assert {after - before for before, after in pairwise(told)} == {-(-own // interval)}
 
 
-def test_the_consortium_waits_for_as_many_as_a_sum_may_be_opened_of():
-    found = compose(DAY, {"a": None, "b": 3 * DAY, "c": 4 * DAY, "d": 9 * DAY}, fresh=3)
-    assert found.training == 4 * DAY
-    assert found.participants == {"a": 4 * DAY, "b": 4 * DAY, "c": 4 * DAY, "d": 12 * DAY}
-
-
-@given(st.integers(1, 20), OWN, st.integers(1, 6))
-def test_at_every_training_enough_bring_something_new(days, own, fresh):
-    """The trainings are walked through one by one, as participants live them."""
-    cadences, last = compose(days * DAY, own, fresh), dict.fromkeys(own)
-    assert cadences.training >= days * DAY
-    for number in range(40):
-        now = number * cadences.training
-        bringing = [name for name in own if brings(own[name], last[name], now)]
-        assert len(bringing) >= min(fresh, len(own))
-        for name in bringing:
-            if last[name] is not None:
-                assert now - last[name] == cadences.participants[name]
-            last[name] = now
+def test_fresh_are_those_with_another_version():
+    then = {"a": "1", "b": "1", "c": "1"}
+    assert fresh({"a": "1", "b": "2", "c": "1", "d": "1"}, then) == ["b", "d"]

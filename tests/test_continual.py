@@ -1,12 +1,13 @@
 """Trainings one after another, really run: champion, challenger, gate, nothing new, who came and went."""
 
-import csv
-import gzip
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
@@ -45,22 +46,30 @@ def small(tiny, kind, more=""):
     return path
 
 
-def add_events(world, many=400):
-    """North's customers buy on, after all that there is."""
-    path = world / "north.tsv.gz"
-    with gzip.open(path, "rt") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    known = [row for row in rows if row["customer"] and row["product"] and row["bought_at"].isdigit()]
-    last = max(int(row["bought_at"]) for row in known)
-    with gzip.open(path, "at") as file:
-        for place, row in enumerate(known[:many]):
-            file.write(
-                "\t".join(
-                    {**row, "product": known[-place]["product"], "bought_at": str(last + 600 * place)}[name]
-                    for name in rows[0]
-                )
-                + "\n"
-            )
+def add_events(world, *names):
+    """The users of `names` have more, after all that there is."""
+    read = {"east": pd.read_csv, "north": partial(pd.read_csv, sep="\t"), "south": pd.read_parquet}
+    for name in names:
+        (path,) = world.glob(f"{name}.*")
+        table = read[name](path)
+        _, item, _, time = table.columns
+        more = table.dropna().head(400).copy()
+        more[item] = more[item].to_numpy()[::-1]
+        last = pd.to_datetime(table[time], unit="s" if name == "north" else None).max()
+        at = last + pd.to_timedelta(600 * np.arange(1, len(more) + 1), unit="s")
+        more[time] = {
+            "east": at.strftime("%Y-%m-%dT%H:%M:%S"),
+            "north": at.as_unit("s").astype("int64"),
+            "south": at,
+        }[name]
+        write(pd.concat([table, more]), path)
+
+
+def write(table, path):
+    """As the generator of the world does."""
+    if path.suffix == ".parquet":
+        return table.to_parquet(path, index=False)
+    return table.to_csv(path, sep="\t" if ".tsv" in path.name else ",", index=False)
 
 
 def test_trainings_in_a_row(trained, tiny, tmp_path):
@@ -89,7 +98,7 @@ def test_trainings_in_a_row(trained, tiny, tmp_path):
 
     order = Order(consortium=path, folder=tmp_path)
     assert evaluate(order, return_state=True).name == "Skipped"
-    add_events(consortium.data)
+    add_events(consortium.data, "east", "north", "south")
     state = evaluate(order, return_state=True)
     assert state.name == "Completed", state.message
     assert f"champion of run {first['run']}: ndcg_at_10 " in state.message
@@ -128,6 +137,33 @@ def test_trainings_in_a_row(trained, tiny, tmp_path):
     assert (facts["figures"]["gate"]["joined"], facts["figures"]["gate"]["left"]) == (["north2"], ["north"])
     assert facts["figures"]["judged"]["compared"] == 2
     assert "only 2 have both models, expected 3" in facts["figures"]["gate"]["reason"]
+
+
+def test_a_participant_with_a_cadence_takes_part_with_what_it_brought_last(trained, tiny):
+    path = small(tiny, "popularity", "rounds: {minimum: 2, agreed_to_two: true}")
+    text = path.read_text().replace("name: north\n", "name: north\n    cadence_days: 30\n")
+    path.write_text(text)
+    consortium = read_consortium(path)
+    _, first = trained(path)
+
+    add_events(consortium.data, "east", "north", "south")
+    state, second = trained(path)
+    assert second["status"] == "finished", state.message
+    same = {name for name in consortium.names if first["versions"][name] == second["versions"][name]}
+    assert same == {"north"}
+    assert second["cohort"] == ["east", "north", "south"]
+
+    (manifest,) = consortium.home.glob("participants/north/store/*/north/manifest.json")
+    month_ago = time.time() - 30 * 86_400
+    os.utime(manifest, (month_ago, month_ago))
+    state, third = trained(path)
+    assert third["versions"]["north"] != second["versions"]["north"]
+    assert state.name == "Skipped"
+    assert state.message == f"only north of the 2 needed has new data since run {second['run']}"
+    add_events(consortium.data, "east")
+    state, fourth = trained(path)
+    assert fourth["status"] == "finished", state.message
+    assert fourth["versions"]["north"] == third["versions"]["north"]
 
 
 @pytest.mark.parametrize("yes", [True, False])
