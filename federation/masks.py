@@ -3,26 +3,25 @@
 Bonawitz et al. 2017 ("Practical Secure Aggregation for Privacy-Preserving Machine Learning") without
 the secret shares: a cohort that loses someone is summed anew under fresh keys.  Each pair agrees on a
 key by X25519 and HKDF-SHA256; its AES-256-CTR keystream is added by the one whose name sorts lower and
-subtracted by the other.  A key serves one pair in one attempt, so the counter may start at zero.
+subtracted by the other.  A key serves one pair in one attempt, so counters may start at fixed places.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from numpy.typing import NDArray
 
 from federation.errors import Refused
 from federation.fixed_point import Words
 from federation.plan import RoundPlan
 
 BLOCK = 1 << 17
-"""Bytes of keystream held at once."""
+"""Bytes of a pad that are made at once."""
 
 _ZEROS = bytes(BLOCK)
 
@@ -44,7 +43,7 @@ class KeyPair:
 
 
 class Masks:
-    """One participant's masks in one attempt: a stream that goes on from sum to sum."""
+    """One participant's masks in one attempt: for each width of word a pad that goes on from sum to sum."""
 
     def __init__(self, name: str, pair: KeyPair, publics: Mapping[str, bytes], plan: RoundPlan) -> None:
         if set(publics) != set(plan.cohort) or name not in publics or len(publics) < 2:
@@ -52,40 +51,69 @@ class Masks:
         if publics[name] != pair.public:
             raise Refused(f"{name}: the key that is shown as its own is not its own")
         self.cohort = plan.cohort
-        self._keystream = bytearray(BLOCK + algorithms.AES.block_size // 8 - 1)
-        self._adds: list[CipherContext] = []
-        self._subtracts: list[CipherContext] = []
-        for peer in sorted(set(publics) - {name}):
-            stream = _keystream(name, peer, pair, publics, plan.label)
-            (self._adds if name < peer else self._subtracts).append(stream)
+        peers = sorted(set(publics) - {name})
+        self._adds, self._subtracts = (
+            [_key(name, peer, pair, publics, plan.label) for peer in peers if (name < peer) is adds]
+            for adds in (True, False)
+        )
+        self._pads: dict[int, _Pad] = {}
 
     def apply(self, words: Words) -> Words:
-        """`words` plus the next piece of every mask of this participant."""
-        masked = words.copy()
-        step = BLOCK // words.itemsize
-        for start in range(0, words.size, step):
-            block = masked[start : start + step]
-            for stream in self._adds:
-                np.add(block, self._next(stream, block), out=block)
-            for stream in self._subtracts:
-                np.subtract(block, self._next(stream, block), out=block)
+        """`words` plus the next piece of the sum of this participant's masks."""
+        pad = self._pads.get(words.itemsize)
+        if pad is None:
+            pad = self._pads[words.itemsize] = _Pad(self._adds, self._subtracts, words.dtype)
+        masked, start = np.empty_like(words), 0
+        while start < words.size:
+            piece = pad.next(words.size - start)
+            end = start + piece.size
+            np.add(words[start:end], piece, out=masked[start:end])
+            start = end
         return masked
-
-    def _next(self, stream: CipherContext, like: Words) -> NDArray[Any]:
-        stream.update_into(memoryview(_ZEROS)[: like.nbytes], self._keystream)
-        return np.frombuffer(self._keystream, like.dtype, like.size)
 
     def __repr__(self) -> str:
         return f"Masks(among {', '.join(self.cohort)})"
 
 
-def _keystream(
-    name: str, peer: str, pair: KeyPair, publics: Mapping[str, bytes], label: str
-) -> CipherContext:
+class _Pad:
+    """The keystreams of all peers, added up as words of one width, a block at a time.
+
+    The counters of different widths begin 2^120 apart, so that no two pads share a piece of a keystream.
+    """
+
+    def __init__(
+        self, adds: Sequence[algorithms.AES], subtracts: Sequence[algorithms.AES], kind: np.dtype[Any]
+    ) -> None:
+        first = bytes([kind.itemsize]) + bytes(15)
+        self._adds, self._subtracts = (
+            [Cipher(key, modes.CTR(first)).encryptor() for key in keys] for keys in (adds, subtracts)
+        )
+        self._keystream = bytearray(BLOCK + algorithms.AES.block_size // 8 - 1)
+        self._like = np.frombuffer(self._keystream, kind, BLOCK // kind.itemsize)
+        self._words: Words = np.empty_like(self._like)
+        self._used = self._words.size
+
+    def next(self, most: int) -> Words:
+        """The next words of the pad, up to `most`; each is given once."""
+        if self._used == self._words.size:
+            self._fill()
+        piece = self._words[self._used : self._used + most]
+        self._used += piece.size
+        return piece
+
+    def _fill(self) -> None:
+        self._words[:] = 0
+        for streams, join in ((self._adds, np.add), (self._subtracts, np.subtract)):
+            for stream in streams:
+                stream.update_into(_ZEROS, self._keystream)
+                join(self._words, self._like, out=self._words)
+        self._used = 0
+
+
+def _key(name: str, peer: str, pair: KeyPair, publics: Mapping[str, bytes], label: str) -> algorithms.AES:
     lower, higher = sorted((name, peer))
-    info = json.dumps(["chorus masks 1", label, lower, higher, publics[lower].hex(), publics[higher].hex()])
+    info = json.dumps(["chorus masks 2", label, lower, higher, publics[lower].hex(), publics[higher].hex()])
     try:
-        key = pair.agree(publics[peer], info.encode())
+        return algorithms.AES(pair.agree(publics[peer], info.encode()))
     except ValueError:
         raise Refused(f"{peer}: its public key is not one of X25519") from None
-    return Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()

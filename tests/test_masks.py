@@ -44,6 +44,26 @@ def test_masks_longer_than_a_block_cancel():
     np.testing.assert_array_equal(total, 3 * words)
 
 
+def test_pieces_of_any_length_are_one_stream():
+    pairs = {name: KeyPair() for name in "abc"}
+    publics = {name: pair.public for name, pair in pairs.items()}
+    plan = RoundPlan(run="r", number=0, cohort=("a", "b", "c"))
+    whole, pieces = (Masks("b", pairs["b"], publics, plan) for _ in range(2))
+    lengths = [1, 0, BLOCK // 4 - 3, 5, 17, 3 * BLOCK // 4 + 1, 2]
+    found = np.concatenate([pieces.apply(np.zeros(length, np.uint32)) for length in lengths])
+    np.testing.assert_array_equal(found, whole.apply(np.zeros(sum(lengths), np.uint32)))
+
+
+def test_widths_share_no_piece_of_a_keystream():
+    """Between two, a pad is the keystream itself, in blocks of 16 bytes."""
+    mask = agree("ab")["a"]
+    size, blocks = 1 << 14, set()
+    for kind in (np.uint8, np.uint16, np.uint32, np.uint64):
+        pad = mask.apply(np.zeros(size // np.dtype(kind).itemsize, kind)).tobytes()
+        blocks |= {pad[start : start + 16] for start in range(0, size, 16)}
+    assert len(blocks) == 4 * size // 16
+
+
 def test_a_masked_update_looks_uniform():
     """Chi-square over the bytes of what an aggregator sees; fails by chance once in 10^9 runs."""
     view = agree("abc")["b"].apply(np.zeros(1 << 17, np.uint64)).view(np.uint8)
