@@ -1,7 +1,8 @@
 """Numbers as words of the ring mod 2^width, in which every order of adding gives the same bits.
 
 A value v travels as round(v * 2^fraction_bits) in two's complement (Bonawitz et al. 2017, section 7).
-`terms` bounds what one participant may say, so that no sum of so many terms can overflow.
+`terms` bounds what one participant may say, so that no sum of so many terms can overflow.  Where the caller
+knows a bound of the sum itself, `terms` is left out: in the ring only the sum has to fit.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from federation.errors import Refused
 Words = NDArray[np.unsignedinteger[Any]]
 
 _WORDS = {width: np.dtype(f"<u{width // 8}") for width in (8, 16, 32, 64)}
+_SIGNED = {width: np.dtype(f"<i{width // 8}") for width in (8, 16, 32, 64)}
 
 BLOCK = 1 << 14
 """Values handled at once, so that a block and its scratch stay in the cache."""
@@ -31,7 +33,9 @@ class FixedPoint(BaseModel):
     fraction_bits: Annotated[int, Field(ge=0, le=64)] = Field(
         default=24, description="bits behind the point; 0 for integers"
     )
-    terms: Annotated[int, Field(ge=1)] = Field(description="most terms that a sum may have")
+    terms: Annotated[int, Field(ge=1)] | None = Field(
+        description="most terms that a sum may have; null: the caller has shown that the sum fits a word"
+    )
     signed: bool = Field(default=True, description="false: non-negative values that use the whole word")
 
     @model_validator(mode="after")
@@ -48,18 +52,23 @@ class FixedPoint(BaseModel):
     @property
     def limit(self) -> int:
         """The largest magnitude, in units of 2^-fraction_bits, that one participant may say."""
-        return _limit(self.width - self.signed, self.terms)
+        return _limit(self.width - self.signed, self.terms or 1)
 
     @property
     def bound(self) -> float:
         """The largest |value| that one participant may say."""
         return _at_most(self.limit) / 2.0**self.fraction_bits
 
+    def carries(self, terms: int) -> bool:
+        """Whether a sum of so many terms is within the form."""
+        return self.terms is None or terms <= self.terms
+
     def encode(self, vector: NDArray[Any]) -> Words:
         """The words of a one-dimensional real vector; values are rounded to even.
 
         Raises `Refused` on another shape or type, on NaN, infinity, a value beyond `bound`, and on a
-        fraction where `fraction_bits` is 0.  The message tells positions, never values.
+        fraction where `fraction_bits` is 0.  The message tells positions, never values.  Integers may be the
+        same memory as `vector`.
         """
         vector = np.asarray(vector)
         if vector.ndim != 1:
@@ -87,9 +96,14 @@ class FixedPoint(BaseModel):
             return numbers * np.float64(2.0**-self.fraction_bits)
         return numbers.astype(np.int64 if self.signed or self.width < 64 else np.uint64, copy=False)
 
+    @property
+    def _number(self) -> np.dtype[Any]:
+        """The type of a word's number: two's complement where the form is signed."""
+        return _SIGNED[self.width] if self.signed else _WORDS[self.width]
+
     def _numbers(self, words: Words) -> NDArray[Any]:
-        """The same memory as numbers: two's complement where the form is signed."""
-        return words.view(f"<i{self.width // 8}") if self.signed else words
+        """The same memory as numbers."""
+        return words.view(self._number)
 
     def _encode_floats(self, values: NDArray[Any], out: Words, units: NDArray[Any], start: int) -> None:
         with np.errstate(over="ignore"):
@@ -103,6 +117,8 @@ class FixedPoint(BaseModel):
         np.copyto(self._numbers(out), units, casting="unsafe")
 
     def _encode_integers(self, values: NDArray[Any]) -> Words:
+        if self.terms is None and self.fraction_bits == 0 and values.dtype == self._number:
+            return values.view(self.dtype)
         most = self.limit >> self.fraction_bits
         least = -most if self.signed else 0
         if values.size and (int(np.minimum.reduce(values)) < least or int(np.maximum.reduce(values)) > most):

@@ -38,7 +38,7 @@ class Encoded:
 
     def on_participant(self, vector: Vector, plan: RoundPlan) -> Vector:
         """Words; raises `Refused` for what the form cannot carry."""
-        if len(plan.cohort) > self.form.terms:
+        if not self.form.carries(len(plan.cohort)):
             raise Refused(f"a form for {self.form.terms} terms cannot carry a cohort of {len(plan.cohort)}")
         return self.form.encode(vector)
 

@@ -155,7 +155,7 @@ class Relay:
     def _objection(self, participant: str, header: Header) -> str | None:
         if header.label != self.plan.label:
             return f"its contribution is for {header.label}, not for {self.plan.label}"
-        if len(self.plan.cohort) > header.form.terms:
+        if not header.form.carries(len(self.plan.cohort)):
             return f"its form is for {header.form.terms} terms, the cohort has {len(self.plan.cohort)}"
         if self._current is None:
             return f"gave a second term to {header.name!r}" if header.name in self._names else None

@@ -33,6 +33,13 @@ _ALLGATHER = ctypes.CFUNCTYPE(
 )  # fmt: skip
 
 
+WORDS = FixedPoint(width=64, fraction_bits=0, terms=None)
+"""The form of histograms and root totals: no sum of them overflows (`recommenders/histograms.py`)."""
+
+BYTES = FixedPoint(width=8, fraction_bits=0, terms=None, signed=False)
+"""The form of slots: all but one participant add 0, so the sum is that one's byte."""
+
+
 class Seat(NamedTuple):
     """A participant's place in its cohort: `rank` of `size`, in the order of the plan."""
 
@@ -65,8 +72,6 @@ class Collectives:
     def __init__(self, channel: Channel, seat: Seat, wire: Wire, gradient_bits: int, rows: int) -> None:
         self._channel, self._seat, self._wire = channel, seat, wire
         self._gradient_bits, self._rows = gradient_bits, rows
-        self._words = FixedPoint(width=64, fraction_bits=0, terms=seat.size)
-        self._bytes = FixedPoint(width=16, fraction_bits=0, terms=seat.size, signed=False)
         self._layout: Layout | None = None
         self._prefix, self._calls = "", 0
         self._error: BaseException | None = None
@@ -114,9 +119,9 @@ class Collectives:
     def _first_histogram(self, cells: Cells, starts: NDArray[np.int64], first: int, own: Cells) -> None:
         """The root's: opened to all, since the layout of the tree's other histograms follows from it."""
         layout, totals = wide(len(cells) // 2, self._rows, self._gradient_bits), np.empty_like(cells)
-        words = self._channel.sum(self._name("histogram"), pack(cells, layout), self._words)
+        words = self._channel.sum(self._name("histogram"), pack(cells, layout), WORDS)
         unpack(words, layout, 0, totals)
-        self._layout = narrow(totals, starts, self._gradient_bits, self._seat.size)
+        self._layout = narrow(totals, starts, self._gradient_bits)
         own[:] = totals[2 * first : 2 * first + len(own)]
 
     def _later_histogram(self, cells: Cells, layout: Layout, first: int, own: Cells) -> None:
@@ -124,7 +129,7 @@ class Collectives:
         if 2 * len(layout.word) != len(cells):
             raise Refused(f"a histogram of {len(cells) // 2} cells in a tree of {len(layout.word)}")
         part = layout.part(first, len(own) // 2)
-        words = self._channel.sum(self._name("histogram"), pack(cells, layout), self._words, part)
+        words = self._channel.sum(self._name("histogram"), pack(cells, layout), WORDS, part)
         unpack(words, layout, first, own)
 
     def _allgather(
@@ -146,7 +151,7 @@ class Collectives:
         wire = self._wire
         gradient = int(raw[wire.gradient_at :][:8].view(np.float64)[0])
         rows = int(raw[wire.rows_at :][:4].view(np.int32)[0])
-        total = self._channel.sum(self._name("root"), np.array([gradient, rows]), self._words)
+        total = self._channel.sum(self._name("root"), np.array([gradient, rows]), WORDS)
         answer[:] = 0
         answer[wire.gradient_at :][:8].view(np.float64)[0] = total[0]
         answer[wire.hessian_at :][:8].view(np.float64)[0] = total[1] * ROW
@@ -154,9 +159,9 @@ class Collectives:
 
     def _splits(self, raw: Bytes, start: int, answer: Bytes) -> None:
         """A gather is a sum of slots: everyone adds zeros outside the own one."""
-        slots = np.zeros(len(answer), np.uint16)
+        slots = np.zeros(len(answer), np.uint8)
         slots[start : start + len(raw)] = raw
-        answer[:] = self._channel.sum(self._name("splits"), slots, self._bytes)
+        answer[:] = self._channel.sum(self._name("splits"), slots, BYTES)
 
 
 def _memory(address: int, size: int) -> Bytes:

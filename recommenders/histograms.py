@@ -4,7 +4,7 @@ A cell of c rows, each with |gradient| <= 2^b, fits a signed field of 1 + b + 2 
 is the bit length of c: the value is gradient * 2^len(c) + count.  The root's histogram goes one cell a
 word, for c = all rows.  Its totals are opened to all, and no cell of the same tree can later hold more
 rows than at the root: so from then on each cell has the narrowest field that cannot overflow, and a word
-as many fields as fit below `spare` free bits, which leave room for the participants' own terms.
+as many fields as fit.  That bounds the sum; a participant's own cell has no more rows than the sum's.
 """
 
 from typing import NamedTuple
@@ -38,19 +38,13 @@ class Layout(NamedTuple):
         return slice(int(self.word[first]), int(self.word[first + cells - 1]) + 1)
 
 
-def spare_bits(participants: int) -> int:
-    """Bits that stay free in a word so that no participant's own term exceeds its part of the sum."""
-    return (participants - 1).bit_length()
-
-
-def check_width(gradient_bits: int, rows: int, participants: int) -> None:
+def check_width(gradient_bits: int, rows: int) -> None:
     """Raise `Refused` where a cell of all rows would not fit a word."""
-    needed = 1 + gradient_bits + 2 * rows.bit_length() + spare_bits(participants)
+    needed = 1 + gradient_bits + 2 * rows.bit_length()
     if needed > 64:
         raise Refused(
             f"a cell needs {needed} bits, a word has 64: {gradient_bits} of a gradient, "
-            f"{rows.bit_length()} twice for {rows} rows, 1 sign, {spare_bits(participants)} "
-            f"for {participants} participants"
+            f"{rows.bit_length()} twice for {rows} rows, 1 sign"
         )
 
 
@@ -60,11 +54,11 @@ def wide(cells: int, rows: int, gradient_bits: int) -> Layout:
     return Layout(np.arange(cells, dtype=np.int32), np.zeros(cells, np.uint8), counts, gradient_bits, cells)
 
 
-def narrow(totals: Cells, starts: NDArray[np.int64], gradient_bits: int, participants: int) -> Layout:
+def narrow(totals: Cells, starts: NDArray[np.int64], gradient_bits: int) -> Layout:
     """The layout that the root's opened `totals` (2 * cells,) allow; a word never crosses `starts`."""
     word = np.empty(len(totals) // 2, np.int32)
     below, bits = np.empty(len(word), np.uint8), np.empty(len(word), np.uint8)
-    words = _place(totals, starts, gradient_bits, 64 - spare_bits(participants), word, below, bits)
+    words = _place(totals, starts, gradient_bits, word, below, bits)
     return Layout(word, below, bits, gradient_bits, words)
 
 
@@ -93,7 +87,6 @@ def _place(
     totals: Cells,
     starts: NDArray[np.int64],
     gradient_bits: int,
-    room: int,
     word: NDArray[np.int32],
     below: NDArray[np.uint8],
     bits: NDArray[np.uint8],
@@ -107,7 +100,7 @@ def _place(
         fresh = block < len(starts) and starts[block] == cell
         while block < len(starts) and starts[block] <= cell:
             block += 1
-        if (fresh and cell > 0) or used + width > room:
+        if (fresh and cell > 0) or used + width > 64:
             current, used = current + 1, 0
         word[cell], below[cell], bits[cell] = current, used, length
         used += width

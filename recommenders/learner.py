@@ -72,7 +72,7 @@ def learner(
     """A learner of the cohort; raises `Refused` where its rows are too many for a word."""
     seat, parameters = Seat.at(channel), lightgbm_parameters(config, bins, threads)
     count = int(channel.sum("rows", np.array([data.num_data()]), INTEGERS)[0])
-    check_width(config.bits, count, seat.size)
+    check_width(config.bits, count)
     if seat.size == 1:
         yield Learner(data, config, parameters, None)
         return

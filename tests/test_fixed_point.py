@@ -72,6 +72,19 @@ def test_whole_unsigned_words_pass():
     assert form.decode(words).dtype == np.uint64
 
 
+@given(st.sampled_from(WIDTHS), st.booleans(), st.data())
+def test_where_the_sum_is_bounded_terms_may_wrap(width, signed, data):
+    form = FixedPoint(width=width, fraction_bits=0, terms=None, signed=signed)
+    low, high = (-(2 ** (width - 1)), 2 ** (width - 1) - 1) if signed else (0, 2**width - 1)
+    terms = data.draw(st.lists(st.integers(low, high), min_size=1, max_size=9))
+    total = data.draw(st.integers(low, high))
+    last = (total - sum(terms) - low) % 2**width + low
+    kind = f"{'i' if signed else 'u'}{width // 8}"
+    words = [form.encode(np.array([term], kind)) for term in (*terms, last)]
+    assert form.carries(1000)
+    assert int(form.decode(np.add.reduce(words, dtype=form.dtype))[0]) == total
+
+
 def test_small_floats_are_scaled_as_large_ones():
     form = FixedPoint(fraction_bits=24, terms=3)
     np.testing.assert_array_equal(form.decode(form.encode(np.array([1000.5], np.float16))), [1000.5])
