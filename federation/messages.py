@@ -1,5 +1,6 @@
 """Errors as messages between a participant and the coordinator: type and text, never a traceback."""
 
+import os
 from typing import Any
 
 from federation import errors
@@ -17,7 +18,7 @@ def to_message(error: Exception, shown: tuple[type[Exception], ...] = ()) -> dic
     """`error` as JSON.
 
     Texts of Chorus' own errors, and of those of the types `shown`, are written for other eyes; of
-    all others only the type is told, since a text may quote data.
+    all others only the kind is told, since a text may quote data.
     """
     if isinstance(error, Lost):
         return {"type": "Lost", "participants": error.participants}
@@ -26,7 +27,10 @@ def to_message(error: Exception, shown: tuple[type[Exception], ...] = ()) -> dic
         return {"type": kind, "message": str(error)}
     if isinstance(error, shown):
         return {"type": "BadInput", "message": str(error)}
-    return {"type": "ChorusError", "message": f"{type(error).__name__} (its own log says more)"}
+    what = type(error).__name__
+    if type(error) is OSError and error.errno:  # as for a full disk; the others have a name of their own
+        what = os.strerror(error.errno)
+    return {"type": "ChorusError", "message": f"{what} (its own log says more)"}
 
 
 def from_message(message: dict[str, Any]) -> ChorusError:

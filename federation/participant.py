@@ -131,9 +131,8 @@ class _Participant:
                 raise Lost({self.name: "its own deadline has passed"})
             return answer
         except Exception as error:
-            if not isinstance(error, ChorusError):
-                self._write_log()
-            return {"say": "error", "error": to_message(error, self.shown)}
+            why = error if isinstance(error, ChorusError) else self._logged(error)
+            return {"say": "error", "error": to_message(why, self.shown)}
 
     def _get_ready(self, plan: RoundPlan | None) -> dict[str, Any]:
         if plan is None or self.name not in plan.cohort:
@@ -200,13 +199,18 @@ class _Participant:
             )
         return before
 
-    def _write_log(self) -> None:
+    def _logged(self, error: Exception) -> Exception:
+        """The error, its traceback in the log; where that cannot be written (its disk is full), why not."""
         if self.log is None:
             traceback.print_exc(file=sys.stderr)
-            return
-        descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "a") as log:
-            traceback.print_exc(file=log)
+            return error
+        try:
+            descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(descriptor, "a") as log:
+                traceback.print_exc(file=log)
+        except OSError as full:
+            return full
+        return error
 
 
 def serve(

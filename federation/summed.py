@@ -32,9 +32,9 @@ class Summed:
         known.pop(f"{plan.number}/{job}", None)
         if cohort is not None:
             known[f"{plan.number}/{job}"] = cohort
-        self._known[plan.run] = known
         if self._folder is not None:
             _write(self._path(plan.run), known)
+        self._known[plan.run] = known
 
     def _of(self, run: str) -> dict[str, Cohort]:
         if run not in self._known:

@@ -4,6 +4,7 @@
 Heavy imports wait inside the commands, so that `chorus --help` answers at once.
 """
 
+import errno
 import os
 import sys
 from datetime import datetime
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from federation.errors import ChorusError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -290,6 +293,8 @@ def main() -> None:
 
 
 def _tell(error: Exception) -> int:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        error = ChorusError(f"{error.strerror}; what is done is kept, resume the run when there is room")
     code = getattr(error, "exit_code", None)
     if code is None:
         raise error

@@ -19,7 +19,7 @@ from tasks.comparison import Counts, Terms
 from tasks.moments import moments
 from tasks.prepared import Prepared
 from tasks.room import Room
-from tasks.runs import write_json
+from tasks.runs import save, write_json
 
 Told = dict[str, Any]
 Job = Callable[[Room, Told, Channel], Told]
@@ -90,7 +90,7 @@ def score(room: Room, told: Told, channel: Channel) -> Told:
     )
     folder = room.work(told["run"], told["number"])
     for name, array in scored.terms._asdict().items():
-        terms.save(folder / f"compared-{name}.npy", array)
+        save(folder / f"compared-{name}.npy", array)
     write_json(
         folder / "scored.json",
         {arm: [list(sums), list(map(int, counts))] for arm, (sums, counts) in scored.arms.items()},

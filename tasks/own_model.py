@@ -23,8 +23,7 @@ from recommenders.snapshot import Snapshot
 from recommenders.topk import top_items
 from tasks.prepared import Prepared, store_features
 from tasks.room import Room
-from tasks.runs import write_json
-from tasks.terms import save
+from tasks.runs import save, write_json
 
 
 def keep(room: Room, run: str, known: Snapshot, choice: Choice, ranker: State | None) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,15 @@ def write_json(path: Path, value: Any) -> None:
     beside = path.with_name(path.name + ".tmp")
     with os.fdopen(os.open(beside, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
         json.dump(value, file, indent=1)
+    os.replace(beside, path)
+
+
+def save(path: Path, array: NDArray[Any]) -> None:
+    """Put `array` at `path`, readable by its owner only, in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=OWNER_ONLY)
+    beside = path.with_name(path.name + ".tmp")
+    with os.fdopen(os.open(beside, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+        np.save(SimpleNamespace(write=file.write), array)  # numpy's own file loses why a write failed
     os.replace(beside, path)
 
 
@@ -75,11 +85,7 @@ class RunFolder:
 
     def keep(self, number: int, name: str, form: FixedPoint, total: Update) -> None:
         """Keep an opened sum of the round under way; integers in the words that they came in."""
-        path = self._round(number, "under-way") / f"{name}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True, mode=OWNER_ONLY)
-        with path.with_name(path.name + ".tmp").open("wb") as file:
-            np.save(file, _decoded(form, total))
-        os.replace(path.with_name(path.name + ".tmp"), path)
+        save(self._round(number, "under-way") / f"{name}.npy", _decoded(form, total))
 
     def steps(self, number: int, kind: str) -> list[dict[str, Any]]:
         """What was noted of the steps of a round, in order."""

@@ -6,7 +6,6 @@ X'X.  Each such sum is opened once in a run: round 1 adds only those as of the t
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from recommenders.snapshot import Snapshot
 from tasks.model import ModelConfig
 from tasks.prepared import Prepared
 from tasks.room import Room
+from tasks.runs import save
 
 
 def keep_terms(room: Room, prepared: Prepared, run: str, number: int) -> None:
@@ -82,13 +82,6 @@ def kept(room: Room, run: str, number: int, pattern: str) -> list[Path]:
 def in_order(paths: Iterator[Path]) -> list[Path]:
     """By the number that their names end with."""
     return sorted(paths, key=lambda path: (len(path.stem), path.stem))
-
-
-def save(path: Path, array: NDArray[Any]) -> None:
-    """Put `array` at `path` in one step."""
-    beside = path.with_name(path.name + ".tmp.npy")
-    np.save(beside, array)
-    beside.replace(path)
 
 
 def _form(room: Room) -> FixedPoint:
