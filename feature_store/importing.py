@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,7 +72,7 @@ def import_events(
             return ImportOutcome(report=CleaningReport(), added_rows=0, version=manifest.version)
         work = _Work(store, organisation, source, rules, manifest, folder / "import.tmp")
         work.folder.mkdir(mode=0o700)
-        spool, months = _spool(work, [*files.values()], now or datetime.now(UTC), progress)
+        spool, months = _spool(work, [*files.values()], now or _now(store, organisation), progress)
         parts = tuple(_write(work, spool, months))
         done = Import(
             files={digest: path.name for digest, path in files.items()},
@@ -91,6 +92,11 @@ class _Work(NamedTuple):
     rules: CleaningRules
     manifest: Manifest
     folder: Path
+
+
+def _now(store: Store, organisation: str) -> datetime:
+    """The time; after a clock has stepped back, that of the last import: what was past is no future."""
+    return datetime.fromtimestamp(max(time.time(), store.changed_at(organisation) or 0.0), UTC)
 
 
 @contextmanager
