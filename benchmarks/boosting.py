@@ -30,6 +30,7 @@ from federation.channel import Channel, Solo
 from federation.plan import RoundPlan
 from federation.relay import Relay
 from federation.simulate import simulate
+from federation.turns import Turns
 from recommenders.bins import Bins, agree
 from recommenders.boosting import BoostingConfig, Rows, State
 from recommenders.growth import begin, binned, grow
@@ -129,7 +130,7 @@ def train(task: Task) -> Callable[[], Relay]:
             return grow(channel, mine, state, task.config, task.trees, data=data)
 
         works[name] = work
-    relay = Relay(RoundPlan(run="benchmark", number=0, cohort=names))
+    relay = Relay(RoundPlan(run="benchmark", number=0, cohort=names), changed=Turns())
 
     def call() -> Relay:
         simulate(works, relay.plan, relay=relay)

@@ -17,6 +17,7 @@ from pydantic import Field, TypeAdapter
 from federation.errors import Lost, Refused
 from federation.fixed_point import FixedPoint, Words
 from federation.plan import RoundPlan
+from federation.turns import Turns
 from federation.update import Update
 
 Chunk = memoryview | bytes | Words
@@ -59,21 +60,25 @@ class Relay:
     """Adds the cohort's contributions; `add` is called by one thread for each participant.
 
     `on_opened(name, form, total)` is called once for every opened sum, before anyone hears the total.
+    `changed` is the lock and condition of what it holds; who has it holds all others up.
     `culprits` maps who was refused or lost to the reason, `opened` counts opened sums, `bytes_up` and
     `bytes_down` count words' bytes by participant.
     """
 
     def __init__(
-        self, plan: RoundPlan, on_opened: Callable[[str, FixedPoint, Update], None] | None = None
+        self,
+        plan: RoundPlan,
+        on_opened: Callable[[str, FixedPoint, Update], None] | None = None,
+        changed: threading.Condition | Turns | None = None,
     ) -> None:
         self.plan = plan
+        self.changed = changed or threading.Condition()
         self.deadline = time.monotonic() + plan.deadline_seconds
         self.culprits: dict[str, str] = {}
         self.opened = 0
         self.bytes_up: Counter[str] = Counter()
         self.bytes_down: Counter[str] = Counter()
         self._on_opened = on_opened
-        self._changed = threading.Condition()
         self._current: _Sum | None = None
         self._names: set[str] = set()
         self._ended: set[str] = set()
@@ -93,7 +98,7 @@ class Relay:
         try:
             self._accumulate(participant, current, chunks)
         except Exception as error:
-            with self._changed:
+            with self.changed:
                 self._fail({participant: _reason(error)}, refused=isinstance(error, Refused))
             if isinstance(error, Refused):
                 self._raise_if_over(participant)
@@ -104,18 +109,18 @@ class Relay:
 
     def fail(self, participant: str, reason: str) -> None:
         """Give the attempt up because of `participant`: everyone who waits or comes gets `Lost`."""
-        with self._changed:
+        with self.changed:
             self._fail({participant: reason})
 
     def leave(self, participant: str) -> None:
         """`participant` has ended its work and says nothing more in this attempt."""
-        with self._changed:
+        with self.changed:
             self._ended.add(participant)
             if self._current is not None and participant not in self._current.announced:
                 self._fail({participant: f"ended its work without a term of {self._current.header.name!r}"})
 
     def _admit(self, participant: str, header: Header) -> _Sum:
-        with self._changed:
+        with self.changed:
             if participant not in self.plan.cohort:
                 raise Refused(f"{participant}: is not in the cohort {list(self.plan.cohort)}")
             self._raise_if_over(participant)
@@ -138,13 +143,13 @@ class Relay:
         odd = current.announced[participant] != current.header
         current.disputed |= odd
         if current.disputed:
-            self._changed.notify_all()
+            self.changed.notify_all()
         while odd:
             self._raise_if_over(participant)
             if len(current.announced) == len(self.plan.cohort):
                 self._refuse_the_odd(current)
             else:
-                self._changed.wait(self.deadline - time.monotonic())
+                self.changed.wait(self.deadline - time.monotonic())
         self._raise_if_over(participant)
 
     def _refuse_the_odd(self, current: _Sum) -> None:
@@ -178,14 +183,14 @@ class Relay:
             raise Refused(f"gave {start} of the {words.size} words it announced")
 
     def _finish(self, participant: str, current: _Sum) -> Update:
-        with self._changed:
+        with self.changed:
             self._raise_if_over(participant)
             current.arrived.add(participant)
             if len(current.arrived) == len(self.plan.cohort):
                 self._open(current)
             while current.total is None:
                 self._raise_if_over(participant)
-                self._changed.wait(self.deadline - time.monotonic())
+                self.changed.wait(self.deadline - time.monotonic())
         return current.total
 
     def _open(self, current: _Sum) -> None:
@@ -198,12 +203,12 @@ class Relay:
             self._fail({"coordinator": f"could not keep the sum: {_reason(error)}"})
             raise
         current.total, self._current = total, None
-        self._changed.notify_all()
+        self.changed.notify_all()
 
     def _raise_if_over(self, participant: str) -> None:
         """Raise if someone failed; past the deadline the missing ones have."""
         if not self.culprits and time.monotonic() >= self.deadline:
-            with self._changed:
+            with self.changed:
                 arrived = self._current.arrived if self._current is not None else set()
                 missing = set(self.plan.cohort) - arrived
                 self._fail(dict.fromkeys(missing, "silent until the deadline"))
@@ -217,7 +222,7 @@ class Relay:
         if not self.culprits:
             self._refused, self.culprits = refused, culprits
             self._current = None
-            self._changed.notify_all()
+            self.changed.notify_all()
 
 
 def _difference(found: Header, usual: Header) -> str:
