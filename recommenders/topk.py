@@ -32,6 +32,30 @@ def top_items(
     return found
 
 
+def top_popular(
+    scores: NDArray[np.float32], queries: Queries, catalogue: NDArray[np.int32], item_count: int, k: int
+) -> NDArray[np.int32]:
+    """The same where `scores` (len(catalogue),) are those of every query: sorted once, however many ask."""
+    order = catalogue[np.lexsort((catalogue, -scores))]
+    place = np.full(item_count, -1, np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    asked = np.repeat(np.arange(len(queries)), np.diff(queries.seen_starts))
+    seen = place[queries.seen_items]
+    found = np.full((len(queries), k), -1, np.int32)
+    for start in range(0, len(queries), BLOCK):
+        inside = slice(*np.searchsorted(asked, (start, start + BLOCK)))
+        rows = min(BLOCK, len(queries) - start)
+        # Of so many first ones, k are left whatever a query has seen.
+        width = min(len(order), k + int(np.bincount(asked[inside] - start).max(initial=0)))
+        free = np.ones((rows, width), np.bool_)
+        hidden = (seen[inside] >= 0) & (seen[inside] < width)
+        free[asked[inside][hidden] - start, seen[inside][hidden]] = False
+        nth = np.cumsum(free, axis=1)
+        row, column = np.nonzero(free & (nth <= k))
+        found[start + row, nth[row, column] - 1] = order[column]
+    return found
+
+
 def _leave_out_seen(
     scores: NDArray[np.float32], queries: Queries, rows: slice, position: NDArray[np.int32]
 ) -> None:

@@ -18,7 +18,7 @@ from federation.channel import Channel
 from recommenders.boosting import State
 from recommenders.choice import Choice, choose
 from recommenders.metrics import item_counts, metric_sums, per_query
-from recommenders.topk import top_items
+from recommenders.topk import top_items, top_popular
 from tasks import own_model, ranking
 from tasks.comparison import Terms, champion_lists, compare
 from tasks.prepared import Prepared
@@ -54,9 +54,12 @@ def score(
     `ranker` is what the consortium has grown, where there is one; `champion` the run of the present champion,
     which is an arm too, where the participant holds its model.
     """
+    part = prepared.scored_in(number)
+    # Before the round's own matrices are there: it solves, too.
+    held = None if champion is None else champion_lists(room, champion, prepared, part)
     this = _Round(room, prepared, run, number, channel)
     chosen = this.choices()
-    arms, part = {arm: this.lists(Choice(**choice)) for arm, choice in chosen.items()}, this.part
+    arms = {arm: this.lists(Choice(**choice)) for arm, choice in chosen.items()}
     if ranker is not None:
         top = room.membership.model.top
         lonely = ranking.grow_alone(room, run, number, part)
@@ -67,7 +70,6 @@ def score(
             chosen = {**chosen, arm: {"trees": 0 if grown is None else len(grown.trees)}}
     if room.membership.reachable is not None:
         arms["reachable"] = this.reachable(room.membership.reachable)
-    held = None if champion is None else champion_lists(room, champion, prepared, part)
     terms = compare(room, prepared, part, arms["consortium" if "consortium" in arms else "popularity"], held)
     if held is not None:
         arms["champion"] = held
@@ -99,11 +101,12 @@ class _Round:
 
     def lists(self, choice: Choice) -> NDArray[np.int32]:
         """The lists of all queries under `choice`, shape (queries, top)."""
+        asked = self.queries, self.known.own_items, self.known.data.item_count, self.model.top
         if choice.kind == "popularity":
             popular = self.known.popular(int(choice.strength), choice.share)
-            return self._top(lambda rows: np.broadcast_to(popular, (rows.stop - rows.start, len(popular))))
+            return top_popular(popular, *asked)
         weights = self.known.weights(choice.share, choice.strength)
-        return self._top(lambda rows: self.history[rows] @ weights)
+        return top_items(lambda rows: self.history[rows] @ weights, *asked)
 
     def sums(self, top: NDArray[np.int32]) -> Sums:
         """The additive form of the lists' metrics."""
@@ -139,8 +142,3 @@ class _Round:
         if choice not in self.tried:
             self.tried[choice] = per_query(self.lists(choice), self.queries)[:, 0]
         return self.tried[choice]
-
-    def _top(self, scores: Any) -> NDArray[np.int32]:
-        return top_items(
-            scores, self.queries, self.known.own_items, self.known.data.item_count, self.model.top
-        )

@@ -15,7 +15,7 @@ from mlruns_config.tracking import Tracking
 from recommenders.item_to_item import require_memory, solve
 from recommenders.metrics import SUMS, Queries, item_counts, metric_sums, metrics, per_query
 from recommenders.popularity import windowed_counts
-from recommenders.topk import top_items
+from recommenders.topk import top_items, top_popular
 from tasks.membership import Membership
 from tasks.model import ModelConfig
 from tasks.pooled_ranker import ranked_lists
@@ -95,13 +95,7 @@ def _lists(each: Prepared, part: int, learned: NDArray[Any], top: int) -> NDArra
     queries, own = each.queries(part), each.data.own_items()
     if learned.ndim == 1:
         popular = learned[own].astype(np.float32)
-        return top_items(
-            lambda rows: np.broadcast_to(popular, (rows.stop - rows.start, len(own))),
-            queries,
-            own,
-            each.data.item_count,
-            top,
-        )
+        return top_popular(popular, queries, own, each.data.item_count, top)
     history = each.before(part).matrix()[queries.users][:, own].astype(np.float32)
     weights = learned[np.ix_(own, own)]
     return top_items(lambda rows: history[rows] @ weights, queries, own, each.data.item_count, top)
