@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,14 @@ from recommenders.interactions import Interactions
 from recommenders.popularity import blend
 
 Floats = NDArray[np.float32]
+
+
+class Others(NamedTuple):
+    """The others' part of a snapshot: counts (windows, catalogue), and X'X over the m `items`, (m, m)."""
+
+    items: NDArray[np.int32]
+    counts: NDArray[np.int64]
+    gram: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,20 @@ class Snapshot:
     def alone(self) -> "Snapshot":
         """The same, as if nobody else were there."""
         return replace(self, total_counts=self.own_counts, total_gram=self.own_gram)
+
+    def others(self) -> Others:
+        """What came from the others: the sums less the own terms."""
+        gram = self.total_gram.astype(np.int32)  # sums of users; the blocks' own type may be unsigned
+        gram -= self.own_gram
+        return Others(self.own_items, self.total_counts - self.own_counts, gram)
+
+    def joined(self, others: Others) -> "Snapshot":
+        """The own events as they are here, and of the others what was kept of an earlier snapshot."""
+        total = self.own_gram.copy()
+        if others.gram.size:
+            _, here, there = np.intersect1d(self.own_items, others.items, return_indices=True)
+            total[np.ix_(here, here)] += others.gram[np.ix_(there, there)]
+        return replace(self, total_counts=self.own_counts + others.counts, total_gram=total)
 
     def popular(self, window: int, share: float) -> Floats:
         """Own counts in a window and a share of the others', (m,)."""

@@ -1,12 +1,11 @@
 """Champion and challenger at a participant: both on the queries of the newest window, kept as additive terms.
 
-The champion is what the participant's users get today: its own model of the champion's run, as it lies in
-its folder.  What it knows ends where that run's own test began; users' histories and the feature store are
-as of the new test's beginning for both.
+The champion is what the participant's users get today: its own model of the champion's run.  What it knows of
+the others ends where that run's own test began; the own events, users' histories and the feature store are as
+of the new test's beginning for both.
 """
 
 import hashlib
-import json
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,14 +112,11 @@ def alone(
 
 
 def champion_lists(room: Room, run: str, prepared: Prepared, part: int) -> Lists | None:
-    """What the participant's own model of `run` lists for the queries of `part`; none where it has none.
-
-    Nor has it one where the catalogue is another since: items are known by their place in it.
-    """
-    path = room.model(run) / "model.json"
-    if not path.is_file() or json.loads(path.read_text()).get("catalogue") != own_model.catalogue_hash(room):
+    """What the participant's own model of `run` lists for the queries of `part`; none where it has none."""
+    model = own_model.kept(room, run)
+    if model is None:
         return None
-    return own_model.lists(room, run, prepared, part)
+    return own_model.lists(room, model, own_model.fresh(room, model, prepared, part), prepared, part)
 
 
 def _worse(room: Room, sums: NDArray[np.float64], draws: NDArray[np.float64]) -> bool:

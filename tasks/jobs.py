@@ -122,10 +122,16 @@ def evaluate(room: Room, told: Told, channel: Channel) -> Told:
 
 
 def judge(room: Room, told: Told, channel: Channel) -> Told:
-    """How the own model of the run `champion` does on the newest window; all return the same."""
-    prepared = _prepared(room, told)
-    part = prepared.scored_in(1)
-    held = comparison.champion_lists(room, told["champion"], prepared, part)
+    """How the own model of the run `champion` does on the newest window; all return the same.
+
+    It is made anew with the own events as of the window's beginning, and served from then on.
+    """
+    prepared, held = _prepared(room, told), None
+    part, model = prepared.scored_in(1), own_model.kept(room, told["champion"])
+    if model is not None:
+        made = own_model.fresh(room, model, prepared, part)
+        own_model.serve(room, model, told["run"], made)
+        held = own_model.lists(room, model, made, prepared, part)
     known = _counts(room, f"1/popularity/{told['learned']}", channel)
     return comparison.alone(room, prepared, part, held, known, channel)
 

@@ -1,7 +1,12 @@
-"""A participant's own recommender: kept in its own folder, and asked for lists there."""
+"""A participant's own recommender: kept in its own folder, and asked for lists there.
+
+What is kept is what came from others, as of the training, and what was chosen.  What is the participant's own
+is taken from its store: counts whenever a list is asked for; what has to be solved, when the champion is
+evaluated.  Between trainings nothing leaves the participant for it.
+"""
 
 import hashlib
-import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 from scipy import sparse
 
 from feature_store.catalogue import index, read_catalogue
@@ -18,29 +24,54 @@ from recommenders import two_stage
 from recommenders.boosting import State
 from recommenders.candidates import Candidates, candidates
 from recommenders.choice import Choice
+from recommenders.interactions import Interactions
 from recommenders.metrics import Queries
-from recommenders.snapshot import Snapshot
-from recommenders.topk import top_items
+from recommenders.popularity import blend
+from recommenders.snapshot import Others, Snapshot
+from recommenders.topk import top_items, top_popular
+from tasks.model import ModelConfig
 from tasks.prepared import Prepared, store_features
 from tasks.room import Room
 from tasks.runs import save, write_json
+from tasks.terms import counts, own_snapshot
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Kept(BaseModel):
+    """What is known of a kept model; `served` names the folder of what was last made of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run: str
+    model: ModelConfig
+    choice: Choice
+    ranks: bool
+    catalogue: str
+    served: str
 
 
 def keep(room: Room, run: str, known: Snapshot, choice: Choice, ranker: State | None) -> None:
-    """Write what `recommend` reads: by `choice`, or by the ranker where there is one."""
+    """Keep what lists are made of: by `choice`, or by the ranker where there is one."""
     folder = room.model(run)
-    folder.mkdir(parents=True, exist_ok=True)
-    save(folder / "items.npy", known.own_items)
+    (folder / "others").mkdir(parents=True, exist_ok=True)
+    for name, array in known.others()._asdict().items():
+        save(folder / "others" / f"{name}.npy", array)
     if ranker is not None:
-        for name, array in two_stage.retriever(known, room.membership.model.two_stage)._asdict().items():
-            save(folder / f"{name}.npy", array)
         write_json(folder / "ranker.json", ranker.model_dump())
-    elif choice.kind == "popularity":
-        save(folder / "popularity.npy", known.popular(int(choice.strength), choice.share))
-    else:
-        save(folder / "weights.npy", known.weights(choice.share, choice.strength))
-    told = {"candidates": room.membership.model.two_stage.candidates, "catalogue": catalogue_hash(room)}
-    write_json(folder / "model.json", {"run": run, **choice.as_dict(), **told})
+    told = {"run": run, "model": room.membership.model, "choice": choice, "ranks": ranker is not None}
+    model = Kept(**told, catalogue=catalogue_hash(room), served=run)
+    serve(room, model, run, _made(model, known))
+
+
+def kept(room: Room, run: str) -> Kept | None:
+    """The participant's model of `run`; none where it has none, or another catalogue since.
+
+    Items are known by their place in the catalogue.
+    """
+    path = room.model(run) / "model.json"
+    model = Kept.model_validate_json(path.read_text()) if path.is_file() else None
+    return model if model and model.catalogue == catalogue_hash(room) else None
 
 
 def catalogue_hash(room: Room) -> str:
@@ -48,36 +79,46 @@ def catalogue_hash(room: Room) -> str:
     return hashlib.sha256(room.membership.catalogue.read_bytes()).hexdigest()
 
 
-def lists(room: Room, run: str, prepared: Prepared, part: int) -> NDArray[np.int32]:
-    """What the model of `run` lists for the queries of `part`, (queries, top), with users as known then."""
-    folder, queries, top = room.model(run), prepared.queries(part), room.membership.model.top
-    own_items, data = np.load(folder / "items.npy"), prepared.before(part)
-    history = data.matrix()[queries.users][:, own_items].astype(np.float32)
-    if (folder / "ranker.json").is_file():
-        found, many = _retriever(folder), int(json.loads((folder / "model.json").read_text())["candidates"])
-        listed = candidates(two_stage.sources(found, history, many), queries, own_items, data.item_count)
+def fresh(room: Room, model: Kept, prepared: Prepared, part: int) -> Arrays:
+    """What lists are made of, anew: own events as of the beginning of `part`, the others' of the training."""
+    data, at = prepared.before(part), prepared.begins(part)
+    own = own_snapshot(data, at, prepared.data.own_items(), model.model)
+    return _made(model, own.joined(_others(room, model)))
+
+
+def serve(room: Room, model: Kept, name: str, arrays: Arrays) -> None:
+    """Make `arrays` what is served from now on, under `name`; what was until now stays for who reads it."""
+    folder = room.model(model.run)
+    (folder / "served" / name).mkdir(parents=True, exist_ok=True)
+    for each, array in arrays.items():
+        save(folder / "served" / name / f"{each}.npy", array)
+    write_json(folder / "model.json", model.model_copy(update={"served": name}).model_dump(mode="json"))
+    for old in (folder / "served").iterdir():
+        if old.name not in (name, model.served):
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def lists(room: Room, model: Kept, made: Arrays, prepared: Prepared, part: int) -> NDArray[np.int32]:
+    """What the model lists for the queries of `part`, (queries, top), with users as known then."""
+    queries, top = prepared.queries(part), room.membership.model.top
+    own_items, data = made["own_items"], prepared.before(part)
+    if model.ranks:
+        found, history = two_stage.Retriever(**made), data.matrix()[queries.users][:, own_items]
+        sources = two_stage.sources(found, history.astype(np.float32), model.model.two_stage.candidates)
+        listed = candidates(sources, queries, own_items, data.item_count)
         users, at = queries.users[listed.queries], prepared.begins(part)
         store = prepared.known(two_stage.STORE, users, listed.items, at)
-        return two_stage.ordered(listed.items, listed.sizes, _scores(folder, found, listed, store), top)
-    if (folder / "weights.npy").is_file():
-        weights = np.load(folder / "weights.npy", mmap_mode="r")
+        scores = _scores(room.model(model.run), found, listed, store)
+        return two_stage.ordered(listed.items, listed.sizes, scores, top)
+    if "weights" in made:
+        weights, history = made["weights"], data.matrix()[queries.users][:, own_items].astype(np.float32)
         return top_items(lambda rows: history[rows] @ weights, queries, own_items, data.item_count, top)
-    popular = np.load(folder / "popularity.npy")
-    every = np.broadcast_to(popular, (len(queries), len(popular)))
-    return top_items(lambda rows: every[rows], queries, own_items, data.item_count, top)
+    return top_popular(made["popularity"], queries, own_items, data.item_count, top)
 
 
 def recommend(room: Room, run: str, user: str, top: int) -> dict[str, Any]:
     """The first `top` items for `user`, best first, with scores; raises `BadInput` for an unknown one."""
-    folder = room.model(run)
-    if not (folder / "model.json").is_file():
-        raise BadInput(f"{room.name}: has no model of run {run}; expected one of a finished run")
-    model = json.loads((folder / "model.json").read_text())
-    if model["catalogue"] != catalogue_hash(room):
-        raise BadInput(
-            f"{room.name}: {room.membership.catalogue} has changed since run {run}, whose places of items it "
-            "is; expected the one of then, or a newer run"
-        )
+    model = _asked(room, run)
     catalogue, events = read_catalogue(room.membership.catalogue), room.events()
     items = index(catalogue, events.column("item").combine_chunks())
     users = events.column("user").combine_chunks()
@@ -85,45 +126,88 @@ def recommend(room: Room, run: str, user: str, top: int) -> dict[str, Any]:
     if code < 0:
         raise BadInput(f"{room.name}: user {user!r} is not known; expected one with events")
     codes = users.indices.to_numpy(zero_copy_only=False).astype(np.int32)
-    seen = np.unique(items[(codes == code) & (items >= 0)])
-    if (folder / "ranker.json").is_file():
+    times = events.column("event_time").cast(pa.int64()).fill_null(0).to_numpy()
+    own = Interactions(codes, items, times, len(users.dictionary), len(catalogue)).where(items >= 0)
+    seen = np.unique(own.items[own.users == code])
+    at = int(times.max(initial=0)) + 1
+    if model.ranks:
         known = AsOfFeatures(events_of(events, codes, items, len(catalogue)))
-        found, scores = _ranked(folder, int(model["candidates"]), known, code, seen, _after(events))
+        found, scores = _ranked(room, model, own, known, code, seen, at)
     else:
-        found, scores = _scored(folder, seen)
+        found, scores = _scored(room, model, own, seen, at)
     best = np.lexsort((found, -scores))[:top]
     return {"items": catalogue.take(found[best]).to_pylist(), "scores": scores[best].tolist()}
 
 
-def _scored(folder: Path, seen: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]]]:
-    """The own items that were not seen, with popularity or item-to-item as score."""
-    own_items = np.load(folder / "items.npy")
-    had = np.isin(own_items, seen)
-    if (folder / "weights.npy").is_file():
-        scores = np.load(folder / "weights.npy", mmap_mode="r")[had].sum(axis=0)
+def _asked(room: Room, run: str) -> Kept:
+    model = kept(room, run)
+    if model is None and (room.model(run) / "model.json").is_file():
+        raise BadInput(
+            f"{room.name}: {room.membership.catalogue} has changed since run {run}, whose places of items it "
+            "is; expected the one of then, or a newer run"
+        )
+    if model is None:
+        raise BadInput(f"{room.name}: has no model of run {run}; expected one of a finished run")
+    return model
+
+
+def _made(model: Kept, known: Snapshot) -> Arrays:
+    """What lists are made of, from what is known."""
+    if model.ranks:
+        return two_stage.retriever(known, model.model.two_stage)._asdict()
+    share, strength = model.choice.share, model.choice.strength
+    if model.choice.kind == "popularity":
+        return {"own_items": known.own_items, "popularity": known.popular(int(strength), share)}
+    return {"own_items": known.own_items, "weights": known.weights(share, strength)}
+
+
+def _others(room: Room, model: Kept) -> Others:
+    folder = room.model(model.run) / "others"
+    return Others(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Others._fields))
+
+
+def _served(room: Room, model: Kept) -> Arrays:
+    folder = room.model(model.run) / "served" / model.served
+    return {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
+
+
+def _scored(
+    room: Room, model: Kept, own: Interactions, seen: NDArray[np.int32], at: int
+) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]]]:
+    """The own items that were not seen, with popularity as of the moment `at` or item-to-item as score."""
+    if model.choice.kind == "popularity":
+        window, own_items = int(model.choice.strength), own.own_items()
+        mine, theirs = counts(own, at, model.model)[window], _others(room, model).counts[window]
+        scores = blend(mine, mine + theirs, model.choice.share)[own_items]
     else:
-        scores = np.load(folder / "popularity.npy")
-    return own_items[~had], scores[~had]
+        made = _served(room, model)
+        own_items = made["own_items"]
+        scores = made["weights"][np.isin(own_items, seen)].sum(axis=0)
+    new = ~np.isin(own_items, seen)
+    return own_items[new], scores[new]
 
 
 def _ranked(
-    folder: Path, many: int, known: AsOfFeatures, user: int, seen: NDArray[np.int32], at: int
+    room: Room,
+    model: Kept,
+    own: Interactions,
+    known: AsOfFeatures,
+    user: int,
+    seen: NDArray[np.int32],
+    at: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]]]:
     """The user's candidates as of the moment `at`, with the ranker's scores."""
-    found = _retriever(folder)
+    mine = counts(own, at, model.model)
+    total = mine + _others(room, model).counts
+    found = two_stage.Retriever(**_served(room, model))._replace(own_counts=mine, total_counts=total)
     history = sparse.csr_array(np.isin(found.own_items, seen)[None, :].astype(np.float32))
-    sources = two_stage.sources(found, history, many)
+    sources = two_stage.sources(found, history, model.model.two_stage.candidates)
     nothing = np.zeros(0, np.int32)
     asked = Queries(np.zeros(1, np.int32), np.array([0, len(seen)]), seen, np.zeros(2, np.int64), nothing)
-    listed = candidates(sources, asked, np.asarray(found.own_items), found.own_counts.shape[1])
+    listed = candidates(sources, asked, np.asarray(found.own_items), own.item_count)
     users = np.full(len(listed.items), user, np.int32)
     store = store_features(known, two_stage.STORE, users, listed.items, at)
-    return listed.items, _scores(folder, found, listed, store)
-
-
-def _retriever(folder: Path) -> two_stage.Retriever:
-    fields = two_stage.Retriever._fields
-    return two_stage.Retriever(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in fields))
+    return listed.items, _scores(room.model(model.run), found, listed, store)
 
 
 def _scores(
@@ -132,8 +216,3 @@ def _scores(
     """The ranker's scores of candidates."""
     ranker = State.model_validate_json((folder / "ranker.json").read_text())
     return ranker.scores(two_stage.features(found, listed, store).astype(np.float64))
-
-
-def _after(events: pa.Table) -> int:
-    """The moment after the last event, in microseconds."""
-    return int(pc.max(events.column("event_time").cast(pa.int64())).as_py() or 0) + 1

@@ -1,5 +1,6 @@
 """One participant in virtual time: what it learns by a moment, and how that fares in a later window.
 
+What is its own follows its events in every window; what is the others' waits for a training.
 Its models are kept up to date instead of trained anew, and are those that a training on the sums gives.
 Everything lies on one machine, as in a comparison with pooled rows: the short cut reads the others' changed
 users.  What the figures are made of passes as sums over a channel.
@@ -22,11 +23,12 @@ from federation.drift import PopularityDrift, popularity_drift
 from federation.errors import BadInput
 from federation.exact_sum import INTEGERS
 from federation.sketch import quantiles
-from recommenders import incremental, item_to_item
+from recommenders import incremental
+from recommenders.incremental import Inverse
 from recommenders.interactions import Interactions
-from recommenders.metrics import COUNTS, SUMS, Queries, bootstrap_sums, metric_sums, per_query
+from recommenders.metrics import COUNTS, SUMS, Queries, bootstrap_sums, per_query
 from recommenders.popularity import blend, windowed_counts
-from recommenders.topk import top_items
+from recommenders.topk import top_items, top_popular
 from tasks.membership import Membership
 from tasks.model import ModelConfig
 from tasks.room import Room
@@ -58,16 +60,18 @@ class Settings:
 
 @dataclass(frozen=True)
 class Learned:
-    """A participant's models of one training, over the items that it had sold by then, ascending.
+    """A participant's models of one training, over the items that it has sold, ascending.
 
-    `popular` (items,) are scores; `weights` (items, items) are in the order in which the items were
-    first sold, `sold`, of which `order` is what makes it ascend.
+    `others` (catalogue,) are the others' recent counts at the training, `popular` (items,) the scores made
+    of them and the own.  `inverse` is in the order in which the items were first sold, `sold`, of which
+    `order` is what makes it ascend.
     """
 
     sold: NDArray[np.int32]
     order: NDArray[np.int64]
+    others: NDArray[np.int64]
     popular: NDArray[np.float32]
-    weights: NDArray[np.float32] | None
+    inverse: Inverse | None
 
 
 class Rehearsal:
@@ -81,6 +85,7 @@ class Rehearsal:
         first = np.sort(np.unique(self.data.items, return_index=True)[1])
         self.sold, self.sold_at = self.data.items[first], self.data.times[first]
         self.rows, self.queries = lru_cache(maxsize=2)(self._rows), lru_cache(maxsize=1)(self._queries)
+        self.moved = lru_cache(maxsize=1)(self._moved)
         size = len(self.sold) if "item_to_item" in settings.arms else 0
         self.inverse = incremental.untouched(size, settings.regularisation)
         self.known = 0
@@ -98,16 +103,19 @@ class Rehearsal:
 
     def learn(self, window: Window, recent: NDArray[np.int64], everyone: Sequence["Rehearsal"]) -> Learned:
         """The models at the end of `window`, from those at its begin and all users who changed within it."""
-        sold = self.sold[: np.searchsorted(self.sold_at, window[1])]
-        order = np.argsort(sold)
-        popular = blend(self._recent(window[1]), recent, self.settings.share)[sold[order]]
-        weights = None
+        sold = self._sold(window[1])
+        others, inverse = recent - self._recent(window[1]), None
         if "item_to_item" in self.settings.arms:
             changes = [self._changes(other, window, sold) for other in everyone]
-            inverse = self.inverse[: len(sold), : len(sold)]
-            incremental.update(inverse, *(sparse.vstack(rows) for rows in zip(*changes, strict=True)))
-            weights, self.known = item_to_item.weights(inverse), len(sold)
-        return Learned(sold, order, popular, weights)
+            whole = self.inverse[: len(sold), : len(sold)]
+            incremental.update(whole, *(sparse.vstack(rows) for rows in zip(*changes, strict=True)))
+            inverse, self.known = Inverse.of(whole, self.settings.regularisation), len(sold)
+        return self._learned(window[1], others, inverse)
+
+    def refresh(self, learned: Learned, window: Window) -> Learned:
+        """`learned` as of the begin of `window` brought to its end: the own follows, the others' stays."""
+        inverse = learned.inverse and learned.inverse.after(*self.moved(window))
+        return self._learned(window[1], learned.others, inverse)
 
     def judge(
         self,
@@ -122,12 +130,15 @@ class Rehearsal:
         sums (models, arms, 8), bootstrap sums of NDCG (draws, models + 1), and each model's drift.
         """
         queries = self.queries(window)
-        lists = [
-            [self._lists(learned, arm, queries, window) for arm in self.settings.arms]
-            for learned, _ in models.values()
-        ]
-        sums = np.array([[metric_sums(top, queries) for top in each] for each in lists])
-        values = np.column_stack([per_query(each[0], queries)[:, 0] for each in lists])
+        told = np.array(
+            [
+                [per_query(self._lists(learned, arm, queries, window), queries) for arm in self.settings.arms]
+                for learned, _ in models.values()
+            ]
+        )
+        shape = (*told.shape[:2], 1)
+        sums = np.concatenate([told.sum(axis=2), np.full(shape, float(len(queries)))], axis=2)
+        values = told[:, 0, :, 0].T
         draws = bootstrap_sums(values, rng, DRAWS)
         items = self._between(*window).items
         return (
@@ -141,16 +152,28 @@ class Rehearsal:
         if not (len(items) and len(queries)):
             return np.full((len(queries), self.settings.top), -1, np.int32)
         if arm == "popularity":
+            return top_popular(learned.popular, queries, items, self.data.item_count, self.settings.top)
+        assert learned.inverse is not None
+        inverse, history = learned.inverse, self.rows(window[0])[queries.users][:, learned.sold]
 
-            def scores(rows: slice) -> NDArray[np.float32]:
-                return np.broadcast_to(learned.popular, (rows.stop - rows.start, len(items)))
-        else:
-            history = self.rows(window[0])[queries.users][:, learned.sold].astype(np.float32)
-
-            def scores(rows: slice) -> NDArray[np.float32]:
-                return (history[rows] @ learned.weights)[:, learned.order]
+        def scores(rows: slice) -> NDArray[np.float32]:
+            return inverse.scores(history[rows])[:, learned.order]
 
         return top_items(scores, queries, items, self.data.item_count, self.settings.top)
+
+    def _learned(self, until: int, others: NDArray[np.int64], inverse: Inverse | None) -> Learned:
+        sold, own = self._sold(until), self._recent(until)
+        order = np.argsort(sold)
+        popular = blend(own, own + others, self.settings.share)[sold[order]]
+        return Learned(sold, order, others, popular, inverse)
+
+    def _sold(self, until: int) -> NDArray[np.int32]:
+        return self.sold[: np.searchsorted(self.sold_at, until)]
+
+    def _moved(self, window: Window) -> tuple[sparse.csr_array, ...]:
+        """Rows of the own users who changed in `window`, over the items sold by its end."""
+        before, after = (self.rows(moment)[:, self._sold(window[1])] for moment in window)
+        return incremental.changed_rows(before, after)
 
     def _changes(
         self, other: "Rehearsal", window: Window, sold: NDArray[np.int32]

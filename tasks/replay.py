@@ -26,7 +26,7 @@ REMEMBERED = 200  # observations that a policy is shown
 
 @dataclass(frozen=True)
 class Champion:
-    """The models of one training, and what the training took."""
+    """The models of one training, and what the training took, or since then the last refresh."""
 
     learned: Mapping[str, Learned]
     counts: Counts
@@ -82,11 +82,9 @@ class Follower:
 
     def observe(self, at: float, verdict: Verdict, champion: Champion) -> None:
         """Take note of the window that ended `at`, and decide."""
-        trained = self.replaced is not None
-        seen = verdict.judged[self.champion]
-        self.metrics.append(seen.metrics)
-        spent = (champion.seconds, float(champion.bytes)) if trained else (0.0, 0.0)
-        self.spent.append((trained, *spent))
+        spent = champion.seconds, float(champion.bytes)
+        self.metrics.append(verdict.judged[self.champion].metrics)
+        self.spent.append((self.replaced is not None, *spent))
         self.history.append(self._observation(at, verdict, spent))
         decision = decide(self.config, self.history[-REMEMBERED:], self.interval, self.state, self.seed)
         self.interval, self.state = decision.interval_seconds, decision.state
@@ -127,7 +125,9 @@ def replay(
     for step, window in enumerate(pairwise(moments)):
         plan = RoundPlan(run="replay", number=step, cohort=tuple(everyone), seed=seed)
         before = moments[step - 1] if step else 0
-        held[step] = train(everyone, (before, window[0]), plan, size)
+        learned = (before, window[0])
+        held = {at: refresh(everyone, champion, learned) for at, champion in held.items()}
+        held[step] = train(everyone, learned, plan, size)
         for follower in followers:
             follower.train_if_due(step, length)
         needed = {step, *(each.champion for each in followers), *(each.replaced for each in followers)}
@@ -147,6 +147,13 @@ def train(everyone: Mapping[str, Rehearsal], window: Window, plan: RoundPlan, si
     counts = next(iter(counted.values()))
     learned = {name: each.learn(window, counts[0], [*everyone.values()]) for name, each in everyone.items()}
     return Champion(learned, counts, time.process_time() - began, size)
+
+
+def refresh(everyone: Mapping[str, Rehearsal], champion: Champion, window: Window) -> Champion:
+    """The champion at the end of `window`, as each participant makes it at home: nothing is sent."""
+    began = time.process_time()
+    learned = {name: each.refresh(champion.learned[name], window) for name, each in everyone.items()}
+    return Champion(learned, champion.counts, time.process_time() - began, 0)
 
 
 def judge(

@@ -5,6 +5,7 @@ X'X.  Each such sum is opened once in a run: round 1 adds only those as of the t
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,17 +51,26 @@ def add_terms(room: Room, run: str, number: int, channel: Channel) -> None:
 
 def snapshot(room: Room, prepared: Prepared, part: int, channel: Channel) -> Snapshot:
     """What the participant knows when `part` begins: its own events, and the opened sums as of then."""
-    model, data = room.membership.model, prepared.before(part)
-    own_items, own = prepared.data.own_items(), counts(data, prepared.begins(part), model)
-    number = 0 if part in prepared.opened_in(0) else 1
-    total = channel.read(f"{number}/popularity/{part}").reshape(own.shape)
-    grams = np.zeros((0, 0)), np.zeros((0, 0))
+    model, number = room.membership.model, 0 if part in prepared.opened_in(0) else 1
+    own = own_snapshot(prepared.before(part), prepared.begins(part), prepared.data.own_items(), model)
+    total = channel.read(f"{number}/popularity/{part}").reshape(own.own_counts.shape)
+    if model.kind == "popularity":
+        return replace(own, total_counts=total)
+    items = own.data.item_count
+    blocks = range(len(item_to_item.row_blocks(items)))
+    opened = (channel.read(f"{number}/gram/{part}/{block}") for block in blocks)
+    whole = item_to_item.assemble(opened, items, own.own_items, model.hide_below)
+    return replace(own, total_counts=total, total_gram=whole)
+
+
+def own_snapshot(
+    data: Interactions, moment: int, own_items: NDArray[np.int32], model: ModelConfig
+) -> Snapshot:
+    """What the participant's own events, `data` before `moment`, tell of its items: as if it were alone."""
+    own, gram = counts(data, moment, model), np.zeros((0, 0), np.int32)
     if model.kind != "popularity":
-        blocks = range(len(item_to_item.row_blocks(data.item_count)))
-        opened = (channel.read(f"{number}/gram/{part}/{block}") for block in blocks)
-        whole = item_to_item.assemble(opened, data.item_count, own_items, model.hide_below)
-        grams = item_to_item.own_gram(data, own_items), whole
-    return Snapshot(data, prepared.begins(part), own_items, own, total, *grams)
+        gram = item_to_item.own_gram(data, own_items)
+    return Snapshot(data, moment, own_items, own, own, gram, gram)
 
 
 def counts(data: Interactions, moment: int, model: ModelConfig) -> NDArray[np.int64]:

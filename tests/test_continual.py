@@ -1,5 +1,6 @@
 """Trainings one after another, really run: champion, challenger, gate, nothing new, who came and went."""
 
+import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -99,8 +100,14 @@ def test_trainings_in_a_row(trained, tiny, tmp_path):
     order = Order(consortium=path, folder=tmp_path)
     assert evaluate(order, return_state=True).name == "Skipped"
     add_events(consortium.data, "east", "north", "south")
+    others = {
+        path: path.stat().st_mtime_ns for path in consortium.home.glob("participants/*/models/*/others/*")
+    }
     state = evaluate(order, return_state=True)
     assert state.name == "Completed", state.message
+    for model in consortium.home.glob(f"participants/*/models/{first['run']}/model.json"):
+        assert json.loads(model.read_text())["served"].startswith("evaluation-")
+    assert others == {path: path.stat().st_mtime_ns for path in others}
     assert f"champion of run {first['run']}: ndcg_at_10 " in state.message
     state = evaluate(order, return_state=True)
     assert (state.name, state.message.endswith("was evaluated on these data before")) == ("Skipped", True)
@@ -173,8 +180,11 @@ def test_a_person_answers_in_prefects_page(trained, tiny, client, yes):
     champions = Champions(Tracking(consortium.tracking, consortium.home), consortium.name)
     _, first = trained(path)
     assert (champions.version(), first["figures"]["gate"]["waits"]) == (1, False)
-    for popularity in consortium.home.glob(f"participants/*/models/{first['run']}/popularity.npy"):
-        np.save(popularity, -np.load(popularity))  # the champion turns bad
+    for model in consortium.home.glob(f"participants/*/models/{first['run']}/model.json"):
+        kept = json.loads(model.read_text())
+        model.write_text(json.dumps({**kept, "choice": {**kept["choice"], "share": 1.0}}))
+        counts = model.parent / "others" / "counts.npy"
+        np.save(counts, -1000 * np.load(counts))  # the champion turns bad
 
     with ThreadPoolExecutor(1) as pool:
         training = pool.submit(copy_context().run, trained, path, always=True)

@@ -1,11 +1,13 @@
 """Policies in virtual time: the models are those of a training on the sums, and each is paid for once."""
 
 import json
+from dataclasses import replace as changed
 from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy import sparse
 from typer.testing import CliRunner
 
 from federation.errors import BadInput
@@ -17,7 +19,8 @@ from flows.replay import policies, windows
 from recommenders import item_to_item
 from recommenders.interactions import Interactions
 from recommenders.metrics import metric_sums
-from recommenders.popularity import blend, windowed_counts
+from recommenders.popularity import windowed_counts
+from recommenders.snapshot import Snapshot
 from recommenders.topk import top_items
 from tasks.model import ModelConfig
 from tasks.rehearsal import Rehearsal, Settings
@@ -41,8 +44,9 @@ def everyone():
     return {name: Rehearsal(events(seed), SETTINGS) for seed, name in enumerate(("east", "north", "south"))}
 
 
-def trained_on_sums(data, until, everyone):
-    """The models of the pipeline: X'X and counts as sums over a channel, solved over the items sold."""
+def pipelines(data, until, everyone, now=None):
+    """What the pipeline knows: sums over a channel as of `until`, the own events as of `now`, if not then."""
+    now = until if now is None else now
     plan = RoundPlan(run="test", number=0, cohort=tuple(everyone))
     before = {name: each.data.where(each.data.times < until) for name, each in everyone.items()}
     form = item_to_item.gram_form(USERS, len(everyone))
@@ -53,10 +57,28 @@ def trained_on_sums(data, until, everyone):
 
     counts, blocks = simulate({name: partial(part, mine) for name, mine in before.items()}, plan)["east"]
     mine = data.where(data.times < until)
-    keep = mine.own_items()
-    total, own = item_to_item.assemble(iter(blocks), ITEMS, keep), item_to_item.own_gram(mine, keep)
-    weights = item_to_item.solve(own + SETTINGS.share * (total - own), SETTINGS.regularisation)
-    return keep, weights, blend(windowed_counts(mine, until, SETTINGS.days), counts, SETTINGS.share)[keep]
+    total = item_to_item.assemble(iter(blocks), ITEMS, mine.own_items())
+    at_training = own_snapshot(mine, until)
+    trained = changed(at_training, total_counts=counts[None], total_gram=total)
+    return own_snapshot(data.where(data.times < now), now).joined(trained.others())
+
+
+def own_snapshot(mine, until):
+    """As if nobody else were there."""
+    keep, own = mine.own_items(), windowed_counts(mine, until, SETTINGS.days)[None]
+    gram = item_to_item.own_gram(mine, keep)
+    return Snapshot(mine, until, keep, own, own, gram, gram)
+
+
+def same_models(learned, known):
+    """Whether a rehearsal's models are those that a snapshot gives, but for rounding."""
+    assert np.array_equal(learned.sold[learned.order], known.own_items)
+    assert np.array_equal(learned.popular, known.popular(0, SETTINGS.share))
+    every = sparse.csr_array(np.eye(len(known.own_items)))
+    found = learned.inverse.scores(every)[np.ix_(learned.order, learned.order)]
+    np.fill_diagonal(found, 0)
+    weights = known.weights(SETTINGS.share, SETTINGS.regularisation)
+    assert found == pytest.approx(weights, rel=1e-4, abs=1e-6)
 
 
 def test_models_kept_up_to_date_are_those_of_a_training_on_the_sums(everyone):
@@ -65,26 +87,36 @@ def test_models_kept_up_to_date_are_those_of_a_training_on_the_sums(everyone):
         recent = sum(windowed_counts(each.data, until, SETTINGS.days) for each in everyone.values())
         for each in everyone.values():
             learned = each.learn((before, until), recent, [*everyone.values()])
-            keep, weights, popular = trained_on_sums(each.data, until, everyone)
-            assert np.array_equal(learned.sold[learned.order], keep)
-            assert np.array_equal(learned.popular, popular)
-            found = learned.weights[np.ix_(learned.order, learned.order)]
-            assert found == pytest.approx(weights, rel=1e-4, abs=1e-6)
+            same_models(learned, pipelines(each.data, until, everyone))
+
+
+def test_between_trainings_the_own_is_fresh_and_the_others_is_of_the_training(everyone):
+    """Refreshed step by step, as of 20, 21 and 40 days, against the pipeline's snapshot solved anew."""
+    recent = sum(windowed_counts(each.data, 15 * DAY, SETTINGS.days) for each in everyone.values())
+    for each in everyone.values():
+        learned = each.learn((0, 15 * DAY), recent, [*everyone.values()])
+        for before, now in pairwise(day * DAY for day in (15, 20, 21, 40)):
+            learned = each.refresh(learned, (before, now))
+            same_models(learned, pipelines(each.data, 15 * DAY, everyone, now))
+        assert len(learned.sold) > len(each.data.where(each.data.times < 15 * DAY).own_items())
 
 
 def test_a_window_is_judged_as_the_pipeline_judges_a_part(everyone):
-    """Metric sums over the channel against lists made from the weights of a training, user by user."""
-    window, cut = (40 * DAY, 44 * DAY), 40 * DAY
-    (verdict,) = replay(everyone, window, [], 0, USERS)
-    total = np.zeros(8)
-    for each in everyone.values():
-        keep, weights, _ = trained_on_sums(each.data, cut, everyone)
-        queries = each.queries(window)
-        history = each.data.where(each.data.times < cut).matrix()[queries.users][:, keep].astype(np.float32)
-        top = top_items(lambda rows, h=history, w=weights: h[rows] @ w, queries, keep, ITEMS, 10)
-        total += metric_sums(top, queries)
-    assert verdict.queries == total[-1]
-    assert verdict.judged[0].metrics[0] == pytest.approx(total[0] / total[-1], abs=1e-9)
+    """Metric sums over the channel against lists made from a solved snapshot, user by user, at two ages."""
+    moments = [day * DAY for day in (36, 40, 44)]
+    first, second = replay(everyone, moments, [follower(99, 4)], 0, USERS)
+    for verdict, step, trained in ((first, 0, 0), (second, 1, 0), (second, 1, 1)):
+        window, total = (moments[step], moments[step + 1]), np.zeros(8)
+        for each in everyone.values():
+            known = pipelines(each.data, moments[trained], everyone, window[0])
+            weights, queries = known.weights(SETTINGS.share, SETTINGS.regularisation), each.queries(window)
+            history = known.history(queries.users)
+            top = top_items(
+                lambda rows, h=history, w=weights: h[rows] @ w, queries, known.own_items, ITEMS, 10
+            )
+            total += metric_sums(top, queries)
+        assert verdict.queries == total[-1]
+        assert verdict.judged[trained].metrics[0] == pytest.approx(total[0] / total[-1], abs=1e-9)
 
 
 def follower(days, step=2):

@@ -1,0 +1,156 @@
+"""What is a participant's own is fresh in its recommender; what is the others' is of the training."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from federation.plan import RoundPlan
+from federation.simulate import simulate
+from flows.consortium import read_consortium
+from recommenders import item_to_item, two_stage
+from recommenders.boosting import State
+from recommenders.choice import Choice
+from recommenders.popularity import windowed_counts
+from tasks import own_model, terms
+from tasks.rehearsal import rehearsals
+from tasks.room import Room
+
+CUTS, LATER = ("2020-05-01", "2020-06-01"), ("2020-06-01", "2020-07-01")
+TEST = 2
+KINDS = {
+    "popularity": Choice("popularity", 0.5, 1),
+    "item_to_item": Choice("item_to_item", 0.5, 20.0),
+    "two_stage": Choice("popularity", 0.5, 1),
+}
+
+
+@pytest.fixture(params=KINDS)
+def trained(request, tiny, tmp_path):
+    """A consortium whose east has kept a model, as of the test of `CUTS`."""
+    path = tiny("tiny")
+    kind = f"kind: {request.param}, windows: [30, 90]"
+    path.write_text(path.read_text().replace("kind: item_to_item", kind))
+    consortium = read_consortium(path)
+    rehearsals(tmp_path / "world", memberships := made(consortium), catalogue=False)
+    catalogue = {"catalogue": tmp_path / "world" / "catalogue.txt"}
+    rooms = {each.name: Room(tmp_path / each.name, each.model_copy(update=catalogue)) for each in memberships}
+    versions = {name: room.import_all().version for name, room in rooms.items()}
+    prepared = {name: room.prepared(versions[name], CUTS) for name, room in rooms.items()}
+    known = snapshots(rooms, prepared)["east"]
+    ranker = State.model_construct() if request.param == "two_stage" else None
+    own_model.keep(rooms["east"], "first", known, KINDS[request.param], ranker)
+    return SimpleNamespace(
+        rooms=rooms, prepared=prepared, known=known, room=rooms["east"], data=consortium.data
+    )
+
+
+def made(consortium):
+    from feature_store.world import generate
+
+    generate(consortium.world, consortium.data, consortium.names)
+    return [consortium.membership(each) for each in consortium.participants]
+
+
+def snapshots(rooms, prepared):
+    """What everybody knows at the beginning of the test, from sums over a channel."""
+    opened = {}
+
+    def part(name, channel):
+        terms.keep_terms(rooms[name], prepared[name], "first", 1)
+        terms.add_terms(rooms[name], "first", 1, channel)
+
+    def note(name, form, total):
+        opened[f"1/{name}"] = form.decode(total.words)
+
+    plan = RoundPlan(run="first", number=1, cohort=tuple(rooms))
+    simulate({name: lambda channel, name=name: part(name, channel) for name in rooms}, plan, on_opened=note)
+    channel = SimpleNamespace(read=opened.__getitem__)
+    return {name: terms.snapshot(room, prepared[name], TEST, channel) for name, room in rooms.items()}
+
+
+def served(room, model):
+    folder = room.model("first") / "served" / model.served
+    return {path.stem: np.load(path) for path in folder.glob("*.npy")}
+
+
+def test_at_the_training_what_is_fresh_is_what_was_trained(trained):
+    room, known = trained.room, trained.known
+    model = own_model.kept(room, "first")
+    fresh, at_training = own_model.fresh(room, model, trained.prepared["east"], TEST), served(room, model)
+    if model.model.kind == "popularity":
+        expected = {"popularity": known.popular(1, 0.5)}
+    elif model.model.kind == "item_to_item":
+        expected = {"weights": known.weights(0.5, 20.0)}
+    else:
+        expected = two_stage.retriever(known, model.model.two_stage)._asdict()
+    expected["own_items"] = known.own_items
+    assert fresh.keys() == at_training.keys() == expected.keys()
+    for name, array in expected.items():
+        assert np.array_equal(fresh[name], array)
+        assert np.array_equal(at_training[name], array)
+
+
+def test_later_the_own_has_moved_on_and_the_others_has_not(trained):
+    room, model = trained.room, own_model.kept(trained.room, "first")
+    later = room.prepared(room.store.manifest("east").version, LATER)
+    fresh = own_model.fresh(room, model, later, TEST)
+    own_items = later.data.own_items()
+    assert np.array_equal(fresh["own_items"], own_items)
+    then, now = trained.prepared["east"].begins(TEST), later.begins(TEST)
+    others = [each for name, each in trained.prepared.items() if name != "east"]
+
+    def popular(days):
+        mine = windowed_counts(later.data, now, days)
+        return mine, sum(windowed_counts(each.data, then, days) for each in others)
+
+    gram = item_to_item.own_gram(later.before(TEST), own_items)
+    theirs = sum(item_to_item.own_gram(each.before(TEST), own_items) for each in others)
+    if model.model.kind == "popularity":
+        mine, others_counts = popular(90)
+        expected = {"popularity": (mine + 0.5 * others_counts)[own_items].astype(np.float32)}
+    elif model.model.kind == "item_to_item":
+        expected = {"weights": item_to_item.solve(gram + 0.5 * theirs, 20.0)}
+    else:
+        settings = model.model.two_stage
+        mine, others_counts = map(np.stack, zip(*(popular(days) for days in (30, 90)), strict=True))
+        expected = {"own_counts": mine, "total_counts": mine + others_counts}
+        expected["own"] = item_to_item.solve(gram.astype(float), settings.regularisation)
+        expected["shared"] = item_to_item.solve(gram + settings.share * theirs, settings.regularisation)
+    for name, array in expected.items():
+        assert fresh[name] == pytest.approx(array, rel=1e-4, abs=1e-6), name
+
+
+def test_a_refresh_replaces_what_is_served_and_nothing_else(trained):
+    room, model = trained.room, own_model.kept(trained.room, "first")
+    others = {path: path.read_bytes() for path in (room.model("first") / "others").iterdir()}
+    for name in ("second", "third"):
+        arrays = {name: array + 1 for name, array in served(room, model).items()}
+        own_model.serve(room, model, name, arrays)
+        model = own_model.kept(room, "first")
+        assert model.served == name
+        assert all(np.array_equal(array, arrays[each]) for each, array in served(room, model).items())
+    assert {each.name for each in (room.model("first") / "served").iterdir()} == {"second", "third"}
+    assert others == {path: path.read_bytes() for path in (room.model("first") / "others").iterdir()}
+
+
+def test_a_recommendation_of_what_is_popular_knows_the_newest_own_events(trained):
+    """Everybody at east buys one item after the training, which is then recommended to a new user first."""
+    room, kind = trained.room, trained.room.membership.model.kind
+    if kind != "popularity":
+        pytest.skip(f"{kind} is solved when the champion is evaluated")
+    path = trained.data / "east.csv"
+    table = pd.read_csv(path)
+    last = pd.to_datetime(table["time"]).max()
+    rare = table["item"].value_counts().index[-1]
+    buyers = table["user"].dropna().unique()[:100]
+    hours = [f"{last + pd.Timedelta(hours=hour + 1):%Y-%m-%dT%H:%M:%S}" for hour in range(101)]
+    rows = {"user": [*buyers, "new"], "item": [*[rare] * 100, "unknown"], "time": hours, "rating": 5}
+    before = own_model.recommend(room, "first", buyers[0], 3)
+    pd.concat([table, pd.DataFrame(rows)]).to_csv(path, index=False)
+    room.import_all()
+    after = own_model.recommend(room, "first", "new", 3)
+    assert rare not in before["items"]
+    assert after["items"][0] == rare
+    assert after["scores"][0] >= 100
