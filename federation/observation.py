@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -111,7 +111,11 @@ class Training:
 
 
 def trainings(history: Sequence[Observation], bounds: Bounds, costs: Costs) -> list[Training]:
-    """The trainings of `history` whose gain is known; shares and errors beyond 1 are taken as 1."""
+    """The trainings of `history` whose gain is known; shares and errors beyond 1 are taken as 1.
+
+    All have one error, the root of the mean square: a training that changed few lists has no gain and next to
+    no error, so that weighing each by its own would take every estimate towards no gain.
+    """
     told: list[Training] = []
     last: float | None = None
     for seen in history:
@@ -126,7 +130,8 @@ def trainings(history: Sequence[Observation], bounds: Bounds, costs: Costs) -> l
         error = min(max((known(seen.gain_error) or 0.0) / metric, LEAST_ERROR), 1.0)
         moved = (min(max(known(value) or 0.0, 0.0), 1.0) for value in (seen.unseen, seen.drift))
         told.append(Training(seen.at, age / bounds.shortest, share, error, costs.of(seen), *moved))
-    return told
+    square = sum(each.error**2 for each in told) / max(len(told), 1)
+    return [replace(each, error=math.sqrt(square)) for each in told]
 
 
 def since_training(history: Sequence[Observation]) -> Sequence[Observation]:

@@ -16,6 +16,7 @@ from federation.frequency import (
     decide,
 )
 from federation.observation import DAY, Bounds, spell, trainings
+from federation.plateau import loss_rate
 
 NUMBERS = st.none() | st.floats() | st.floats(-1, 1)
 SPANS = st.floats(1.0, 400 * DAY)
@@ -85,6 +86,20 @@ def test_a_decision_made_twice_learns_nothing_twice(history, interval):
     first = decide(config, history, interval)
     again = decide(config, history, interval, first.state)
     assert again.state == first.state
+
+
+def test_a_training_that_changed_little_does_not_outweigh_those_that_did():
+    """Gains of 0 with hardly an error, and of 4 % with a larger one: what they gain on average is lost."""
+    gains = [(0.0, 0.0), (0.04, 0.02)] * 50
+    history = [
+        Observation(
+            at=day * DAY, trained=True, interval_seconds=DAY, metric=1.0, gain=gain, gain_error=error
+        )
+        for day, (gain, error) in enumerate(gains)
+    ]  # fmt: skip
+    told = trainings(history, Bounds(), Costs())
+    assert [each.error for each in told] == pytest.approx([math.sqrt((0.01**2 + 0.02**2) / 2)] * 100)
+    assert loss_rate(told, 1.0) == pytest.approx(0.02, rel=0.02)
 
 
 @pytest.mark.parametrize("policy", [Plateau(), Drift(), Bandit()])
