@@ -114,11 +114,12 @@ def server_seconds() -> float:
 def spans(flow_run_id: Any) -> dict[str, float]:
     """From the first start to the last end of the task runs of each step, by Prefect's own times."""
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
-    from tasks.flow_runs import _task_runs
-
+    chosen, found = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])), list[Any]()
     with get_client(sync_client=True) as client:
-        found = _task_runs(client, flow_run_id)
+        while page := client.read_task_runs(flow_run_filter=chosen, offset=len(found), limit=200):
+            found += page
     groups: dict[str, list[Any]] = {"all": found}
     for each in found:
         step = each.name.split(" ")[0].rstrip(",")

@@ -56,7 +56,7 @@ def train(
 
 def prepare(training: Run) -> dict[str, dict[str, Any]]:
     """Every participant's data, imported and cleaned; the catalogue that they agree on."""
-    asked = {name: prepare_participant.submit(name, training) for name in training.doors}
+    asked = {name: prepare_participant.submit(name, training.quoted) for name in training.doors}
     prepared, lost = arrived(asked)
     require_quorum(training, "prepare", prepared, lost)
     training.begin_with(prepared, lost)
@@ -67,7 +67,7 @@ def prepare(training: Run) -> dict[str, dict[str, Any]]:
 def train_round(number: int, prepared: dict[str, dict[str, Any]], cuts: list[str], training: Run) -> None:
     """One round: local work, its sum, what each makes of the sum, and the figures; then the checkpoint."""
     training.folder.begin(number)
-    work = {name: (name, number, told["version"], cuts, training) for name, told in prepared.items()}
+    work = {name: (name, number, told["version"], cuts, training.quoted) for name, told in prepared.items()}
 
     trained, silent = arrived({name: train_participant.submit(*work[name]) for name in work})
     require_quorum(training, ROUNDS[number], trained, silent)

@@ -29,11 +29,10 @@ def settle(flow_run_id: UUID | None, expected: int = 0, limit_seconds: float = 6
     with get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
             family = [client.read_flow_run(flow_run_id), *_children(client, flow_run_id)]
-            found = [each for flow_run in family for each in _task_runs(client, flow_run.id)]
             ended = all(each.state is not None and each.state.is_final() for each in family)
-            counts.append(len(found))
-            stands = len(counts) > 8 and len(set(counts[-8:])) == 1 and len(found) >= expected
-            if stands and ended and not _open(found):
+            counts.append(_count(client, family))
+            stands = len(counts) > 8 and len(set(counts[-8:])) == 1 and counts[-1] >= expected
+            if stands and ended and not any(_is_under_way(client, each) for each in family):
                 return True
             time.sleep(0.25)
     return False
@@ -47,25 +46,27 @@ def _children(client: Any, flow_run_id: UUID) -> list[Any]:
     return list(client.read_flow_runs(flow_run_filter=chosen))
 
 
-def _task_runs(client: Any, flow_run_id: UUID) -> list[Any]:
-    """All task runs of the flow run that the server knows, page by page."""
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-
-    chosen, found = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])), list[Any]()
-    while page := client.read_task_runs(flow_run_filter=chosen, offset=len(found), limit=200):
-        found += page
-    return found
+def _count(client: Any, family: Sequence[Any]) -> int:
+    """How many task runs of these flow runs the server knows: counted there, so that asking costs little."""
+    chosen = {"id": {"any_": [str(each.id) for each in family]}}
+    return int(client.request("POST", "/task_runs/count", json={"flow_runs": chosen}).json())
 
 
-def _open(task_runs: Sequence[Any]) -> list[Any]:
-    """Those of the newest attempt without a final state; a dead attempt's say Running for ever."""
-    newest = max((each.flow_run_run_count for each in task_runs), default=0)
-    return [
-        each
-        for each in task_runs
-        if each.flow_run_run_count == newest
-        and (each.state_type is None or each.state_type.value not in FINAL)
-    ]
+def _is_under_way(client: Any, flow_run: Any) -> bool:
+    """Whether its newest attempt has task runs without a final state; a dead one's run for ever."""
+    from prefect.client.schemas import filters
+    from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas.sorting import TaskRunSort
+
+    open_types = [each for each in StateType if each.value not in FINAL]
+    found = client.read_task_runs(
+        flow_run_filter=filters.FlowRunFilter(id=filters.FlowRunFilterId(any_=[flow_run.id])),
+        task_run_filter=filters.TaskRunFilter(
+            state=filters.TaskRunFilterState(type=filters.TaskRunFilterStateType(any_=open_types))
+        ),
+        sort=TaskRunSort.EXPECTED_START_TIME_DESC,
+    )
+    return any(each.flow_run_run_count == flow_run.run_count for each in found)
 
 
 def unfinished(home: Path) -> list[str]:

@@ -50,6 +50,13 @@ class Run:
         """The run's name."""
         return self.folder.run
 
+    @property
+    def quoted(self) -> Any:
+        """The run as an argument of a task: else Prefect looks for futures behind every door, each time."""
+        from prefect.utilities.annotations import quote
+
+        return quote(self)
+
     @cached_property
     def solving(self) -> threading.Semaphore:
         """As many solves at once as there are cores and as `model.memory_gb` has room for, at least one."""
@@ -74,6 +81,10 @@ class Run:
         from prefect.logging import get_run_logger
 
         get_run_logger().info(text)
+        self.show(text)
+
+    def show(self, text: str) -> None:
+        """Tell whoever watches; Prefect's log says of each task run that it has finished, anyway."""
         sys.stderr.write(f"{time.monotonic() - self.began_at:7.1f} s  {text}\n")
 
     def ask(self, name: str, job: str, **arguments: Any) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def prepare_participant(name: str, run: Run) -> Disclosed:
 def train_participant(name: str, number: int, version: str, cuts: list[str], run: Run) -> Disclosed:
     """The participant's local work of a round, on its own partitions; its update is kept at its side."""
     disclosed = run.ask(name, "train", number=number, version=version, cuts=cuts)
-    run.say(f"round {number}: {name} has trained")
+    run.show(f"round {number}: {name} has trained")
     return disclosed
 
 
@@ -86,7 +86,7 @@ def tabulate_participant(name: str, number: int, version: str, cuts: list[str], 
     """The participant's candidates with their features, as of each part's beginning; kept at its side."""
     with run.solving:
         disclosed = run.ask(name, "tabulate", number=number, version=version, cuts=cuts)
-    run.say(f"round {number}: {name} has found its candidates")
+    run.show(f"round {number}: {name} has found its candidates")
     return disclosed
 
 
@@ -101,7 +101,7 @@ def score_participant(name: str, number: int, version: str, cuts: list[str], run
     with run.solving:
         told = {"state": ranker(number, run), "champion": run.folder.facts["champion"] if number else None}
         disclosed = run.ask(name, "score", number=number, version=version, cuts=cuts, **told)
-    run.say(f"round {number}: {name} has scored its queries")
+    run.show(f"round {number}: {name} has scored its queries")
     return disclosed
 
 
