@@ -64,26 +64,27 @@ def write(folder: Path, participants: int, events: int) -> Path:
 
 @contextlib.contextmanager
 def postgresql(folder: Path) -> Iterator[str]:
-    """The URL of a database of our own, for as long as the block lasts; pg_ctl refuses to run as root."""
+    """The URL of a database of our own, for as long as the block lasts."""
     data, port = folder / "pg", server.free_port()
     data.mkdir()
-    user = (
-        ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"] if os.getuid() == 0 else []
-    )
-    if user:
+    if os.getuid() == 0:
         folder.chmod(0o755)
         shutil.chown(data, "nobody", "nogroup")
-    binaries = Path(shutil.which("pg_ctl") or "pg_ctl").resolve().parent
-    quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": "/"}
-    subprocess.run([*user, binaries / "initdb", "-D", data, "-U", "chorus", "-A", "trust"], **quiet)
+    as_postgres("initdb", "-D", data, "-U", "chorus", "-A", "trust")
     options = f"-p {port} -k {data} -c listen_addresses=127.0.0.1"
-    subprocess.run(
-        [*user, binaries / "pg_ctl", "-D", data, "-w", "-l", data / "log", "-o", options, "start"], **quiet
-    )
+    as_postgres("pg_ctl", "-D", data, "-w", "-l", data / "log", "-o", options, "start")
     try:
         yield f"postgresql+asyncpg://chorus@127.0.0.1:{port}/postgres"
     finally:
-        subprocess.run([*user, binaries / "pg_ctl", "-D", data, "-m", "fast", "stop"], **quiet)
+        as_postgres("pg_ctl", "-D", data, "-m", "fast", "stop")
+
+
+def as_postgres(program: str, *arguments: Any) -> None:
+    """Run one of PostgreSQL's programs; as nobody, since it refuses root."""
+    nobody = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
+    binaries = Path(shutil.which("pg_ctl") or "pg_ctl").resolve().parent
+    command = [*(nobody if os.getuid() == 0 else []), binaries / program, *arguments]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
 
 
 @contextlib.contextmanager

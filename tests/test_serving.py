@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -210,27 +212,52 @@ def test_one_training_at_a_time_and_a_participant_with_bad_files_is_left_out(tmp
     assert facts(folder)["missing"].keys() == {"north"}
 
 
-def test_a_server_that_restarts_in_the_middle_is_waited_for(tmp_path, tiny):
+@pytest.fixture
+def database(monkeypatch):
+    """A PostgreSQL that Prefect's server will use; restarts it, where called, as after a power cut."""
+    if shutil.which("pg_ctl") is None:
+        pytest.skip("pg_ctl is not there: Debian's postgresql")
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from trainings_in_a_row import as_postgres, postgresql
+
+    with tempfile.TemporaryDirectory() as folder, postgresql(Path(folder)) as url:
+        monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", url)
+        data = Path(folder) / "pg"
+        yield lambda: as_postgres(
+            "pg_ctl", "-D", data, "-w", "-l", data / "log", "-m", "immediate", "restart"
+        )
+
+
+@pytest.mark.parametrize("dies", ["server", "database"])
+def test_a_server_or_database_that_dies_in_the_middle_is_waited_for(dies, tmp_path, tiny, request):
+    restart = request.getfixturevalue("database") if dies == "database" else None
     path, port, before = tiny("tiny"), server.free_port(), dict(os.environ)
     try:
-        with server.started(tmp_path / "far", port) as (url, _):
+        with contextlib.ExitStack() as servers:
+            url, process = servers.enter_context(server.started(tmp_path / "far", port))
             chorus("deploy", path, "--pool", "nights", folder=tmp_path, url=url)
             deployment = ask(url, "/deployments/name/train-on-schedule/tiny")
             asked = ask(url, f"/deployments/{deployment['id']}/create_flow_run", {})["id"]
-            with contextlib.ExitStack() as working:
-                working.enter_context(worker(tmp_path, url))
+            with worker(tmp_path, url):
                 until(lambda: [*(tmp_path / "state").glob("tiny/coordinator/runs/*/run.json")], 120)
-                keep = working.pop_all()
-        with keep, server.started(tmp_path / "far", port) as (url, _):
-            until(lambda: ask(url, f"/flow_runs/{asked}")["state_type"] == "COMPLETED", 180)
+                if restart is not None:
+                    restart()
+                else:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+                    servers.enter_context(server.started(tmp_path / "far", port))
+                until(lambda: ask(url, f"/flow_runs/{asked}")["state_type"] == "COMPLETED", 180)
     finally:
         os.environ.clear()
         os.environ.update(before)
+    assert (tmp_path / "far" / "prefect" / "prefect.db").exists() == (dies == "server")
     (run,) = trainings(mlflow_client(tmp_path))
     history = mlflow_client(tmp_path).get_metric_history(run.info.run_id, "ndcg_at_10")
     assert [each.step for each in history] == [0, 1]
     (folder,) = run_folders(tmp_path)
     assert facts(folder)["status"] == "finished"
+    versions = mlflow_client(tmp_path).search_model_versions("name = 'tiny'")
+    assert [each.run_id for each in versions] == [run.info.run_id]
 
 
 def all_final(url, ids):
