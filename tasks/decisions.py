@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict
 from federation.observation import Observation
 from mlruns_config.tracking import Tracking
 from tasks.runs import write_json
+from tasks.timetable import INTERVAL_TAG
 
-TAG = "chorus.interval_seconds"
 NEWEST = 1_000
 
 
@@ -123,7 +123,7 @@ def _observation(run: Any, metric: str, interval: float) -> Observation:
     return Observation(
         at=run.info.end_time / 1e3,
         trained=run.data.tags.get("chorus.kind") != "evaluation",
-        interval_seconds=float(run.data.tags.get(TAG, interval)),
+        interval_seconds=float(run.data.tags.get(INTERVAL_TAG, interval)),
         metric=known.get(metric),
         metric_error=known.get(f"{metric}_error"),
         gain=known.get("gain"),

@@ -23,6 +23,7 @@ from tasks.membership import Membership
 from tasks.opening import Settings
 from tasks.run import open_doors
 from tasks.runs import RunFolder, find_run
+from tasks.timetable import interval_tag
 
 KIND = "evaluation"
 
@@ -47,7 +48,7 @@ def evaluate_champion(home: Path, memberships: Sequence[Membership], settings: S
     told = dict(next(iter(reply.results.values())))
     told |= {"seconds": time.monotonic() - began, "participants": len(reply.cohort)}
     told |= {f"bytes_{way}": sum(getattr(reply, f"bytes_{way}").values()) for way in ("up", "down")}
-    _log(tracking, run, champion, told, settings)
+    _log(tracking, run, champion, told, settings, interval_tag(home))
     return {"run": run, "champion": champion, "figures": told, "lost": {**lost, **silent, **reply.lost}}
 
 
@@ -90,9 +91,16 @@ def _judged(
             doors[name].ask("forget", {"run": run})
 
 
-def _log(tracking: Tracking, run: str, champion: str, told: Mapping[str, float], settings: Settings) -> None:
+def _log(
+    tracking: Tracking,
+    run: str,
+    champion: str,
+    told: Mapping[str, float],
+    settings: Settings,
+    interval: dict[str, str],
+) -> None:
     params = {"consortium": settings.name}
-    tags = {"chorus.kind": KIND, "chorus.champion": champion}
+    tags = {"chorus.kind": KIND, "chorus.champion": champion, **interval}
     run_id = tracking.start_or_continue(run, f"{settings.name} {run}", params, tags)
     tracking.log_metrics(run_id, 0, told)
     tracking.finish(run_id, "FINISHED")

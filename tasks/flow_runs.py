@@ -109,7 +109,10 @@ def mark_tagged_crashed(tags: Sequence[str], message: str) -> None:
 
 
 def mark_crashed(flow_run_ids: Sequence[str], message: str) -> None:
-    """Flow runs whose process is gone, but that still say that they run, are said to have crashed."""
+    """Flow runs whose process is gone, but that still say that they run, are said to have crashed.
+
+    So are their task runs of the last attempt.
+    """
     if not flow_run_ids:
         return
     from prefect.client.orchestration import get_client
@@ -124,3 +127,5 @@ def mark_crashed(flow_run_ids: Sequence[str], message: str) -> None:
                 continue
             if state is None or not state.is_final():
                 client.set_flow_run_state(UUID(flow_run_id), Crashed(message=message), force=True)
+                for each in _open(_task_runs(client, UUID(flow_run_id))):
+                    client.set_task_run_state(each.id, Crashed(message=message), force=True)

@@ -16,6 +16,7 @@ from mlruns_config.tracking import Tracking, TrackingConfig
 from tasks.membership import Membership
 from tasks.run import Run, open_doors
 from tasks.runs import RunFolder, runs_folder
+from tasks.timetable import interval_tag
 
 
 class Settings(BaseModel):
@@ -51,7 +52,7 @@ def open_run(
         fingerprint=settings.fingerprint,
         created_at=known.get("created_at", datetime.now(UTC).isoformat(timespec="seconds")),
         flow_run_id=_flow_run_id(),
-        **_mlflow_run(tracking, run, memberships, settings),
+        **_mlflow_run(tracking, run, memberships, settings, interval_tag(home)),
     )
     _tell(tracking, folder)
     with open_doors(home, memberships) as doors, _noted(folder, tracking):
@@ -99,7 +100,11 @@ def _noted(folder: RunFolder, tracking: Tracking) -> Iterator[None]:
 
 
 def _mlflow_run(
-    tracking: Tracking, run: str, memberships: Sequence[Membership], settings: Settings
+    tracking: Tracking,
+    run: str,
+    memberships: Sequence[Membership],
+    settings: Settings,
+    interval: dict[str, str],
 ) -> dict[str, Any]:
     model = memberships[0].model
     params = {
@@ -110,7 +115,7 @@ def _mlflow_run(
         "masks": settings.rounds.masks,
         **{f"model.{key}": str(value) for key, value in model.model_dump().items()},
     }
-    tags = {"chorus.fingerprint": settings.fingerprint, **_prefect_tags()}
+    tags = {"chorus.fingerprint": settings.fingerprint, **interval, **_prefect_tags()}
     return {"mlflow_run_id": tracking.start_or_continue(run, f"{settings.name} {run}", params, tags)}
 
 

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.deployments import schedule_now
+from tasks.deployments import TRAINING, schedule_now
 from tasks.runs import write_json
 from tasks.timing import Timing, read_timing
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
+INTERVAL_TAG = "chorus.interval_seconds"
+"""Of a training and an evaluation at MLflow: the interval in force."""
 Timings = tuple[Timing, ...]
 """What a deployment has in Prefect: one schedule, or none where it is paused, or what a person made of it."""
 
@@ -112,6 +114,13 @@ def read(home: Path, flow: str) -> Timetable | None:
     """The timetable on record of the deployment of `flow`; none before the first deploy."""
     path = _path(home, flow)
     return Timetable.model_validate_json(path.read_bytes()) if path.is_file() else None
+
+
+def interval_tag(home: Path) -> dict[str, str]:
+    """For MLflow, at which interval is trained; empty where nothing is deployed, or a cron line says when."""
+    known = read(home, TRAINING)
+    seconds = known.wanted[0].seconds if known is not None and known.wanted else None
+    return {} if seconds is None else {INTERVAL_TAG: str(seconds)}
 
 
 def save(home: Path, flow: str, timetable: Timetable) -> None:

@@ -18,10 +18,12 @@ from flows.evaluation import evaluate
 from flows.scheduled import run_name, train_on_schedule
 from mlruns_config.champions import Champions
 from mlruns_config.tracking import Tracking
-from tasks import server
+from tasks import server, timetable
 from tasks.decisions import observe
+from tasks.deployments import TRAINING
 from tasks.order import Order, TrainingOrder
 from tasks.runs import RunFolder, all_runs, runs_folder
+from tasks.timing import parse_timing
 
 pytestmark = pytest.mark.slow
 FAST = "windows: [30, 3650], shares: [0, 1], regularisations: [20]"
@@ -77,6 +79,8 @@ def test_trainings_in_a_row(trained, tiny, tmp_path):
     path = small(tiny, "item_to_item")
     consortium = read_consortium(path)
     champions = Champions(Tracking(consortium.tracking, consortium.home), consortium.name)
+    daily = parse_timing("1d", consortium.schedule.anchor)
+    timetable.save(consortium.home, TRAINING, timetable.Timetable(configured=daily, decided=daily))
 
     state, first = trained(path)
     assert (state.name, champions.version()) == ("Completed", 1), state.message
@@ -113,6 +117,7 @@ def test_trainings_in_a_row(trained, tiny, tmp_path):
     assert (state.name, state.message.endswith("was evaluated on these data before")) == ("Skipped", True)
     seen, _ = observe.fn(Tracking(consortium.tracking, consortium.home), "tiny", "ndcg_at_10", 60.0)
     assert [each.trained for each in seen] == [True, True, False]
+    assert {each.interval_seconds for each in seen} == {86_400}
     assert not [*consortium.home.glob("participants/*/work/evaluation-*")]
 
     state, facts = trained(path)

@@ -122,6 +122,8 @@ def test_only_what_still_runs_is_marked_crashed(again):
     home, finished, url = again
     flow = asked(url, f"/flow_runs/{finished}")["flow_id"]
     silent = asked(url, "/flow_runs/", {"flow_id": flow, "state": {"type": "RUNNING"}})["id"]
+    task = {"flow_run_id": silent, "task_key": "t", "dynamic_key": "0", "state": {"type": "RUNNING"}}
+    working = asked(url, "/task_runs/", task)["id"]
     code = (
         "import sys; from pathlib import Path; from tasks import flow_runs, server\n"
         "with server.prefect_server(Path(sys.argv[1]), sys.argv[2]):\n"
@@ -131,6 +133,7 @@ def test_only_what_still_runs_is_marked_crashed(again):
     assert done.returncode == 0, done.stderr
     state = asked(url, f"/flow_runs/{silent}")["state"]
     assert (state["type"], state["message"]) == ("CRASHED", "gone")
+    assert asked(url, f"/task_runs/{working}")["state_type"] == "CRASHED"
     assert asked(url, f"/flow_runs/{finished}")["state_type"] == "COMPLETED"
 
 
