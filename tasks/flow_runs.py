@@ -53,20 +53,26 @@ def _count(client: Any, family: Sequence[Any]) -> int:
 
 
 def _is_under_way(client: Any, flow_run: Any) -> bool:
-    """Whether its newest attempt has task runs without a final state; a dead one's run for ever."""
+    """Whether its newest attempt has task runs without a final state."""
+    found = _unfinished_tasks(client, flow_run.id)
+    return any(each.flow_run_run_count == flow_run.run_count for each in found)
+
+
+def _unfinished_tasks(client: Any, flow_run_id: UUID) -> list[Any]:
+    """The flow run's task runs, of all its attempts, without a final state: one page of them."""
     from prefect.client.schemas import filters
     from prefect.client.schemas.objects import StateType
     from prefect.client.schemas.sorting import TaskRunSort
 
     open_types = [each for each in StateType if each.value not in FINAL]
     found = client.read_task_runs(
-        flow_run_filter=filters.FlowRunFilter(id=filters.FlowRunFilterId(any_=[flow_run.id])),
+        flow_run_filter=filters.FlowRunFilter(id=filters.FlowRunFilterId(any_=[flow_run_id])),
         task_run_filter=filters.TaskRunFilter(
             state=filters.TaskRunFilterState(type=filters.TaskRunFilterStateType(any_=open_types))
         ),
         sort=TaskRunSort.EXPECTED_START_TIME_DESC,
     )
-    return any(each.flow_run_run_count == flow_run.run_count for each in found)
+    return list(found)
 
 
 def unfinished(home: Path) -> list[str]:
@@ -111,7 +117,7 @@ def mark_tagged_crashed(tags: Sequence[str], message: str) -> None:
 def mark_crashed(flow_run_ids: Sequence[str], message: str) -> None:
     """Flow runs whose process is gone, but that still say that they run, are said to have crashed.
 
-    So are their task runs of the last attempt.
+    So are their task runs.
     """
     if not flow_run_ids:
         return
@@ -127,5 +133,5 @@ def mark_crashed(flow_run_ids: Sequence[str], message: str) -> None:
                 continue
             if state is None or not state.is_final():
                 client.set_flow_run_state(UUID(flow_run_id), Crashed(message=message), force=True)
-                for each in _open(_task_runs(client, UUID(flow_run_id))):
+                for each in _unfinished_tasks(client, UUID(flow_run_id)):
                     client.set_task_run_state(each.id, Crashed(message=message), force=True)
