@@ -1,5 +1,7 @@
 """Recency popularity: how often an item was had in the last days; the baseline that many models lose to."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +16,19 @@ def windowed_counts(data: Interactions, until: int, days: int) -> NDArray[np.int
     return np.bincount(data.items[recent], minlength=data.item_count).astype(np.int64)
 
 
-def blend(own: NDArray[np.int64], total: NDArray[np.int64], share: float) -> NDArray[np.float32]:
+def blend(own: NDArray[np.int64], total: NDArray[Any], share: float) -> NDArray[np.float32]:
     """Own counts plus a share of the others', shape (items,)."""
     return (own + share * (total - own)).astype(np.float32)
+
+
+def moved(
+    others: NDArray[np.int64], before: NDArray[np.int64], now: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """What the others' counts, as of when the own were `before`, may be `now`: (windows, items) each.
+
+    What an item has gained at home it has gained elsewhere, too, by how many times more was had there in the
+    window; one more own event of each item keeps few of them from telling much.
+    """
+    ratio = others.sum(axis=1, keepdims=True) / (before + 1).sum(axis=1, keepdims=True)
+    found: NDArray[np.float64] = others + ratio * np.maximum(now - before, 0)
+    return found

@@ -10,16 +10,20 @@ from scipy import sparse
 
 from recommenders import item_to_item
 from recommenders.interactions import Interactions
-from recommenders.popularity import blend
+from recommenders.popularity import blend, moved
 
 Floats = NDArray[np.float32]
 
 
 class Others(NamedTuple):
-    """The others' part of a snapshot: counts (windows, catalogue), and X'X over the m `items`, (m, m)."""
+    """The others' part of a snapshot: counts (windows, catalogue), and X'X over the m `items`, (m, m).
+
+    `own_counts` are the own at the same moment.
+    """
 
     items: NDArray[np.int32]
     counts: NDArray[np.int64]
+    own_counts: NDArray[np.int64]
     gram: NDArray[Any]
 
 
@@ -28,15 +32,15 @@ class Snapshot:
     """Own events and sums as of `moment` (microseconds since 1970).
 
     `own_counts` and `total_counts` (windows, catalogue) are the own and everybody's events in each window
-    before it; `own_gram` and `total_gram` are X'X of the own users and of everybody's, over the m
-    `own_items`, (m, m).
+    before it, the latter estimated where the others' are of an earlier moment; `own_gram` and `total_gram`
+    are X'X of the own users and of everybody's, over the m `own_items`, (m, m).
     """
 
     data: Interactions
     moment: int
     own_items: NDArray[np.int32]
     own_counts: NDArray[np.int64]
-    total_counts: NDArray[np.int64]
+    total_counts: NDArray[Any]
     own_gram: NDArray[Any]
     total_gram: NDArray[Any]
 
@@ -48,15 +52,19 @@ class Snapshot:
         """What came from the others: the sums less the own terms."""
         gram = self.total_gram.astype(np.int32)  # sums of users; the blocks' own type may be unsigned
         gram -= self.own_gram
-        return Others(self.own_items, self.total_counts - self.own_counts, gram)
+        return Others(self.own_items, self.total_counts - self.own_counts, self.own_counts, gram)
 
     def joined(self, others: Others) -> "Snapshot":
-        """The own events as they are here, and of the others what was kept of an earlier snapshot."""
+        """The own events as they are here, and of the others what was kept of an earlier snapshot.
+
+        Their counts are taken to have moved since as the own have.
+        """
         total = self.own_gram.copy()
         if others.gram.size:
             _, here, there = np.intersect1d(self.own_items, others.items, return_indices=True)
             total[np.ix_(here, here)] += others.gram[np.ix_(there, there)]
-        return replace(self, total_counts=self.own_counts + others.counts, total_gram=total)
+        theirs = moved(others.counts, others.own_counts, self.own_counts)
+        return replace(self, total_counts=self.own_counts + theirs, total_gram=total)
 
     def popular(self, window: int, share: float) -> Floats:
         """Own counts in a window and a share of the others', (m,)."""

@@ -77,7 +77,7 @@ class Retriever(NamedTuple):
 
     own_items: NDArray[np.int32]
     own_counts: NDArray[np.int64]
-    total_counts: NDArray[np.int64]
+    total_counts: NDArray[Any]
     own: Floats
     shared: Floats
     cosines: Floats
@@ -159,7 +159,7 @@ def _constant(name: str, scores: Floats, many: int) -> Source:
     return Source(name, lambda rows: np.broadcast_to(scores, (rows.stop - rows.start, len(scores))), many)
 
 
-def _rate(counts: NDArray[np.int64]) -> Floats:
+def _rate(counts: NDArray[Any]) -> Floats:
     return (counts * (PER / max(int(counts.sum()), 1))).astype(np.float32)
 
 

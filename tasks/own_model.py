@@ -26,7 +26,7 @@ from recommenders.candidates import Candidates, candidates
 from recommenders.choice import Choice
 from recommenders.interactions import Interactions
 from recommenders.metrics import Queries
-from recommenders.popularity import blend
+from recommenders.popularity import blend, moved
 from recommenders.snapshot import Others, Snapshot
 from recommenders.topk import top_items, top_popular
 from tasks.model import ModelConfig
@@ -171,14 +171,22 @@ def _served(room: Room, model: Kept) -> Arrays:
     return {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
 
 
+def _counts(
+    room: Room, model: Kept, own: Interactions, at: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The own counts as of the moment `at`, and with them everybody's as estimated, (windows, catalogue)."""
+    mine, others = counts(own, at, model.model), _others(room, model)
+    return mine, mine + moved(others.counts, others.own_counts, mine)
+
+
 def _scored(
     room: Room, model: Kept, own: Interactions, seen: NDArray[np.int32], at: int
 ) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]]]:
     """The own items that were not seen, with popularity as of the moment `at` or item-to-item as score."""
     if model.choice.kind == "popularity":
         window, own_items = int(model.choice.strength), own.own_items()
-        mine, theirs = counts(own, at, model.model)[window], _others(room, model).counts[window]
-        scores = blend(mine, mine + theirs, model.choice.share)[own_items]
+        mine, total = _counts(room, model, own, at)
+        scores = blend(mine[window], total[window], model.choice.share)[own_items]
     else:
         made = _served(room, model)
         own_items = made["own_items"]
@@ -197,8 +205,7 @@ def _ranked(
     at: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]]]:
     """The user's candidates as of the moment `at`, with the ranker's scores."""
-    mine = counts(own, at, model.model)
-    total = mine + _others(room, model).counts
+    mine, total = _counts(room, model, own, at)
     found = two_stage.Retriever(**_served(room, model))._replace(own_counts=mine, total_counts=total)
     history = sparse.csr_array(np.isin(found.own_items, seen)[None, :].astype(np.float32))
     sources = two_stage.sources(found, history, model.model.two_stage.candidates)

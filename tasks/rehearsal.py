@@ -27,7 +27,7 @@ from recommenders import incremental
 from recommenders.incremental import Inverse
 from recommenders.interactions import Interactions
 from recommenders.metrics import COUNTS, SUMS, Queries, bootstrap_sums, per_query
-from recommenders.popularity import blend, windowed_counts
+from recommenders.popularity import blend, moved, windowed_counts
 from recommenders.topk import top_items, top_popular
 from tasks.membership import Membership
 from tasks.model import ModelConfig
@@ -62,14 +62,15 @@ class Settings:
 class Learned:
     """A participant's models of one training, over the items that it has sold, ascending.
 
-    `others` (catalogue,) are the others' recent counts at the training, `popular` (items,) the scores made
-    of them and the own.  `inverse` is in the order in which the items were first sold, `sold`, of which
-    `order` is what makes it ascend.
+    `others` and `own` (catalogue,) are recent counts at the training, `popular` (items,) the scores made
+    of them and of the own counts since.  `inverse` is in the order in which the items were first sold,
+    `sold`, of which `order` is what makes it ascend.
     """
 
     sold: NDArray[np.int32]
     order: NDArray[np.int64]
     others: NDArray[np.int64]
+    own: NDArray[np.int64]
     popular: NDArray[np.float32]
     inverse: Inverse | None
 
@@ -85,7 +86,7 @@ class Rehearsal:
         first = np.sort(np.unique(self.data.items, return_index=True)[1])
         self.sold, self.sold_at = self.data.items[first], self.data.times[first]
         self.rows, self.queries = lru_cache(maxsize=2)(self._rows), lru_cache(maxsize=1)(self._queries)
-        self.moved = lru_cache(maxsize=1)(self._moved)
+        self.own_changes = lru_cache(maxsize=1)(self._own_changes)
         size = len(self.sold) if "item_to_item" in settings.arms else 0
         self.inverse = incremental.untouched(size, settings.regularisation)
         self.known = 0
@@ -104,18 +105,18 @@ class Rehearsal:
     def learn(self, window: Window, recent: NDArray[np.int64], everyone: Sequence["Rehearsal"]) -> Learned:
         """The models at the end of `window`, from those at its begin and all users who changed within it."""
         sold = self._sold(window[1])
-        others, inverse = recent - self._recent(window[1]), None
+        own, inverse = self._recent(window[1]), None
         if "item_to_item" in self.settings.arms:
             changes = [self._changes(other, window, sold) for other in everyone]
             whole = self.inverse[: len(sold), : len(sold)]
             incremental.update(whole, *(sparse.vstack(rows) for rows in zip(*changes, strict=True)))
             inverse, self.known = Inverse.of(whole, self.settings.regularisation), len(sold)
-        return self._learned(window[1], others, inverse)
+        return self._learned(window[1], recent - own, own, inverse)
 
     def refresh(self, learned: Learned, window: Window) -> Learned:
         """`learned` as of the begin of `window` brought to its end: the own follows, the others' stays."""
-        inverse = learned.inverse and learned.inverse.after(*self.moved(window))
-        return self._learned(window[1], learned.others, inverse)
+        inverse = learned.inverse and learned.inverse.after(*self.own_changes(window))
+        return self._learned(window[1], learned.others, learned.own, inverse)
 
     def judge(
         self,
@@ -161,16 +162,19 @@ class Rehearsal:
 
         return top_items(scores, queries, items, self.data.item_count, self.settings.top)
 
-    def _learned(self, until: int, others: NDArray[np.int64], inverse: Inverse | None) -> Learned:
-        sold, own = self._sold(until), self._recent(until)
+    def _learned(
+        self, until: int, others: NDArray[np.int64], own: NDArray[np.int64], inverse: Inverse | None
+    ) -> Learned:
+        sold, now = self._sold(until), self._recent(until)
         order = np.argsort(sold)
-        popular = blend(own, own + others, self.settings.share)[sold[order]]
-        return Learned(sold, order, others, popular, inverse)
+        theirs = moved(others[None], own[None], now[None])[0]
+        popular = blend(now, now + theirs, self.settings.share)[sold[order]]
+        return Learned(sold, order, others, own, popular, inverse)
 
     def _sold(self, until: int) -> NDArray[np.int32]:
         return self.sold[: np.searchsorted(self.sold_at, until)]
 
-    def _moved(self, window: Window) -> tuple[sparse.csr_array, ...]:
+    def _own_changes(self, window: Window) -> tuple[sparse.csr_array, ...]:
         """Rows of the own users who changed in `window`, over the items sold by its end."""
         before, after = (self.rows(moment)[:, self._sold(window[1])] for moment in window)
         return incremental.changed_rows(before, after)

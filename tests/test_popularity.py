@@ -3,7 +3,7 @@
 import numpy as np
 
 from recommenders.interactions import Interactions
-from recommenders.popularity import DAY, blend, windowed_counts
+from recommenders.popularity import DAY, blend, moved, windowed_counts
 
 
 def test_only_the_days_before_count():
@@ -21,3 +21,17 @@ def test_only_the_days_before_count():
 
 def test_a_share_of_the_others():
     assert blend(np.array([1, 0]), np.array([5, 4]), 0.5).tolist() == [3.0, 2.0]
+
+
+def test_the_others_are_taken_to_gain_what_the_own_did():
+    """Twice as much was had there as here, smoothing included: an item that gained 3 here gained 6 there."""
+    others, before, now = np.array([[4, 8, 0]]), np.array([[1, 2, 0]]), np.array([[4, 1, 0]])
+    assert moved(others, before, now).tolist() == [[10.0, 8.0, 0.0]]
+    assert moved(others, before, before).tolist() == others.tolist()
+
+
+def test_a_newcomers_first_event_tells_little_of_the_others():
+    others, nothing = np.full((1, 100), 7), np.zeros((1, 100), np.int64)
+    first = nothing.copy()
+    first[0, 3] = 1
+    assert moved(others, nothing, first)[0, 3] == 14
