@@ -34,7 +34,11 @@ _BOOSTING: dict[str, Any] = {
     "min_data_in_leaf": 200,
     "max_bin": 63,
     "gradient_bits": 14,
+    "feature_fraction": 0.5,
 }
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class TwoStage(BaseModel):
@@ -58,6 +62,11 @@ class TwoStage(BaseModel):
     )
     patience: Annotated[int, Field(ge=1)] = Field(
         3, description="rounds without a gain of the consortium's NDCG after which growing stops"
+    )
+    own_shares: Annotated[tuple[Share, ...], Field(min_length=1)] = Field(
+        (0.25, 0.0, 0.5, 0.75, 1.0),
+        description="weights of a participant's own trees beside the consortium's; the first holds unless "
+        "its validation part likes another better by more than a standard error",
     )
     boosting: BoostingConfig = Field(
         BoostingConfig(**_BOOSTING), description="the ranker's trees; what is not given stays as here"

@@ -21,10 +21,10 @@ from feature_store.catalogue import index, read_catalogue
 from feature_store.features import AsOfFeatures, events_of
 from federation.errors import BadInput
 from recommenders import two_stage
-from recommenders.boosting import State
 from recommenders.candidates import Candidates, candidates
 from recommenders.choice import Choice
 from recommenders.interactions import Interactions
+from recommenders.interpolation import Interpolated
 from recommenders.metrics import Queries
 from recommenders.popularity import blend, moved
 from recommenders.snapshot import Others, Snapshot
@@ -51,7 +51,7 @@ class Kept(BaseModel):
     served: str
 
 
-def keep(room: Room, run: str, known: Snapshot, choice: Choice, ranker: State | None) -> None:
+def keep(room: Room, run: str, known: Snapshot, choice: Choice, ranker: Interpolated | None) -> None:
     """Keep what lists are made of: by `choice`, or by the ranker where there is one."""
     folder = room.model(run)
     (folder / "others").mkdir(parents=True, exist_ok=True)
@@ -221,5 +221,5 @@ def _scores(
     folder: Path, found: two_stage.Retriever, listed: Candidates, store: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """The ranker's scores of candidates."""
-    ranker = State.model_validate_json((folder / "ranker.json").read_text())
+    ranker = Interpolated.model_validate_json((folder / "ranker.json").read_text())
     return ranker.scores(two_stage.features(found, listed, store).astype(np.float64))

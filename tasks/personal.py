@@ -17,6 +17,7 @@ from feature_store.catalogue import index, read_catalogue
 from federation.channel import Channel
 from recommenders.boosting import State
 from recommenders.choice import Choice, choose
+from recommenders.interpolation import Interpolated
 from recommenders.metrics import item_counts, metric_sums, per_query
 from recommenders.topk import top_items, top_popular
 from tasks import own_model, ranking
@@ -60,14 +61,17 @@ def score(
     this = _Round(room, prepared, run, number, channel)
     chosen = this.choices()
     arms = {arm: this.lists(Choice(**choice)) for arm, choice in chosen.items()}
+    own: Interpolated | None = None
     if ranker is not None:
-        top = room.membership.model.top
-        lonely = ranking.grow_alone(room, run, number, part)
-        for arm, table, grown in (("alone", ALONE, lonely), ("consortium", TOGETHER, ranker)):
-            # Who has no rows to learn an order from would, alone, list what is popular.
-            found = None if grown is None else read_table(room, run, number, table, part)
-            arms[arm] = arms["popularity"] if found is None else ranking.ranked(found, grown, top)
-            chosen = {**chosen, arm: {"trees": 0 if grown is None else len(grown.trees)}}
+        top, alone = room.membership.model.top, ranking.grow_alone(room, run, number, part)
+        own = ranking.personal(room, run, number, part, ranker)
+        arms["consortium"] = ranking.ranked(read_table(room, run, number, TOGETHER, part), own, top)
+        chosen |= {"consortium": {"trees": len(ranker.trees), "own_share": own.share}}
+        # Who has no rows to learn an order from would, alone, list what is popular.
+        arms["alone"] = arms["popularity"]
+        if alone is not None:
+            arms["alone"] = ranking.ranked(read_table(room, run, number, ALONE, part), alone, top)
+        chosen |= {"alone": {"trees": 0 if alone is None else len(alone.trees)}}
     if room.membership.reachable is not None:
         arms["reachable"] = this.reachable(room.membership.reachable)
     terms = compare(room, prepared, part, arms["consortium" if "consortium" in arms else "popularity"], held)
@@ -75,7 +79,7 @@ def score(
         arms["champion"] = held
     if number == 1:
         choice = this.choices().get("consortium", this.choices()["popularity"])
-        own_model.keep(room, run, this.known, Choice(**choice), ranker)
+        own_model.keep(room, run, this.known, Choice(**choice), own)
     told = {f"{arm}_{key}": value for arm, each in chosen.items() for key, value in each.items()}
     return Scored({arm: this.sums(lists) for arm, lists in arms.items()}, told, terms)
 

@@ -1,10 +1,11 @@
 """The ranker of pooled rows, and the one that is bagged from trees grown apart: for comparison only.
 
-The pooled one sees everybody's rows in one place, the organisation of each row still known; the consortium
-grows the same trees without.  Bagging, as Flower does it, is not additive: each participant shows its trees.
+The pooled one sees everybody's rows in one place, the organisation of each row still known: beside its trees
+stand those of each organisation's own rows, as in the consortium, which grows the same trees without.
+Bagging, as Flower does it, is not additive: each participant shows its trees.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,12 @@ from federation.channel import Solo
 from recommenders import two_stage
 from recommenders.bagging import bagged
 from recommenders.boosting import Rows
+from recommenders.interpolation import Interpolated
 from recommenders.item_to_item import own_gram
 from recommenders.snapshot import Snapshot
 from tasks.model import ModelConfig
 from tasks.prepared import Prepared
-from tasks.ranking import more_trees, ranked
+from tasks.ranking import more_trees, ranked, share_by, with_own
 from tasks.tables import Table, table
 from tasks.terms import counts
 
@@ -28,16 +30,35 @@ def ranked_lists(everyone: Mapping[str, Prepared], model: ModelConfig, trees: in
     """Everyone's lists for the test by a ranker of `trees` trees, or rounds: `pooled` and `bagged`."""
     test = next(iter(everyone.values())).scored_in(1)
     tables = [pooled_tables(everyone, part, model) for part in range(1, test + 1)]
-    rows = {name: _rows([each[name] for each in tables[:-1]]) for name in everyone}
-    pooled = more_trees(
-        Solo(), _rows([each[name] for name in everyone for each in tables[:-1]]), None, trees, model
-    )
-    apart = [each for each in rows.values() if len(each.labels)]
-    arms = {"pooled": pooled, "bagged": bagged(apart, pooled.bins, model.two_stage.boosting, trees)}
-    return {
-        arm: {name: ranked(tables[-1][name], state, model.top) for name in everyone}
-        for arm, state in arms.items()
+    chosen = {
+        name: share_by(ranker, tables[-2][name], model)
+        for name, ranker in _rankers(tables[:-2], trees, model).items()
     }
+    pooled = {
+        name: ranker.model_copy(update={"share": chosen[name].share})
+        for name, ranker in _rankers(tables[:-1], trees, model).items()
+    }
+    apart = [rows for rows in _apart(tables[:-1]).values() if len(rows.labels)]
+    common = next(iter(pooled.values())).common
+    bag = bagged(apart, common.bins, model.two_stage.boosting, trees)
+    arms = {"pooled": pooled, "bagged": dict.fromkeys(everyone, bag)}
+    return {
+        arm: {name: ranked(tables[-1][name], rankers[name], model.top) for name in everyone}
+        for arm, rankers in arms.items()
+    }
+
+
+def _rankers(
+    tables: Sequence[Mapping[str, Table]], trees: int, model: ModelConfig
+) -> dict[str, Interpolated]:
+    """Everyone's ranker of `trees` trees of all rows of `tables`, with the own trees beside."""
+    rows = _rows([each[name] for name in tables[0] for each in tables])
+    common = more_trees(Solo(), rows, None, trees, model)
+    return {name: with_own(common, own, model) for name, own in _apart(tables).items()}
+
+
+def _apart(tables: Sequence[Mapping[str, Table]]) -> dict[str, Rows]:
+    return {name: _rows([each[name] for each in tables]) for name in tables[0]}
 
 
 def pooled_tables(everyone: Mapping[str, Prepared], part: int, model: ModelConfig) -> dict[str, Table]:

@@ -16,6 +16,7 @@ from recommenders import bins, two_stage
 from recommenders.boosting import Rows, State
 from recommenders.explain import contributions, mean_contributions
 from recommenders.growth import begin, binned, grow
+from recommenders.interpolation import Interpolated, choose_share
 from recommenders.metrics import SUMS, metric_sums, metrics, per_query
 from recommenders.two_stage import TwoStage
 from tasks.model import ModelConfig
@@ -43,6 +44,33 @@ def grow_together(
         sums = channel.sum("metrics", metric_sums(ranked(table, grown, model.top), table.queries), SUMS)
         told["overall"] = metrics(sums, model.top)
     return told
+
+
+def personal(room: Room, run: str, number: int, part: int, common: State) -> Interpolated:
+    """The consortium's ranker with own trees beside it; their share is chosen in round 0, by validation."""
+    rows, path = training(room, run, number, TOGETHER, range(1, part)), room.work(run, 0) / "own-share.json"
+    model = room.membership.model
+    ranker = with_own(common, rows, model)
+    if number == 0:
+        ranker = share_by(ranker, read_table(room, run, number, TOGETHER, part), model)
+        write_json(path, {"share": ranker.share})
+    elif path.is_file():
+        ranker = ranker.model_copy(update=json.loads(path.read_text()))
+    return ranker
+
+
+def with_own(common: State, rows: Rows, model: ModelConfig) -> Interpolated:
+    """`common` beside as many trees of the own `rows`, in the share that holds unless another is better."""
+    own = more_trees(Solo(), rows, None, len(common.trees), model) if len(rows.labels) else None
+    return Interpolated(common=common, own=own, share=model.two_stage.own_shares[0])
+
+
+def share_by(ranker: Interpolated, table: Table, model: ModelConfig) -> Interpolated:
+    """`ranker` with the share that the queries of `table` like best."""
+    shares = model.two_stage.own_shares
+    tried = [ranker.model_copy(update={"share": share}) for share in shares]
+    quality = [per_query(ranked(table, each, model.top), table.queries)[:, 0] for each in tried]
+    return ranker.model_copy(update={"share": choose_share(np.array(quality), shares)})
 
 
 def explain(
@@ -101,7 +129,7 @@ def more_trees(channel: Channel, rows: Rows, state: State | None, trees: int, mo
     return grow(channel, rows, state, settings, trees, data=binned(rows, state.bins, settings))
 
 
-def ranked(table: Table, ranker: State, k: int) -> NDArray[np.int32]:
+def ranked(table: Table, ranker: State | Interpolated, k: int) -> NDArray[np.int32]:
     """The ranker's lists for the table's queries, (queries, k)."""
     if not len(table.items):
         return np.full((len(table.sizes), k), -1, np.int32)

@@ -1,0 +1,47 @@
+"""A participant's ranker: the consortium's trees with its own beside them.
+
+Interpolation of a common and a local model (Mansour et al. 2020, "Three Approaches for Personalization with
+Applications to Federated Learning", section 4): score = (1 - share) * common + share * own.  The own trees
+are grown at the participant, on its own rows, and never leave it.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from recommenders.boosting import State
+from recommenders.gradients import Floats
+
+
+class Interpolated(BaseModel):
+    """The consortium's ranker, the own one where there are rows to grow it from, and the share of the own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    common: State
+    own: State | None
+    share: Annotated[float, Field(ge=0, le=1)]
+
+    def scores(self, features: Floats) -> Floats:
+        """One score a row of `features` (n, f), (n,)."""
+        common = self.common.scores(features)
+        if self.own is None or not self.share:
+            return common
+        return (1.0 - self.share) * common + self.share * self.own.scores(features)
+
+
+def choose_share(quality: NDArray[np.float64], shares: Sequence[float]) -> float:
+    """The best of `shares` by `quality` (shares, queries), or the first, where none is clearly better.
+
+    Clearly: by more than the standard error of the paired difference (the one-standard-error rule, Breiman et
+    al. 1984, section 3.4.3), since the few queries of a small participant tell little.
+    """
+    if quality.shape[1] < 2:
+        return shares[0]
+    gain = quality - quality[0]
+    error = gain.std(axis=1, ddof=1) / np.sqrt(gain.shape[1])
+    best = int(np.argmax(gain.mean(axis=1)))
+    return shares[best] if gain[best].mean() > error[best] else shares[0]
