@@ -35,8 +35,8 @@ def show_figures(figures: Mapping[str, Any], consortium: Consortium, path: Path 
     arms = [arm for arm in ARMS if arm in figures["overall"]]
     console.print(f"\n{consortium.name}: run {figures['run']}", style="bold", highlight=False)
     for name, metric in ((f"NDCG@{top}", f"ndcg_at_{top}"), (f"hit rate@{top}", f"hit_rate_at_{top}")):
-        table = Table(box=SIMPLE_HEAD, title=name, title_justify="left")
-        table.add_column("participant")
+        table = Table(box=SIMPLE_HEAD, title=name, title_justify="left", pad_edge=False, padding=(0, 0, 0, 1))
+        table.add_column("participant", no_wrap=True)
         for column in ("rows", "users", *(HEADS[arm] for arm in arms), "change"):
             table.add_column(column, justify="right", no_wrap=True)
         for participant, told in figures["participants"].items():
@@ -175,9 +175,13 @@ def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
 
 def _cells(told: Mapping[str, Any], arms: Sequence[str], metric: str) -> list[str]:
     values = {arm: (told.get(arm) or {}).get(metric) for arm in arms}
-    cells = ["" if value is None else f"{value:.4f}" for value in values.values()]
+    cells = ["" if value is None else f"{value:.4f}".removeprefix("0") for value in values.values()]
     alone, together = values["alone"], values["consortium"]
-    return [*cells, "" if not alone or together is None else f"{together / alone - 1:+.1%}"]
+    if not alone or together is None:
+        return [*cells, ""]
+    low, high = (told["consortium"].get(f"{metric}_gain_{end}") for end in ("low", "high"))
+    error = "" if low is None else f" ±{(high - low) / 2 / alone * 100:.0f}"
+    return [*cells, f"{together / alone - 1:+.1%}{error}"]
 
 
 def typed() -> str:
@@ -205,7 +209,10 @@ def _count(value: int | None) -> str:
 
 def _caption(figures: Mapping[str, Any], top: int) -> str:
     popularity = figures["overall"].get("popularity", {}).get(f"ndcg_at_{top}")
-    lines = ["alone: the participant's own rows only; together: in the consortium"]
+    lines = [
+        "alone: the participant's own rows only; together: in the consortium",
+        "±: half of the 95 % bootstrap interval of the change, over the queries",
+    ]
     if "pooled" in figures["overall"]:
         lines.append("pooled: one model of everybody's rows in one place")
     if "bagged" in figures["overall"]:

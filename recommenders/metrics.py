@@ -6,6 +6,7 @@ MRR = 1/rank of the first hit, accuracy = the first item is relevant, NDCG with 
 ideal over min(k, relevant) (Järvelin and Kekäläinen 2002).  Coverage counts the items that anyone got.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,13 +82,6 @@ def metrics(sums: NDArray[np.float64], k: int, counts: NDArray[np.int64] | None 
     return {**means, "queries": queries}
 
 
-def bootstrap(values: NDArray[np.float64], rng: np.random.Generator, draws: int = 500) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the mean of `values`."""
-    picked = rng.integers(0, len(values), (draws, len(values)))
-    low, high = np.quantile(values[picked].mean(axis=1), (0.025, 0.975))
-    return float(low), float(high)
-
-
 def bootstrap_sums(
     values: NDArray[np.float64], rng: np.random.Generator, draws: int = 200
 ) -> NDArray[np.float64]:
@@ -105,11 +99,37 @@ def bootstrap_errors(sums: NDArray[np.float64]) -> tuple[NDArray[np.float64], ND
 
     The draws are the same for all models, so the errors of differences are those of paired queries.
     """
-    drawn = sums[sums[:, -1] > 0]
-    if len(drawn) < 2:
+    means = _drawn_means(sums)
+    if len(means) < 2:
         return (np.full(sums.shape[1] - 1, np.nan),) * 2
-    means = drawn[:, :-1] / drawn[:, -1:]
     return means.std(axis=0, ddof=1), (means[:, :1] - means).std(axis=0, ddof=1)
+
+
+def intervals(sums: NDArray[np.float64], arms: Sequence[str], k: int) -> dict[str, dict[str, float]]:
+    """By arm, the 95 % bootstrap interval of NDCG, `ndcg_at_<k>_low` and `_high`; none without queries.
+
+    The consortium's arm also has that of its gain over `alone`, of paired queries: `ndcg_at_<k>_gain_low`.
+    """
+    means = _drawn_means(sums)
+    if len(means) < 2:
+        return {}
+    told = {arm: _interval(means[:, place], f"ndcg_at_{k}") for place, arm in enumerate(arms)}
+    if {"alone", "consortium"} <= told.keys():
+        gain = means[:, arms.index("consortium")] - means[:, arms.index("alone")]
+        told["consortium"] |= _interval(gain, f"ndcg_at_{k}_gain")
+    return told
+
+
+def _interval(drawn: NDArray[np.float64], name: str) -> dict[str, float]:
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return {f"{name}_low": float(low), f"{name}_high": float(high)}
+
+
+def _drawn_means(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The means (draws, models) of the draws in which anybody was asked."""
+    drawn = sums[sums[:, -1] > 0]
+    means: NDArray[np.float64] = drawn[:, :-1] / drawn[:, -1:]
+    return means
 
 
 def _hits(top: NDArray[np.int32], queries: Queries) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from federation.channel import Channel
 from recommenders.boosting import State
-from recommenders.metrics import COUNTS, SUMS, metrics
+from recommenders.metrics import COUNTS, SUMS, intervals, metrics
 from tasks import comparison, own_model, personal, ranking, tables, terms
 from tasks.comparison import Counts, Terms
 from tasks.moments import moments
@@ -91,6 +91,7 @@ def score(room: Room, told: Told, channel: Channel) -> Told:
     folder = room.work(told["run"], told["number"])
     for name, array in scored.terms._asdict().items():
         save(folder / f"compared-{name}.npy", array)
+    save(folder / "bootstrap.npy", scored.draws)
     write_json(
         folder / "scored.json",
         {arm: [list(sums), list(map(int, counts))] for arm, (sums, counts) in scored.arms.items()},
@@ -99,6 +100,8 @@ def score(room: Room, told: Told, channel: Channel) -> Told:
         return {}
     top = room.membership.model.top
     figures = {arm: metrics(sums, top) for arm, (sums, _) in scored.arms.items()}
+    for arm, found in intervals(scored.draws, sorted(figures.keys() - {"champion"}), top).items():
+        figures[arm] |= found
     return {**figures, "chosen": scored.chosen, "worse": bool(scored.terms.flags[1])}
 
 
@@ -112,6 +115,10 @@ def evaluate(room: Room, told: Told, channel: Channel) -> Told:
         sums = channel.sum(f"metrics/{arm}", np.array(kept[arm][0]), SUMS)
         counts = channel.sum(f"recommended/{arm}", np.array(kept[arm][1]), COUNTS)
         overall[arm] = metrics(sums, top, counts)
+    draws = np.load(room.work(told["run"], told["number"]) / "bootstrap.npy")
+    opened = channel.sum("metrics/bootstrap", draws.ravel(), SUMS).reshape(draws.shape)
+    for arm, found in intervals(opened, sorted(kept), top).items():
+        overall[arm] |= found
     ranker = _state(told)
     looks_at = (
         {}

@@ -18,10 +18,10 @@ from federation.channel import Channel
 from recommenders.boosting import State
 from recommenders.choice import Choice, choose
 from recommenders.interpolation import Interpolated
-from recommenders.metrics import item_counts, metric_sums, per_query
+from recommenders.metrics import bootstrap_sums, item_counts, metric_sums, per_query
 from recommenders.topk import top_items, top_popular
 from tasks import own_model, ranking
-from tasks.comparison import Terms, champion_lists, compare
+from tasks.comparison import Terms, champion_lists, compare, secret
 from tasks.prepared import Prepared
 from tasks.room import Room
 from tasks.runs import write_json
@@ -34,9 +34,13 @@ Chosen = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Scored:
-    """Metric sums and recommendation counts of each arm, what was chosen, and the champion's comparison."""
+    """Metric sums and recommendation counts of each arm, what was chosen, and the champion's comparison.
+
+    `draws` (draws, arms + 1) are bootstrap sums of NDCG of the arms in order, the champion's left out.
+    """
 
     arms: dict[str, Sums]
+    draws: NDArray[np.float64]
     chosen: dict[str, Any]
     terms: Terms
 
@@ -81,7 +85,9 @@ def score(
         choice = this.choices().get("consortium", this.choices()["popularity"])
         own_model.keep(room, run, this.known, Choice(**choice), own)
     told = {f"{arm}_{key}": value for arm, each in chosen.items() for key, value in each.items()}
-    return Scored({arm: this.sums(lists) for arm, lists in arms.items()}, told, terms)
+    values = np.column_stack([this.ndcg(lists) for arm, lists in sorted(arms.items()) if arm != "champion"])
+    draws = bootstrap_sums(values, secret(room, values))
+    return Scored({arm: this.sums(lists) for arm, lists in arms.items()}, draws, told, terms)
 
 
 class _Round:
@@ -116,6 +122,10 @@ class _Round:
         """The additive form of the lists' metrics."""
         return metric_sums(top, self.queries), item_counts(top, self.known.data.item_count)
 
+    def ndcg(self, top: NDArray[np.int32]) -> NDArray[np.float64]:
+        """The lists' NDCG, (queries,)."""
+        return per_query(top, self.queries)[:, 0]
+
     def reachable(self, path: Path) -> NDArray[np.int32]:
         """The true best lists, which only a generator of events knows."""
         truth = pq.read_table(path)
@@ -144,5 +154,5 @@ class _Round:
 
     def _ndcg(self, choice: Choice) -> NDArray[np.float64]:
         if choice not in self.tried:
-            self.tried[choice] = per_query(self.lists(choice), self.queries)[:, 0]
+            self.tried[choice] = self.ndcg(self.lists(choice))
         return self.tried[choice]

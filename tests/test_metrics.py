@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,9 +13,9 @@ from recommenders.metrics import (
     NAMES,
     SUMS,
     Queries,
-    bootstrap,
     bootstrap_errors,
     bootstrap_sums,
+    intervals,
     item_counts,
     metric_sums,
     metrics,
@@ -101,11 +102,20 @@ def test_nobody_asked_is_not_a_number():
     assert math.isnan(told["ndcg_at_5"])
 
 
-def test_bootstrap_interval_holds_the_mean():
-    values = np.random.default_rng(0).random(400)
-    low, high = bootstrap(values, np.random.default_rng(1))
-    assert low < values.mean() < high
-    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.2)
+def test_intervals_are_those_of_scipy_s_bootstrap():
+    rng = np.random.default_rng(0)
+    alone = rng.random(400)
+    together = alone + rng.normal(0.05, 0.2, 400)
+    told = intervals(
+        bootstrap_sums(np.column_stack([alone, together]), rng, 4000), ("alone", "consortium"), K
+    )
+    expected = {"": together, "_gain": together - alone}
+    for name, values in expected.items():
+        theirs = scipy.stats.bootstrap((values,), np.mean, rng=rng, method="percentile").confidence_interval
+        found = [told["consortium"][f"ndcg_at_5{name}_{end}"] for end in ("low", "high")]
+        assert found == pytest.approx(list(theirs), abs=0.002)
+    assert set(told["alone"]) == {"ndcg_at_5_low", "ndcg_at_5_high"}
+    assert intervals(np.zeros((4000, 3)), ("alone", "consortium"), K) == {}
 
 
 def test_bootstrap_sums_of_participants_add_to_one_of_the_consortium():
