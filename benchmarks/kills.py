@@ -2,8 +2,9 @@
 
     .venv/bin/python benchmarks/kills.py --kills 100
 
-Each time a training is asked for, the process gets SIGKILL after a random while, and `chorus serve` is
-started anew.  Then the champion must load and answer, and at the end:
+A whole training tells how long one takes.  Then each time a training is asked for, the process gets SIGKILL
+after a random part of that, and `chorus serve` is started anew.  The champion must load and answer each time,
+and at the end:
 
 - each training is applied once or not at all: its MLflow run has at most one model version, a finished
   training exactly one, and no metric has a step twice
@@ -29,19 +30,27 @@ from mlruns_config.tracking import Tracking, TrackingConfig
 from tasks.decisions import decisions
 from tasks.flow_runs import FINAL
 
-LONGEST = 25.0
-"""Seconds within which the kill comes; a training takes about half of it."""
+LONGEST = 1.1
+"""Of a whole training's seconds, within which the kill comes."""
 
 
-def kill_once(path: Path, rng: random.Random) -> float:
-    """Serve, ask for a training, kill; returns how many seconds the training was given."""
+def kill_once(path: Path, home: Path, given: float) -> str:
+    """Serve, ask for a training, kill after `given` seconds; returns how far the training had come."""
     with served(path, None) as (api, pid):
+        known = {*home.glob("coordinator/runs/*")}
         deployment = ask(f"{api}/deployments/name/train-on-schedule/row")["id"]
         ask(f"{api}/deployments/{deployment}/create_flow_run", {})
-        given = rng.uniform(1.0, LONGEST)
         time.sleep(given)
         os.kill(pid, signal.SIGKILL)
-    return given
+    return ", ".join(how_far(each) for each in {*home.glob("coordinator/runs/*")} - known) or "not begun"
+
+
+def how_far(folder: Path) -> str:
+    facts = json.loads((folder / "run.json").read_text()) if (folder / "run.json").is_file() else {}
+    if facts.get("status") == "finished":
+        return "finished"
+    rounds = len([*folder.glob("round-????/record.json")])
+    return f"in round {rounds}" if "cuts" in facts else "preparing"
 
 
 def champion_answers(tracking: Tracking) -> bool:
@@ -99,17 +108,25 @@ def main() -> None:
         path.write_text(path.read_text().replace("{always", "{adjust_hours: 0.01, always"))
         home, silent = Path(folder) / "state" / "row", 0
         tracking = Tracking(TrackingConfig(), home)
+        with served(path, None) as (api, _):
+            train(api)
+            state, whole = train(api)
+        print(f"a whole training: {state} in {whole:.1f} s", flush=True)
+        far = Counter()
         for number in range(options.kills):
-            given = kill_once(path, rng)
+            given = rng.uniform(0.0, LONGEST * whole)
+            far[came := kill_once(path, home, given)] += 1
             answers = not (home / "mlflow" / "mlflow.db").exists() or champion_answers(tracking)
             silent += not answers
             print(
-                f"{number + 1}: killed after {given:.1f} s; champion {'answers' if answers else 'SILENT'}",
+                f"{number + 1}: killed after {given:.1f} s, {came}; "
+                f"champion {'answers' if answers else 'SILENT'}",
                 flush=True,
             )
         with served(path, None) as (api, _):
             last = train(api)
             found = torn(home, tracking, api)
+        print(f"killed while: {dict(far)}")
         report(options.kills, home, last, silent, found)
 
 
