@@ -100,6 +100,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--minutes", type=float, default=600.0, help="no kill begins after so many minutes")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = random.Random(options.seed)
@@ -112,8 +113,10 @@ def main() -> None:
             train(api)
             state, whole = train(api)
         print(f"a whole training: {state} in {whole:.1f} s", flush=True)
-        far = Counter()
+        far, until = Counter(), time.monotonic() + 60 * options.minutes
         for number in range(options.kills):
+            if time.monotonic() > until:
+                break
             given = rng.uniform(0.0, LONGEST * whole)
             far[came := kill_once(path, home, given)] += 1
             answers = not (home / "mlflow" / "mlflow.db").exists() or champion_answers(tracking)
@@ -127,7 +130,7 @@ def main() -> None:
             last = train(api)
             found = torn(home, tracking, api)
         print(f"killed while: {dict(far)}")
-        report(options.kills, home, last, silent, found)
+        report(sum(far.values()), home, last, silent, found)
 
 
 def report(kills: int, home: Path, last: Any, silent: int, found: list[str]) -> None:

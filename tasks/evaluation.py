@@ -78,7 +78,7 @@ def _judged(
     )
     cuts, silent = list[str](), dict[str, str]()
     if folder.facts["cuts"]:
-        agreed = together(doors, plan, "cuts", {"run": run}, settings.rounds)
+        agreed = together(doors, plan, "cuts", {"run": run, "versions": versions}, settings.rounds)
         cuts, silent = next(iter(agreed.results.values()))["cuts"], agreed.lost
         plan = plan.model_copy(update={"cohort": agreed.cohort})
     common = {"run": run, "number": 0, "cuts": cuts, "champion": folder.run, "learned": folder.part(1)}

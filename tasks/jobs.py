@@ -43,14 +43,15 @@ def prepare(room: Room, asked: Told, _: Channel) -> Told:
     return told
 
 
-def items(room: Room, _: Told, __: Channel) -> Told:
+def items(room: Room, told: Told, _: Channel) -> Told:
     """The item ids that this participant has: asked only to make the union, which is a disclosure."""
-    return {"items": room.item_ids()}
+    return {"items": room.item_ids(told["version"])}
 
 
-def cuts(room: Room, _: Told, channel: Channel) -> Told:
+def cuts(room: Room, told: Told, channel: Channel) -> Told:
     """The agreed moments that cut everybody's events, as dates; from sums only."""
-    times = room.store.events(room.name, ["event_time"]).column("event_time")
+    version = told["versions"][room.name]
+    times = room.store.events(room.name, ["event_time"], version=version).column("event_time")
     seconds = times.cast("int64").drop_null().to_numpy().astype(np.float64) / 1e6
     split, model = room.membership.split, room.membership.model
     windows = model.two_stage.learn_from if model.kind == "two_stage" else 0

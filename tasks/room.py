@@ -60,9 +60,9 @@ class Room:
             return self.import_all()
         return self.store.manifest(self.name)
 
-    def item_ids(self) -> list[str]:
-        """The item ids that the participant has, ascending."""
-        items = self.events(self.store.manifest(self.name).version).column("item")
+    def item_ids(self, version: str | None = None) -> list[str]:
+        """The item ids that the participant has at `version`, now if none; ascending."""
+        items = self.events(version).column("item")
         return sorted(items.combine_chunks().dictionary_decode().unique().to_pylist())
 
     def work(self, run: str, number: int) -> Path:
