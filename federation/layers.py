@@ -61,7 +61,7 @@ class Masked:
 
     def on_aggregate(self, vector: Vector, plan: RoundPlan, present: Sequence[str]) -> Vector:
         """The sum as it is; raises `Refused` where a term is missing or is there twice."""
-        if sorted(present) != list(plan.cohort):
+        if tuple(present) != plan.cohort:
             raise Refused(f"masks of {list(plan.cohort)} do not cancel in a sum of {sorted(present)}")
         return vector
 

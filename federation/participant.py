@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,13 @@ class SocketChannel:
         self._frames = frames
         self._deadline = deadline
         self._plan = plan
-        self._masks = masks
+        self._stack = cache(partial(stack, masks=masks))
 
     def sum(self, name: str, vector: Vector, form: FixedPoint, part: slice | None = None) -> Vector:
         """The opened total over the cohort; see `Channel.sum`."""
         if self._plan is None:
             raise Refused(f"{self.name}: sum {name!r} in a job that belongs to no round")
-        layers = stack(form, self._masks)
+        layers = self._stack(form)
         try:
             words = layers.on_participant(vector, self._plan)
         except Refused as error:

@@ -7,6 +7,7 @@ turns, from sum to sum: side by side they would only fight for the interpreter.
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
 from typing import TypeVar
 
 from federation.channel import Channel, Vector
@@ -31,12 +32,12 @@ class InProcess:
         self.name = name
         self.cohort = relay.plan.cohort
         self._relay = relay
-        self._masks = masks
+        self._stack = cache(partial(stack, masks=masks))
         self._read = read
 
     def sum(self, name: str, vector: Vector, form: FixedPoint, part: slice | None = None) -> Vector:
         """The opened total over the cohort; see `Channel.sum`."""
-        plan, layers = self._relay.plan, stack(form, self._masks)
+        plan, layers = self._relay.plan, self._stack(form)
         try:
             words = layers.on_participant(vector, plan)
         except Refused as error:

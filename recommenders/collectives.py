@@ -8,6 +8,7 @@ participant that owns the feature.  Each becomes one named sum; anything else is
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import lightgbm
@@ -164,8 +165,9 @@ class Collectives:
         answer[:] = self._channel.sum(self._name("splits"), slots, BYTES)
 
 
+@lru_cache(maxsize=1024)
 def _memory(address: int, size: int) -> Bytes:
-    """LightGBM's `size` bytes at `address`, not copied."""
+    """LightGBM's `size` bytes at `address`, not copied; it comes back to the same few places."""
     memory: Any = (ctypes.c_uint8 * size).from_address(address)
     return np.frombuffer(memory, np.uint8)
 
