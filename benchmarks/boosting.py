@@ -4,9 +4,10 @@
 
 In turn, each in fresh processes, one thread a participant, the same bins, from binned rows to the last tree:
 LightGBM's data-parallel learner over its own sockets (a process for each participant), LightGBM central, and
-Chorus (participants are threads of one process, masks on, through the relay).  CPU is user and system time of
-all processes; the least of the repetitions counts.  Chorus' bytes are of words, by participant.  NVFlare's
-histogram XGBoost (three simulated sites, `nvflare_xgboost.py`) is timed from its first tree to its last.
+Chorus (participants are threads of one process that take turns on one core, masks on, through the relay).
+CPU is user and system time of all processes; the least of the repetitions counts.  Chorus' bytes are of
+words, by participant.  NVFlare's histogram XGBoost (three simulated sites, `nvflare_xgboost.py`) is timed
+from its first tree to its last.
 With --scaling, Chorus alone, among 2 to 64 participants that share the same rows.
 """
 

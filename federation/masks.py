@@ -20,8 +20,8 @@ from federation.errors import Refused
 from federation.fixed_point import Words
 from federation.plan import RoundPlan
 
-BLOCK = 1 << 17
-"""Bytes of a pad that are made at once."""
+BLOCK = 1 << 16
+"""Bytes of a pad that are made at once, so that they and a keystream stay in the cache."""
 
 _ZEROS = bytes(BLOCK)
 
