@@ -19,6 +19,7 @@ from federation.fixed_point import FixedPoint
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
 from federation.relay import Relay
+from federation.summed import Summed
 from federation.update import Update
 
 __all__ = ["Opened", "RoundPolicy", "Together", "together"]
@@ -78,12 +79,15 @@ def together(
     policy: RoundPolicy | None = None,
     on_opened: OnOpened | None = None,
     read: Read | None = None,
+    memory: Summed | None = None,
 ) -> Together:
     """Run `job` at all of `plan.cohort` (who are invited) at once, with one relay between them.
 
     `arguments` are common, or a function of the participant's name.  `on_opened(plan, name, form, total)`
     is called for every sum as it is opened, with the plan of its attempt: only those of the attempt that
-    is returned count (`Opened` keeps just these).  `read(name)` serves earlier totals.
+    is returned count (`Opened` keeps just these).  `read(name)` serves earlier totals.  `memory` knows,
+    as the participants do, among whom a round that was cut off may have opened a sum: it is resumed among
+    these.
 
     Raises `TooFew` where quorum or minimum no longer hold, and `Lost` where a participant was lost
     after a sum was opened and did not come back: the round can be resumed with the same cohort.
@@ -92,13 +96,20 @@ def together(
         raise BadInput(f"no door leads to {sorted(missing)}")
     common: Mapping[str, Any] = {} if arguments is None or callable(arguments) else arguments
     each = arguments if callable(arguments) else lambda name: common
+    memory = memory or Summed()
+    before = memory.cohort(plan, job)
     this = _Round(doors, plan.cohort, job, each, policy or RoundPolicy(), on_opened, read)
+    plan = this.among(plan, before)
     while True:
         keys = this.ready(plan)
         plan = RoundPlan(**{**plan.model_dump(), "cohort": tuple(keys)})
+        memory.note(plan, job, plan.cohort)
         results, culprits, opened = this.attempt(plan, keys)
         if not culprits:
             return this.report(plan, results)
+        before = plan.cohort if opened else before
+        if before is None:
+            memory.note(plan, job, None)
         plan = plan.again(this.rest(plan, culprits, opened))
 
 
@@ -119,6 +130,12 @@ class _Round:
     attempts: int = 0
     repeated: bool = False
     exposed: set[str] = field(default_factory=set)
+
+    def among(self, plan: RoundPlan, before: tuple[str, ...] | None) -> RoundPlan:
+        """The plan without those who were not summed `before`, when this round was cut off."""
+        later = [name for name in plan.cohort if before is not None and name not in before]
+        self.lost |= dict.fromkeys(later, "was not in this sum when the run was cut off")
+        return plan.model_copy(update={"cohort": tuple(name for name in plan.cohort if name not in later)})
 
     def ready(self, plan: RoundPlan) -> dict[str, str]:
         """The ready call: public keys of those who answer, and are enough to go on."""

@@ -1,7 +1,8 @@
 """With whom a participant's terms were added: its memory against being exposed by a difference of sums.
 
 It is written before the first term of a job is sent, since from then on a sum could be opened even if
-this process ends; so a participant that was killed still knows it when the run is resumed.
+this process ends; so a participant that was killed still knows it when the run is resumed.  The coordinator
+keeps the same of its own, to resume among these.
 """
 
 import json

@@ -19,6 +19,7 @@ from federation.gate import GateConfig
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
 from federation.rounds import Together, together
+from federation.summed import Summed
 from federation.update import Update
 from mlruns_config.tracking import Tracking
 from recommenders.item_to_item import memory_needed
@@ -106,6 +107,7 @@ class Run:
             self.policy,
             on_opened=self._keep if keep else None,
             read=self.folder.opened,
+            memory=Summed(self.folder.path.parent),
         )
         if reply.degraded:
             self.say(

@@ -1,9 +1,14 @@
-"""A run as an argument of Prefect's tasks."""
+"""A run under way: as an argument of Prefect's tasks, and its sums after it was cut off."""
+
+import sys
+from pathlib import Path
 
 import pytest
 from prefect.utilities.engine import collect_task_run_inputs_sync
 
 from feature_store.splits import LeaveLastOut
+from federation.door import Door
+from federation.errors import Lost, TooFew
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
 from mlruns_config.tracking import Tracking, TrackingConfig
@@ -11,25 +16,69 @@ from tasks.model import ModelConfig
 from tasks.run import Run
 from tasks.runs import RunFolder
 
+PROGRAM = str(Path(__file__).with_name("participant_program.py"))
+
 
 class Untouched(dict):
     def items(self):
         raise AssertionError("somebody looks behind the doors")
 
 
-def test_prefect_does_not_look_behind_the_doors_of_a_quoted_run(tmp_path):
-    run = Run(
-        folder=RunFolder(tmp_path / "a-run"),
-        doors=Untouched(),
-        policy=RoundPolicy(),
-        gate=GateConfig(),
-        fingerprint="f",
-        tracking=Tracking(TrackingConfig(), tmp_path),
-        catalogue=tmp_path / "catalogue.txt",
-        consortium="c",
-        model=ModelConfig(),
-        split=LeaveLastOut(),
-    )
+@pytest.fixture
+def run_behind(tmp_path):
+    """The run `r` behind the doors that are given, or of participants by name; they end with the test."""
+    opened = []
+
+    def run(doors):
+        if isinstance(doors, str):
+            doors = {
+                name: Door(
+                    name,
+                    [sys.executable, PROGRAM, name, "--memory", str(tmp_path / name)],
+                    tmp_path / f"{name}.log",
+                )
+                for name in doors
+            }
+            opened.extend(doors.values())
+        return Run(
+            folder=RunFolder(tmp_path / "runs" / "r"),
+            doors=doors,
+            policy=RoundPolicy(),
+            gate=GateConfig(),
+            fingerprint="f",
+            tracking=Tracking(TrackingConfig(), tmp_path),
+            catalogue=tmp_path / "catalogue.txt",
+            consortium="c",
+            model=ModelConfig(),
+            split=LeaveLastOut(),
+        )
+
+    yield run
+    for door in opened:
+        door.close()
+
+
+def test_prefect_does_not_look_behind_the_doors_of_a_quoted_run(run_behind):
+    run = run_behind(Untouched())
     assert collect_task_run_inputs_sync(run.quoted) == set()
     with pytest.raises(AssertionError, match="behind the doors"):
         collect_task_run_inputs_sync(run)
+
+
+def added(run, names, **trouble):
+    return run.sum(run.plan(1, names), "sum_vector", keep=False, vector=[1.0, 2.0], rounds=3, **trouble)
+
+
+def test_a_step_that_was_cut_off_is_resumed_among_those_whose_sums_were_opened(run_behind):
+    with pytest.raises(Lost):
+        added(run_behind("abc"), "abc", trouble="die", at=1)
+    resumed = added(run_behind("abcd"), "abcd")
+    assert resumed.cohort == ("a", "b", "c")
+    assert resumed.results["a"]["total"] == [3.0, 6.0]
+    assert resumed.lost == {"d": "was not in this sum when the run was cut off"}
+
+
+def test_a_step_that_opened_nothing_is_resumed_with_everybody(run_behind):
+    with pytest.raises(TooFew):
+        added(run_behind("abc"), "abc", trouble="nan")
+    assert added(run_behind("abcd"), "abcd").cohort == ("a", "b", "c", "d")
