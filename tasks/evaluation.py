@@ -78,7 +78,8 @@ def _judged(
     )
     cuts, silent = list[str](), dict[str, str]()
     if folder.facts["cuts"]:
-        agreed = together(doors, plan, "cuts", {"run": run, "versions": versions}, settings.rounds)
+        newest = {name: {"run": run, "version": version} for name, version in versions.items()}
+        agreed = together(doors, plan, "cuts", newest.__getitem__, settings.rounds)
         cuts, silent = next(iter(agreed.results.values()))["cuts"], agreed.lost
         plan = plan.model_copy(update={"cohort": agreed.cohort})
     common = {"run": run, "number": 0, "cuts": cuts, "champion": folder.run, "learned": folder.part(1)}

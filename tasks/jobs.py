@@ -30,10 +30,9 @@ def prepare(room: Room, asked: Told, _: Channel) -> Told:
 
     Where a `version` is asked for, it is that one as it lies in the store.
     """
-    version = asked.get("version")
-    manifest = room.bring() if version is None else room.store.manifest(room.name, version)
-    discloses = room.membership.discloses
-    told: Told = {"version": manifest.version}
+    version = asked.get("version") or room.bring()
+    manifest, discloses = room.manifest(version), room.membership.discloses
+    told: Told = {"version": version}
     if discloses.rows:
         told |= {"rows": manifest.rows, "cleaning": manifest.report.model_dump()}
     if discloses.users:
@@ -50,7 +49,7 @@ def items(room: Room, told: Told, _: Channel) -> Told:
 
 def cuts(room: Room, told: Told, channel: Channel) -> Told:
     """The agreed moments that cut everybody's events, as dates; from sums only."""
-    version = told["versions"][room.name]
+    version = room.manifest(told["version"]).version
     times = room.store.events(room.name, ["event_time"], version=version).column("event_time")
     seconds = times.cast("int64").drop_null().to_numpy().astype(np.float64) / 1e6
     split, model = room.membership.split, room.membership.model

@@ -52,16 +52,29 @@ class Room:
             import_events(self.store, f"{self.name}.test", self.membership.test, self.membership.cleaning)
         return self.store.manifest(self.name)
 
-    def bring(self) -> Manifest:
-        """The state of its store, after an import where its cadence has passed since the last."""
+    def bring(self) -> str:
+        """The version of its data, after an import where its cadence has passed since the last."""
         days = self.membership.cadence_days
         own = None if days is None else days * DAY_SECONDS
         if brings(own, self.store.changed_at(self.name), time.time()):
-            return self.import_all()
-        return self.store.manifest(self.name)
+            self.import_all()
+        return self.version
+
+    @property
+    def version(self) -> str:
+        """The version of its events; where it has test files, a hash of both versions, and then the two."""
+        events = self.store.manifest(self.name).version
+        if self.membership.test is None:
+            return events
+        test = self.store.manifest(f"{self.name}.test").version
+        return f"{hashlib.sha256((events + test).encode()).hexdigest()}-{events}-{test}"
+
+    def manifest(self, version: str) -> Manifest:
+        """What the store knows of the events, without the test files, at `version` of the data."""
+        return self.store.manifest(self.name, _stored(version)[0])
 
     def item_ids(self, version: str | None = None) -> list[str]:
-        """The item ids that the participant has at `version`, now if none; ascending."""
+        """The item ids that the participant has at `version`, now if none, ascending."""
         items = self.events(version).column("item")
         return sorted(items.combine_chunks().dictionary_decode().unique().to_pylist())
 
@@ -107,7 +120,7 @@ class Room:
         events = self.events(version)
         part = None
         if self.membership.test is not None:
-            test = self.events(None, f"{self.name}.test")
+            test = self.events(version, test=True)
             part = np.repeat([0, splits.TEST], [len(events), len(test)]).astype(np.int8)
             events = pa.concat_tables([events, test]).unify_dictionaries()
         items = index(read_catalogue(self.membership.catalogue), events.column("item").combine_chunks())
@@ -144,10 +157,16 @@ class Room:
         )
         return part
 
-    def events(self, version: str | None = None, organisation: str | None = None) -> pa.Table:
-        """The participant's events at `version`, now if none, in order of time."""
+    def events(self, version: str | None = None, test: bool = False) -> pa.Table:
+        """The participant's events at `version`, now if none, in time's order; or of its `test` files."""
         columns = ["user", "item", "event_time", "known_time", "value", "sequence"]
-        return self.store.events(organisation or self.name, columns, version=version)
+        stored = None if version is None else _stored(version)[-1 if test else 0]
+        return self.store.events(f"{self.name}.test" if test else self.name, columns, version=stored)
+
+
+def _stored(version: str) -> list[str]:
+    """The versions in the store that make a version of a participant's data: of the events, of the test."""
+    return version.split("-")[1:] or [version]
 
 
 def _named(run: str) -> str:

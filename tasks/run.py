@@ -98,12 +98,16 @@ class Run:
         )
 
     def sum(self, plan: RoundPlan, job: str, keep: bool = True, **arguments: Any) -> Together:
-        """`job` at the whole cohort at once; its opened sums are kept in the run's folder, to be read."""
+        """`job` at the whole cohort at once, each on its data version of the run.
+
+        Its opened sums are kept in the run's folder, to be read.
+        """
+        versions, common = self.versions, {"run": self.name, "number": plan.number, **arguments}
         reply = together(
             self.doors,
             plan,
             job,
-            {"run": self.name, "number": plan.number, **arguments},
+            lambda name: {**common, "version": versions.get(name)},
             self.policy,
             on_opened=self._keep if keep else None,
             read=self.folder.opened,

@@ -39,8 +39,7 @@ def agree_cuts(cohort: Sequence[str], run: Run) -> list[str]:
     if run.split.kind == "temporal" and run.split.cuts is not None and run.model.kind != "two_stage":
         cuts = [cut.replace(tzinfo=None).isoformat() for cut in run.split.cuts]
     elif run.split.kind == "temporal":
-        agreed = run.sum(run.plan(0, cohort), "cuts", versions=run.versions)
-        cuts = next(iter(agreed.results.values()))["cuts"]
+        cuts = next(iter(run.sum(run.plan(0, cohort), "cuts").results.values()))["cuts"]
     if run.model.kind == "two_stage" and len(cuts) < 3:
         raise BadInput(
             f"split: found cuts {', '.join(cuts)}, expected room before validation for a window of as many "

@@ -1,5 +1,7 @@
 """A job works on the data version that its run began with, however the store has grown since."""
 
+import numpy as np
+
 from feature_store.world import generate
 from federation.plan import RoundPlan
 from federation.simulate import simulate
@@ -27,6 +29,45 @@ def test_a_run_goes_on_with_the_events_that_it_began_with(tiny, tmp_path):
 
 def agreed(rooms, versions):
     plan = RoundPlan(run="first", number=0, cohort=tuple(rooms))
-    told = {"versions": versions}
-    work = {name: lambda channel, room=room: jobs.cuts(room, told, channel) for name, room in rooms.items()}
+    work = {
+        name: lambda channel, room=room: jobs.cuts(room, {"version": versions[room.name]}, channel)
+        for name, room in rooms.items()
+    }
     return simulate(work, plan)
+
+
+GIVEN = """
+name: given
+state: {folder}/state
+catalogue: {folder}/catalogue.txt
+participants:
+  - &east
+    name: east
+    events: {{path: east.csv, columns: {{user: u, item: i, time: t}}}}
+    test: {{path: test.csv, columns: {{user: u, item: i, time: t}}}}
+  - {{<<: *east, name: north}}
+  - {{<<: *east, name: south}}
+split: {{kind: given}}
+model: {{kind: item_to_item}}
+"""
+
+
+def test_a_changed_test_file_is_another_version_and_the_old_one_can_be_read(tmp_path):
+    def write(name, rows):
+        (tmp_path / name).write_text("u,i,t\n" + "".join(f"{row}\n" for row in rows))
+
+    later = [f"u{n},i{n + 5},2021-{1 + n:02}-01" for n in range(4)]
+    write("east.csv", days := [f"u{n % 4},i{n % 5},2020-{1 + n // 28:02}-{1 + n % 28:02}" for n in range(56)])
+    write("test.csv", later[:2])
+    (tmp_path / "catalogue.txt").write_text("".join(f"i{n}\n" for n in range(9)))
+    (tmp_path / "given.yaml").write_text(GIVEN.format(folder=tmp_path))
+    consortium = read_consortium(tmp_path / "given.yaml")
+    east = Room(tmp_path / "east", consortium.membership(consortium.participants[0]))
+
+    first = jobs.prepare(east, {}, None)["version"]
+    write("test.csv", later)
+    again = jobs.prepare(east, {}, None)["version"]
+    assert first[:16] != again[:16]  # what a task's cache key holds of it
+    assert jobs.prepare(east, {"version": first}, None)["rows"] == len(days)
+    asked = [np.sort(east.prepared(each, ()).queries(2).users).tolist() for each in (first, again)]
+    assert asked == [[0, 1], [0, 1, 2, 3]]

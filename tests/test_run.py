@@ -40,8 +40,10 @@ def run_behind(tmp_path):
                 for name in doors
             }
             opened.extend(doors.values())
+        folder = RunFolder(tmp_path / "runs" / "r")
+        folder.note(run="r")
         return Run(
-            folder=RunFolder(tmp_path / "runs" / "r"),
+            folder=folder,
             doors=doors,
             policy=RoundPolicy(),
             gate=GateConfig(),
@@ -82,3 +84,10 @@ def test_a_step_that_opened_nothing_is_resumed_with_everybody(run_behind):
     with pytest.raises(TooFew):
         added(run_behind("abc"), "abc", trouble="nan")
     assert added(run_behind("abcd"), "abcd").cohort == ("a", "b", "c", "d")
+
+
+def test_each_is_asked_on_its_data_version_of_the_run(run_behind):
+    run = run_behind("abc")
+    run.folder.note(versions={name: f"version of {name}" for name in "abc"})
+    told = run.sum(run.plan(0, "abc"), "echo", keep=False).results
+    assert {name: each["version"] for name, each in told.items()} == run.versions
