@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -14,7 +13,7 @@ from tasks.sums import summary
 
 
 @task(name="grow trees", task_run_name="grow {trees} trees, round {number}", cache_policy=NO_CACHE)
-def grow_trees(number: int, trees: int, cohort: Sequence[str], run: Run) -> dict[str, Any]:
+def grow_trees(number: int, trees: int, cohort: Sequence[str], run: Run) -> None:
     """`trees` more trees of the ranker, checkpointed, then told; all of the cohort hold the same ones.
 
     Whoever was lost in an earlier step is not asked again: the others would be summed among another cohort.
@@ -28,11 +27,11 @@ def grow_trees(number: int, trees: int, cohort: Sequence[str], run: Run) -> dict
     if len({json.dumps(each, sort_keys=True) for each in (told, *others)}) > 1:  # NaN is not itself
         raise Refused(f"{reply.plan.label}: the participants do not hold the same trees")
     run.folder.add_step(number, "grown", {**summary(reply, began), **told, "trees": trees})
-    return _report(number, run)
+    _report(number, run)
 
 
-def _report(number: int, run: Run) -> dict[str, Any]:
-    """The figures of the newest trees, at MLflow too, where the step is the number of trees."""
+def _report(number: int, run: Run) -> None:
+    """Tell the figures of the newest trees, at MLflow too, where the step is the number of trees."""
     last = run.folder.steps(number, "grown")[-1]
     trees, overall = len(last["state"]["trees"]), last.get("overall", {})
     figures = {
@@ -46,4 +45,3 @@ def _report(number: int, run: Run) -> dict[str, Any]:
     run.tracking.log_metrics(run.folder.facts["mlflow_run_id"], trees, told)
     ndcg = f", NDCG {overall[f'ndcg_at_{run.model.top}']:.4f} on validation" if overall else ""
     run.say(f"round {number}: {trees} trees{ndcg}")
-    return {"trees": trees}

@@ -78,7 +78,7 @@ def score(
         chosen |= {"alone": {"trees": 0 if alone is None else len(alone.trees)}}
     if room.membership.reachable is not None:
         arms["reachable"] = this.reachable(room.membership.reachable)
-    terms = compare(room, prepared, part, arms["consortium" if "consortium" in arms else "popularity"], held)
+    terms = compare(room, prepared, part, arms["consortium"], held)
     if held is not None:
         arms["champion"] = held
     if number == 1:
