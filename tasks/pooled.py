@@ -32,14 +32,15 @@ def pool(
 ) -> dict[str, Any]:
     """The figures with an arm `pooled`, one model of everybody's rows, its strength chosen on validation.
 
-    Where there is a ranker, also with an arm `bagged`: trees that participants grow apart and show.
+    Where there is a ranker, also with an arm `bagged`: trees that participants grow apart and show.  Whose
+    data could not be prepared is in neither, as the figures' `lost` says.
     """
     cuts, model = tuple(folder.facts["cuts"]), memberships[0].model
-    everyone = {}
-    for membership in memberships:
-        version = figures["participants"][membership.name]["data_version"]
-        room = Room(home / "participants" / membership.name, membership)
-        everyone[membership.name] = room.prepared(version, cuts)
+    everyone = {
+        each.name: Room(home / "participants" / each.name, each).prepared(version, cuts)
+        for each in memberships
+        if (version := figures["participants"][each.name]["data_version"]) is not None
+    }
     arms = (
         {"pooled": pooled_lists(everyone, model)}
         if model.kind != "two_stage"
