@@ -67,9 +67,11 @@ def prepare(training: Run) -> dict[str, dict[str, Any]]:
 def train_round(number: int, prepared: dict[str, dict[str, Any]], cuts: list[str], training: Run) -> None:
     """One round: local work, its sum, what each makes of the sum, and the figures; then the checkpoint."""
     training.folder.begin(number)
+    missed = training.missed(prepared)
     work = {name: (name, number, told["version"], cuts, training.quoted) for name, told in prepared.items()}
 
-    trained, silent = arrived({name: train_participant.submit(*work[name]) for name in work})
+    trained, silent = arrived({name: train_participant.submit(*work[name]) for name in work.keys() - missed})
+    silent |= missed
     require_quorum(training, ROUNDS[number], trained, silent)
     summed = aggregate(number, tuple(trained), cuts, training)
 

@@ -34,6 +34,7 @@ def log_round(
         "number": number,
         "part": part,
         "cohort": cohort,
+        "scored": sorted(scored),
         "lost": {**lost, **{name: why for step in steps for name, why in step["lost"].items()}},
         "bytes_up": _added(*(step["bytes_up"] for step in steps)),
         "bytes_down": _added(*(step["bytes_down"] for step in steps)),

@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -76,6 +76,17 @@ class Run:
         """
         fresh = {name: told["version"] for name, told in prepared.items()}
         self.folder.note(versions={**fresh, **self.versions}, prepared=prepared, missing=missing)
+
+    def missed(self, names: Iterable[str]) -> dict[str, str]:
+        """Who of `names` has not scored the round before, where everything is chosen, and why."""
+        if not (rounds := self.folder.rounds):
+            return {}
+        scored, lost = rounds[-1]["scored"], {**self.folder.facts.get("missing", {}), **rounds[-1]["lost"]}
+        return {
+            name: f"missed round {rounds[-1]['number']}: {lost.get(name, 'it was not there')}"
+            for name in names
+            if name not in scored
+        }
 
     def say(self, text: str) -> None:
         """Tell the log of the task that is running, and whoever watches."""

@@ -1,6 +1,7 @@
 """A run under way: as an argument of Prefect's tasks, and its sums after it was cut off."""
 
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,39 @@ def test_each_is_asked_on_its_data_version_of_the_run(run_behind):
     run.folder.note(versions={name: f"version of {name}" for name in "abc"})
     told = run.sum(run.plan(0, "abc"), "echo", keep=False).results
     assert {name: each["version"] for name, each in told.items()} == run.versions
+
+
+def test_who_has_chosen_nothing_in_the_round_before_has_missed_it(run_behind):
+    run = run_behind({})
+    run.folder.note(missing={"d": "no file"})
+    assert run.missed("abcd") == {}
+    run.folder.begin(0)
+    run.folder.finish(0, {"number": 0, "scored": ["a", "b"], "lost": {"c": "its process ended"}})
+    assert run.missed("abcd") == {"c": "missed round 0: its process ended", "d": "missed round 0: no file"}
+
+
+def test_who_was_lost_in_the_first_round_is_left_out_of_the_second(api, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import overhead
+
+    from flows.train import train
+    from tasks import opening
+
+    asked = set()
+
+    class Watched(overhead.Idle):
+        def ask(self, job, arguments=None, **options):
+            asked.add((self.name, job, (arguments or {}).get("number")))
+            if self.name == "p003" and job == "score":
+                raise Lost({"p003": "its process ended"})
+            return super().ask(job, arguments, **options)
+
+    @contextmanager
+    def doors(home, memberships, threads=1):
+        yield {each.name: Watched(each.name) for each in memberships}
+
+    monkeypatch.setattr(opening, "open_doors", doors)
+    figures = train(consortium=overhead.consortium(tmp_path, 4), run="r")
+    assert {name for name, job, number in asked if (job, number) == ("train", 1)} == {"p000", "p001", "p002"}
+    assert figures["lost"] == {"p003": "missed round 0: p003: its process ended"}
+    assert figures["participants"]["p000"]["data_version"] == "0" * 64
