@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/kills.py --kills 100
 
-A whole training tells how long one takes.  Then each time a training is asked for, the process gets SIGKILL
-after a random part of that, and `chorus serve` is started anew.  The champion must load and answer each time,
-and at the end:
+Each time a training is asked for, the process gets SIGKILL a random while after it has begun (at times
+before), within what the last ones took, and `chorus serve` is started anew.  The champion must load and
+answer each time, and at the end:
 
 - each training is applied once or not at all: its MLflow run has at most one model version, a finished
   training exactly one, and no metric has a step twice
@@ -17,6 +17,7 @@ import json
 import os
 import random
 import signal
+import statistics
 import sys
 import tempfile
 import time
@@ -30,19 +31,32 @@ from mlruns_config.tracking import Tracking, TrackingConfig
 from tasks.decisions import decisions
 from tasks.flow_runs import FINAL
 
+EARLY = 0.1
+"""The share of kills that come before the training has begun."""
 LONGEST = 1.1
-"""Of a whole training's seconds, within which the kill comes."""
+"""Of the seconds that the last trainings took, within which the other kills come."""
 
 
-def kill_once(path: Path, home: Path, given: float) -> str:
-    """Serve, ask for a training, kill after `given` seconds; returns how far the training had come."""
+def kill_once(path: Path, home: Path, rng: random.Random) -> tuple[float, str]:
+    """Serve, ask for a training, kill; returns the seconds that it was given, and how far it had come."""
+    known = {*home.glob("coordinator/runs/*")}
+    given, early = rng.uniform(0.0, LONGEST * usual(home)), rng.random() < EARLY
     with served(path, None) as (api, pid):
-        known = {*home.glob("coordinator/runs/*")}
         deployment = ask(f"{api}/deployments/name/train-on-schedule/row")["id"]
         ask(f"{api}/deployments/{deployment}/create_flow_run", {})
+        while not early and {each.parent for each in home.glob("coordinator/runs/*/run.json")} <= known:
+            time.sleep(0.1)
         time.sleep(given)
         os.kill(pid, signal.SIGKILL)
-    return ", ".join(how_far(each) for each in {*home.glob("coordinator/runs/*")} - known) or "not begun"
+    far = [how_far(each) for each in {*home.glob("coordinator/runs/*")} - known]
+    return given, ", ".join(far) or "not begun"
+
+
+def usual(home: Path) -> float:
+    """The median of seconds of the last three trainings that ended well."""
+    facts = [json.loads(each.read_text()) for each in home.glob("coordinator/runs/*/run.json")]
+    ended = sorted((each["created_at"], each["seconds"]) for each in facts if each["status"] == "finished")
+    return statistics.median(seconds for _, seconds in ended[-3:])
 
 
 def how_far(folder: Path) -> str:
@@ -110,15 +124,13 @@ def main() -> None:
         home, silent = Path(folder) / "state" / "row", 0
         tracking = Tracking(TrackingConfig(), home)
         with served(path, None) as (api, _):
-            train(api)
-            state, whole = train(api)
-        print(f"a whole training: {state} in {whole:.1f} s", flush=True)
+            print("a whole training: {} in {:.1f} s".format(*train(api)), flush=True)
         far, until = Counter(), time.monotonic() + 60 * options.minutes
         for number in range(options.kills):
             if time.monotonic() > until:
                 break
-            given = rng.uniform(0.0, LONGEST * whole)
-            far[came := kill_once(path, home, given)] += 1
+            given, came = kill_once(path, home, rng)
+            far[came] += 1
             answers = not (home / "mlflow" / "mlflow.db").exists() or champion_answers(tracking)
             silent += not answers
             print(
