@@ -102,6 +102,7 @@ def together(
     plan = this.among(plan, before)
     while True:
         keys = this.ready(plan)
+        this.hold(before, keys)
         plan = RoundPlan(**{**plan.model_dump(), "cohort": tuple(keys)})
         memory.note(plan, job, plan.cohort)
         results, culprits, opened = this.attempt(plan, keys)
@@ -149,6 +150,12 @@ class _Round:
             raise Lost(silent)
         self._require(plan, tuple(keys))
         return keys
+
+    def hold(self, before: tuple[str, ...] | None, keys: Mapping[str, str]) -> None:
+        """Wait for those who were summed `before`: without one of them, its own term would follow."""
+        away = {name: self.lost.get(name, "is not there") for name in before or () if name not in keys}
+        if away and self.policy.on_loss == "wait":
+            raise Lost(away)
 
     def attempt(
         self, plan: RoundPlan, keys: dict[str, str]

@@ -87,6 +87,21 @@ def test_a_step_that_opened_nothing_is_resumed_with_everybody(run_behind):
     assert added(run_behind("abcd"), "abcd").cohort == ("a", "b", "c", "d")
 
 
+def test_a_later_step_waits_for_all_whose_sums_were_opened_in_the_one_before(run_behind):
+    run = run_behind("abcd")
+    added(run, "abcd")
+
+    def silent(*_, **__):
+        raise Lost({"d": "silent"})
+
+    run.doors["d"].ready = silent
+    with pytest.raises(Lost, match="d: silent"):
+        added(run, "abcd")
+    with pytest.raises(Lost, match="d: is not there"):
+        added(run_behind("abc"), "abc")
+    assert added(run_behind("abcd"), "abcd").cohort == ("a", "b", "c", "d")
+
+
 def test_each_is_asked_on_its_data_version_of_the_run(run_behind):
     run = run_behind("abc")
     run.folder.note(versions={name: f"version of {name}" for name in "abc"})
