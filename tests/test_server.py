@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -53,11 +54,17 @@ def chorus_python(code, *arguments):
 
 
 def asked(url, path, body=None):
-    """What the API answers, past any client."""
+    """What the API answers, past any client; 503 is a busy database's way to say: ask again."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        return json.load(answer)
+    for left in reversed(range(5)):
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or not left:
+                raise
+            time.sleep(1)
 
 
 def processes_that_name(folder):
