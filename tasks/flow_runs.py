@@ -132,6 +132,6 @@ def mark_crashed(flow_run_ids: Sequence[str], message: str) -> None:
             except ObjectNotFound:
                 continue
             if state is None or not state.is_final():
-                client.set_flow_run_state(UUID(flow_run_id), Crashed(message=message), force=True)
                 for each in _unfinished_tasks(client, UUID(flow_run_id)):
                     client.set_task_run_state(each.id, Crashed(message=message), force=True)
+                client.set_flow_run_state(UUID(flow_run_id), Crashed(message=message), force=True)
