@@ -31,7 +31,7 @@ from recommenders.snapshot import Others, Snapshot
 from recommenders.topk import top_items, top_popular
 from tasks.model import ModelConfig
 from tasks.prepared import Prepared, store_features
-from tasks.room import Room
+from tasks.room import Room, named
 from tasks.runs import save, write_json
 from tasks.terms import counts, own_snapshot
 
@@ -89,7 +89,7 @@ def fresh(room: Room, model: Kept, prepared: Prepared, part: int) -> Arrays:
 def serve(room: Room, model: Kept, name: str, arrays: Arrays) -> None:
     """Make `arrays` what is served from now on, under `name`; what was until now stays for who reads it."""
     folder = room.model(model.run)
-    (folder / "served" / name).mkdir(parents=True, exist_ok=True)
+    (folder / "served" / named(name)).mkdir(parents=True, exist_ok=True)
     for each, array in arrays.items():
         save(folder / "served" / name / f"{each}.npy", array)
     write_json(folder / "model.json", model.model_copy(update={"served": name}).model_dump(mode="json"))

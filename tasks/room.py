@@ -80,21 +80,21 @@ class Room:
 
     def work(self, run: str, number: int) -> Path:
         """The folder of what is kept for a round of a run."""
-        folder = self.home / "work" / _named(run) / str(int(number))
+        folder = self.home / "work" / named(run) / str(int(number))
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def model(self, run: str) -> Path:
         """The folder of the participant's own model of a run."""
-        return self.home / "models" / _named(run)
+        return self.home / "models" / named(run)
 
     def forget_round(self, run: str, number: int) -> None:
         """Drop the work of one round, so that it is done again."""
-        shutil.rmtree(self.home / "work" / _named(run) / str(int(number)), ignore_errors=True)
+        shutil.rmtree(self.home / "work" / named(run) / str(int(number)), ignore_errors=True)
 
     def forget(self, run: str) -> None:
         """Drop the work of a run that is finished, and what is older than `keep_days`."""
-        shutil.rmtree(self.home / "work" / _named(run), ignore_errors=True)
+        shutil.rmtree(self.home / "work" / named(run), ignore_errors=True)
         self._drop(self._old("work"))
 
     def tidy(self, keep: Collection[str]) -> int:
@@ -169,7 +169,7 @@ def _stored(version: str) -> list[str]:
     return version.split("-")[1:] or [version]
 
 
-def _named(run: str) -> str:
+def named(run: str) -> str:
     """The run's name, which the coordinator chooses: it must not lead out of the folder."""
     if not re.fullmatch(r"[\w-][\w.-]*", run):
         raise Refused(f"run: found {run!r}, expected letters, digits, and . - _ within")
