@@ -26,18 +26,21 @@ def meet_champion(run: Run) -> str | None:
 
 
 def require_news(run: Run) -> None:
-    """Raise `NothingNew` where fewer than a sum may be opened of bring something new since a finished run.
+    """Raise `NothingNew` where fewer than a sum may be opened of bring something new since an earlier run.
 
-    Runs of another configuration, or with others in them, do not count.
+    An unfinished run counts where it opened a sum.  Runs of another configuration, or with others in
+    them, do not.
     """
     for each in reversed(all_runs(run.folder.path.parents[2])):
         facts = each.facts
-        same = facts.get("status") == "finished" and facts.get("fingerprint") == run.fingerprint
+        same = facts.get("fingerprint") == run.fingerprint and (
+            _cohort(each) or facts.get("status") == "finished"
+        )
         if same and facts["versions"].keys() == run.versions.keys():
             new = fresh(run.versions, facts["versions"])
-            if not new:
+            if not new and facts.get("status") == "finished":
                 raise NothingNew(f"data and configuration are those of run {each.run}")
-            if len(new) < run.policy.minimum:
+            if 0 < len(new) < run.policy.minimum:
                 raise NothingNew(
                     f"only {', '.join(new)} of the {run.policy.minimum} needed "
                     f"{'has' if len(new) == 1 else 'have'} new data since run {each.run}"

@@ -104,6 +104,26 @@ def test_what_was_trained_tomorrow_is_not_trained_again_today(tmp_path):
         require_news(run)
 
 
+@pytest.mark.parametrize("new", [{}, {"a": "2"}, dict.fromkeys("abc", "2")])
+def test_a_failed_run_counts_where_it_opened_a_sum(tmp_path, new):
+    from tasks.champion import require_news
+
+    versions, state = dict.fromkeys("abc", "1"), {"fingerprint": "f", "created_at": "2026-03-01"}
+    failed = RunFolder(runs_folder(tmp_path) / "failed")
+    failed.note(run="failed", versions=versions, status="failed", **state)
+    now = RunFolder(runs_folder(tmp_path) / "now")
+    now.note(run="now", status="running", **state)
+    run = SimpleNamespace(folder=now, versions=versions | new, fingerprint="f", policy=RoundPolicy())
+    require_news(run)
+    failed.begin(0)
+    failed.add_step(0, "summed", {"cohort": ["a", "b", "c"]})
+    if len(new) == 1:
+        with pytest.raises(NothingNew, match="only a of the 3 needed has new data since run failed"):
+            require_news(run)
+    else:
+        require_news(run)
+
+
 def test_an_import_does_not_take_for_future_what_was_past(tmp_path):
     store, day = Store(tmp_path / "store"), datetime.now(UTC) + timedelta(days=3)
     source = Source(path=str(tmp_path / "*.csv"), columns=Columns(user="u", item="i", time="t"))
