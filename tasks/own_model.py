@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy import sparse
 
 from feature_store.catalogue import index, read_catalogue
@@ -67,11 +67,13 @@ def keep(room: Room, run: str, known: Snapshot, choice: Choice, ranker: Interpol
 def kept(room: Room, run: str) -> Kept | None:
     """The participant's model of `run`; none where it has none, or another catalogue since.
 
-    Items are known by their place in the catalogue.
+    Items are known by their place in the catalogue.  What another version has kept may be no model any more.
     """
-    path = room.model(run) / "model.json"
-    model = Kept.model_validate_json(path.read_text()) if path.is_file() else None
-    return model if model and model.catalogue == catalogue_hash(room) else None
+    try:
+        model = Kept.model_validate_json((room.model(run) / "model.json").read_text())
+    except (FileNotFoundError, ValidationError):
+        return None
+    return model if model.catalogue == catalogue_hash(room) else None
 
 
 def catalogue_hash(room: Room) -> str:

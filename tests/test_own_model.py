@@ -17,7 +17,7 @@ from tasks import own_model, terms
 from tasks.rehearsal import rehearsals
 from tasks.room import Room
 
-CUTS, LATER = ("2020-05-01", "2020-06-01"), ("2020-06-01", "2020-07-01")
+CUTS, LATER = ("2024-04-01", "2024-05-15"), ("2024-05-15", "2024-06-20")
 TEST = 2
 KINDS = {
     "popularity": Choice("popularity", 0.5, 1),
@@ -78,6 +78,8 @@ def served(room, model):
 def test_at_the_training_what_is_fresh_is_what_was_trained(trained):
     room, known = trained.room, trained.known
     model = own_model.kept(room, "first")
+    assert known.own_counts.any()
+    assert known.total_counts.any()
     fresh, at_training = own_model.fresh(room, model, trained.prepared["east"], TEST), served(room, model)
     if model.model.kind == "popularity":
         expected = {"popularity": known.popular(1, 0.5)}
@@ -125,6 +127,11 @@ def test_later_the_own_has_moved_on_and_the_others_has_not(trained):
         expected["shared"] = item_to_item.solve(gram + settings.share * theirs, settings.regularisation)
     for name, array in expected.items():
         assert fresh[name] == pytest.approx(array, rel=1e-4, abs=1e-6), name
+
+
+def test_a_model_that_cannot_be_read_is_not_held(trained):
+    (trained.room.model("first") / "model.json").write_text('{"run": "first", "share": 0.5}')
+    assert own_model.kept(trained.room, "first") is None
 
 
 def test_a_refresh_replaces_what_is_served_and_nothing_else(trained):
