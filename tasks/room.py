@@ -46,10 +46,13 @@ class Room:
         return self.membership.name
 
     def import_all(self) -> Manifest:
-        """Import what is new in the participant's files; returns the state of its store."""
-        import_events(self.store, self.name, self.membership.source, self.membership.cleaning)
+        """Import what is new in the participant's files; returns the state of its store.
+
+        The events come last: when they changed is when its cadence begins.
+        """
         if self.membership.test is not None:
             import_events(self.store, f"{self.name}.test", self.membership.test, self.membership.cleaning)
+        import_events(self.store, self.name, self.membership.source, self.membership.cleaning)
         return self.store.manifest(self.name)
 
     def bring(self) -> str:
