@@ -84,12 +84,27 @@ def _judged(
         plan = plan.model_copy(update={"cohort": agreed.cohort})
     common = {"run": run, "number": 0, "cuts": cuts, "champion": folder.run, "learned": folder.part(1)}
     asked = {name: {**common, "version": version} for name, version in versions.items()}
+    silent |= _refresh(doors, plan.cohort, asked)
+    plan = plan.model_copy(update={"cohort": tuple(name for name in plan.cohort if name not in silent)})
     try:
         judge = together(doors, plan, "judge", asked.__getitem__, settings.rounds, read=folder.opened)
         return judge, silent
     finally:
         for name in plan.cohort:
             doors[name].ask("forget", {"run": run})
+
+
+def _refresh(
+    doors: Mapping[str, Door], cohort: Sequence[str], asked: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    """Let one after another make its model anew, since that solves: who could not, and why."""
+    lost = {}
+    for name in cohort:
+        try:
+            doors[name].ask("refresh", asked[name])
+        except ChorusError as error:
+            lost[name] = str(error)
+    return lost
 
 
 def _log(

@@ -128,17 +128,21 @@ def evaluate(room: Room, told: Told, channel: Channel) -> Told:
     return {"overall": overall, "looks_at": looks_at, "judged": judged}
 
 
-def judge(room: Room, told: Told, channel: Channel) -> Told:
-    """How the own model of the run `champion` does on the newest window; all return the same.
+def refresh(room: Room, told: Told, _: Channel) -> Told:
+    """Serve the own model of the run `champion` with the own events as of the newest window's beginning."""
+    prepared, model = _prepared(room, told), own_model.kept(room, told["champion"])
+    if model is not None:
+        made = own_model.fresh(room, model, prepared, prepared.scored_in(1))
+        own_model.serve(room, model, told["run"], made)
+    return {}
 
-    It is made anew with the own events as of the window's beginning, and served from then on.
-    """
+
+def judge(room: Room, told: Told, channel: Channel) -> Told:
+    """How the own model of the run `champion` does on the newest window; all return the same."""
     prepared, held = _prepared(room, told), None
     part, model = prepared.scored_in(1), own_model.kept(room, told["champion"])
     if model is not None:
-        made = own_model.fresh(room, model, prepared, part)
-        own_model.serve(room, model, told["run"], made)
-        held = own_model.lists(room, model, made, prepared, part)
+        held = own_model.lists(room, model, own_model.served(room, model), prepared, part)
     known = _counts(room, f"1/popularity/{told['learned']}", channel)
     return comparison.alone(room, prepared, part, held, known, channel)
 
@@ -174,6 +178,7 @@ JOBS: dict[str, Job] = {
         grow,
         score,
         evaluate,
+        refresh,
         judge,
         forget,
         tidy,

@@ -100,6 +100,12 @@ def serve(room: Room, model: Kept, name: str, arrays: Arrays) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
+def served(room: Room, model: Kept) -> Arrays:
+    """What lists are made of now; the arrays stay on disk."""
+    folder = room.model(model.run) / "served" / model.served
+    return {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
+
+
 def lists(room: Room, model: Kept, made: Arrays, prepared: Prepared, part: int) -> NDArray[np.int32]:
     """What the model lists for the queries of `part`, (queries, top), with users as known then."""
     queries, top = prepared.queries(part), room.membership.model.top
@@ -146,7 +152,7 @@ def _asked(room: Room, run: str) -> Kept:
     if model is None and (room.model(run) / "model.json").is_file():
         raise BadInput(
             f"{room.name}: {room.membership.catalogue} has changed since run {run}, whose places of items it "
-            "is; expected the one of then, or a newer run"
+            "is, or another version of chorus kept the model; expected the catalogue of then, or a newer run"
         )
     if model is None:
         raise BadInput(f"{room.name}: has no model of run {run}; expected one of a finished run")
@@ -168,11 +174,6 @@ def _others(room: Room, model: Kept) -> Others:
     return Others(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Others._fields))
 
 
-def _served(room: Room, model: Kept) -> Arrays:
-    folder = room.model(model.run) / "served" / model.served
-    return {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
-
-
 def _counts(
     room: Room, model: Kept, own: Interactions, at: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -190,7 +191,7 @@ def _scored(
         mine, total = _counts(room, model, own, at)
         scores = blend(mine[window], total[window], model.choice.share)[own_items]
     else:
-        made = _served(room, model)
+        made = served(room, model)
         own_items = made["own_items"]
         scores = made["weights"][np.isin(own_items, seen)].sum(axis=0)
     new = ~np.isin(own_items, seen)
@@ -208,7 +209,7 @@ def _ranked(
 ) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]]]:
     """The user's candidates as of the moment `at`, with the ranker's scores."""
     mine, total = _counts(room, model, own, at)
-    found = two_stage.Retriever(**_served(room, model))._replace(own_counts=mine, total_counts=total)
+    found = two_stage.Retriever(**served(room, model))._replace(own_counts=mine, total_counts=total)
     history = sparse.csr_array(np.isin(found.own_items, seen)[None, :].astype(np.float32))
     sources = two_stage.sources(found, history, model.model.two_stage.candidates)
     nothing = np.zeros(0, np.int32)
