@@ -75,7 +75,7 @@ def train_round(number: int, prepared: dict[str, dict[str, Any]], cuts: list[str
     require_quorum(training, ROUNDS[number], trained, silent)
     summed = aggregate(number, tuple(trained), cuts, training)
 
-    work = {name: work[name] for name in summed["cohort"]}
+    work = {name: work[name] for name in summed["cohort"] if name in work}
     if training.model.kind == "two_stage":
         silent |= grow_ranker(number, work, training)
     scored, lost = arrived({name: score_participant.submit(*work[name]) for name in work.keys() - silent})
