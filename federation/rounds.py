@@ -101,8 +101,7 @@ def together(
     this = _Round(doors, plan.cohort, job, each, policy or RoundPolicy(), on_opened, read)
     plan = this.among(plan, before)
     while True:
-        keys = this.ready(plan)
-        this.hold(before, keys)
+        keys = this.ready(plan, before)
         plan = RoundPlan(**{**plan.model_dump(), "cohort": tuple(keys)})
         memory.note(plan, job, plan.cohort)
         results, culprits, opened = this.attempt(plan, keys)
@@ -138,24 +137,22 @@ class _Round:
         self.lost |= dict.fromkeys(later, "was not in this sum when the run was cut off")
         return plan.model_copy(update={"cohort": tuple(name for name in plan.cohort if name not in later)})
 
-    def ready(self, plan: RoundPlan) -> dict[str, str]:
-        """The ready call: public keys of those who answer, and are enough to go on."""
+    def ready(self, plan: RoundPlan, before: tuple[str, ...] | None) -> dict[str, str]:
+        """The ready call: public keys of those who answer, and are enough to go on.
+
+        Who was summed `before` is waited for: of a sum without one of them that one's own term would follow.
+        """
         self.attempts += 1
         seconds = min(self.policy.ready_seconds, plan.deadline_seconds)
         keys, silent = _in_threads(
             plan.cohort, lambda name: self.doors[name].ready(plan, deadline_seconds=seconds)
         )
         self.lost |= silent
-        if self.repeated and silent:
-            raise Lost(silent)
-        self._require(plan, tuple(keys))
-        return keys
-
-    def hold(self, before: tuple[str, ...] | None, keys: Mapping[str, str]) -> None:
-        """Wait for those who were summed `before`: without one of them, its own term would follow."""
         away = {name: self.lost.get(name, "is not there") for name in before or () if name not in keys}
         if away and self.policy.on_loss == "wait":
             raise Lost(away)
+        self._require(plan, tuple(keys))
+        return keys
 
     def attempt(
         self, plan: RoundPlan, keys: dict[str, str]
