@@ -118,56 +118,48 @@ def test_who_has_chosen_nothing_in_the_round_before_has_missed_it(run_behind):
     assert run.missed("abcd") == {"c": "missed round 0: its process ended", "d": "missed round 0: no file"}
 
 
-def test_who_was_lost_in_the_first_round_is_left_out_of_the_second(api, tmp_path, monkeypatch):
+@pytest.fixture
+def trained(api, tmp_path, monkeypatch):
+    """Train four participants without work; `trouble(name, job, number)` says whether that asking is lost."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     import overhead
 
     from flows.train import train
     from tasks import opening
 
+    def run(trouble):
+        class Troubled(overhead.Idle):
+            def ask(self, job, arguments=None, **options):
+                if trouble(self.name, job, (arguments or {}).get("number")):
+                    raise Lost({self.name: "its process ended"})
+                return super().ask(job, arguments, **options)
+
+        @contextmanager
+        def doors(home, memberships, threads=1):
+            yield {each.name: Troubled(each.name) for each in memberships}
+
+        monkeypatch.setattr(opening, "open_doors", doors)
+        return train(consortium=overhead.consortium(tmp_path, 4), run="r")
+
+    return run
+
+
+def test_who_was_lost_in_the_first_round_is_left_out_of_the_second(trained):
     asked = set()
 
-    class Watched(overhead.Idle):
-        def ask(self, job, arguments=None, **options):
-            asked.add((self.name, job, (arguments or {}).get("number")))
-            if self.name == "p003" and job == "score":
-                raise Lost({"p003": "its process ended"})
-            return super().ask(job, arguments, **options)
+    def trouble(name, job, number):
+        asked.add((name, job, number))
+        return name == "p003" and job == "score"
 
-    @contextmanager
-    def doors(home, memberships, threads=1):
-        yield {each.name: Watched(each.name) for each in memberships}
-
-    monkeypatch.setattr(opening, "open_doors", doors)
-    figures = train(consortium=overhead.consortium(tmp_path, 4), run="r")
+    figures = trained(trouble)
     assert {name for name, job, number in asked if (job, number) == ("train", 1)} == {"p000", "p001", "p002"}
     assert figures["lost"] == {"p003": "missed round 0: p003: its process ended"}
     assert figures["participants"]["p000"]["data_version"] == "0" * 64
 
 
-def test_a_run_is_resumed_without_one_that_cannot_be_prepared_any_more(api, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
-    import overhead
-
-    from flows.train import train
-    from tasks import opening
-
-    troubles = [("score", {"p000", "p001", "p002", "p003"}), ("prepare", {"p003"})]
-
-    class Troubled(overhead.Idle):
-        def ask(self, job, arguments=None, **options):
-            if job == troubles[0][0] and self.name in troubles[0][1]:
-                raise Lost({self.name: "its process ended"})
-            return super().ask(job, arguments, **options)
-
-    @contextmanager
-    def doors(home, memberships, threads=1):
-        yield {each.name: Troubled(each.name) for each in memberships}
-
-    monkeypatch.setattr(opening, "open_doors", doors)
+def test_a_run_is_resumed_without_one_that_cannot_be_prepared_any_more(trained):
     with pytest.raises(TooFew):
-        train(consortium=overhead.consortium(tmp_path, 4), run="r")
-    troubles.pop(0)
-    figures = train(consortium=overhead.consortium(tmp_path, 4), run="r")
+        trained(lambda name, job, number: job == "score")
+    figures = trained(lambda name, job, number: (name, job) == ("p003", "prepare"))
     assert set(figures["lost"]) == {"p003"}
     assert figures["participants"]["p000"]["data_version"] == "0" * 64
