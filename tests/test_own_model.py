@@ -147,11 +147,10 @@ def test_a_refresh_replaces_what_is_served_and_nothing_else(trained):
     assert others == {path: path.read_bytes() for path in (room.model("first") / "others").iterdir()}
 
 
+@pytest.mark.parametrize("trained", ["popularity"], indirect=True)
 def test_a_recommendation_of_what_is_popular_knows_the_newest_own_events(trained):
     """Everybody at east buys one item after the training, which is then recommended to a new user first."""
-    room, kind = trained.room, trained.room.membership.model.kind
-    if kind != "popularity":
-        pytest.skip(f"{kind} is solved when the champion is evaluated")
+    room = trained.room
     path = trained.data / "east.csv"
     table = pd.read_csv(path)
     last = pd.to_datetime(table["time"]).max()
