@@ -84,9 +84,9 @@ def _judged(
         plan = plan.model_copy(update={"cohort": agreed.cohort})
     common = {"run": run, "number": 0, "cuts": cuts, "champion": folder.run, "learned": folder.part(1)}
     asked = {name: {**common, "version": version} for name, version in versions.items()}
-    silent |= _refresh(doors, plan.cohort, asked)
-    plan = plan.model_copy(update={"cohort": tuple(name for name in plan.cohort if name not in silent)})
     try:
+        silent |= _refresh(doors, plan.cohort, asked)
+        plan = plan.model_copy(update={"cohort": tuple(name for name in plan.cohort if name not in silent)})
         judge = together(doors, plan, "judge", asked.__getitem__, settings.rounds, read=folder.opened)
         return judge, silent
     finally:
