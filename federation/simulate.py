@@ -1,7 +1,8 @@
 """The same participants in one process: threads instead of processes, the same layers and relay.
 
 For tests, benchmarks and experiments; gives bit for bit what a run of processes gives.  The threads take
-turns, from sum to sum: side by side they would only fight for the interpreter.
+turns on one core, from sum to sum: side by side they would mostly fight for the interpreter.  So a part must
+not wait for another except in a sum, and gains nothing from threads of its own.
 """
 
 import os

@@ -1,3 +1,5 @@
+"""Turns, and who takes them; the sleeps let other threads run just where these must not."""
+
 import threading
 import time
 
