@@ -55,7 +55,7 @@ class Inverse:
         if rows.shape[0] == 0:
             return grown
         image = grown.times(rows)
-        solved = np.linalg.solve(_core(rows, image, added.shape[0]), image).astype(np.float64, copy=False)
+        solved = np.asarray(np.linalg.solve(_core(rows, image, added.shape[0]), image), np.float64)
         diagonal = grown.diagonal - np.einsum("kn,kn->n", image, solved)
         return replace(grown, diagonal=diagonal, terms=(*self.terms, (image, solved)))
 

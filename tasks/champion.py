@@ -32,13 +32,11 @@ def require_news(run: Run) -> None:
     them, do not.
     """
     for each in reversed(all_runs(run.folder.path.parents[2])):
-        facts = each.facts
-        same = facts.get("fingerprint") == run.fingerprint and (
-            _cohort(each) or facts.get("status") == "finished"
-        )
+        facts, finished = each.facts, each.facts.get("status") == "finished"
+        same = facts.get("fingerprint") == run.fingerprint and (finished or _cohort(each))
         if same and facts["versions"].keys() == run.versions.keys():
             new = fresh(run.versions, facts["versions"])
-            if not new and facts.get("status") == "finished":
+            if finished and not new:
                 raise NothingNew(f"data and configuration are those of run {each.run}")
             if 0 < len(new) < run.policy.minimum:
                 raise NothingNew(

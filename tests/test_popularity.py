@@ -30,7 +30,7 @@ def test_the_others_are_taken_to_gain_what_the_own_did():
     assert moved(others, before, before).tolist() == others.tolist()
 
 
-def test_a_newcomers_first_event_tells_little_of_the_others():
+def test_a_first_event_counts_beside_one_more_of_each_item():
     others, nothing = np.full((1, 100), 7), np.zeros((1, 100), np.int64)
     first = nothing.copy()
     first[0, 3] = 1
