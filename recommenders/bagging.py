@@ -51,4 +51,10 @@ def _pooled(parts: Sequence[Rows]) -> Rows:
     """All rows, for what follows from their labels alone."""
     features, labels = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
     queries = [part.queries for part in parts if part.queries is not None]
-    return Rows(features, labels, np.concatenate(queries) if queries else None)
+    weights = [part.weights for part in parts if part.weights is not None]
+    return Rows(
+        features,
+        labels,
+        np.concatenate(queries) if queries else None,
+        np.concatenate(weights) if weights else None,
+    )

@@ -91,11 +91,15 @@ class BoostingConfig(BaseModel):
 
 
 class Rows(NamedTuple):
-    """A participant's rows: features (n, f), NaN where missing; labels (n,); sizes of its queries."""
+    """A participant's rows: features (n, f), NaN where missing; labels (n,); sizes of its queries.
+
+    `weights` (n,), above 0 and up to 1, are what each row counts beside the others; all the same if none.
+    """
 
     features: Matrix
     labels: Floats
     queries: Integers | None = None
+    weights: Floats | None = None
 
 
 class State(BaseModel):
@@ -131,6 +135,19 @@ def check_rows(rows: Rows, bins: Bins, config: BoostingConfig) -> None:
     check_features(rows.features, len(bins.columns))
     if rows.labels.shape != (len(rows.features),):
         raise BadInput(f"{len(rows.features)} rows of features, labels of shape {rows.labels.shape}")
+    _check_weights(rows, config.objective)
     if bins.max_bin != config.max_bin:
         raise BadInput(f"bins for max_bin {bins.max_bin}, the configuration has {config.max_bin}")
     check_labels(config.objective, rows.labels, rows.queries)
+
+
+def _check_weights(rows: Rows, objective: Objective) -> None:
+    """Up to 1, so that the bound of a gradient holds; lambdarank weighs its queries itself."""
+    if rows.weights is None:
+        return
+    if objective == "lambdarank":
+        raise BadInput("lambdarank: found weights of rows, expected none")
+    if rows.weights.shape != rows.labels.shape:
+        raise BadInput(f"{len(rows.labels)} rows, weights of shape {rows.weights.shape}")
+    if not ((rows.weights > 0) & (rows.weights <= 1)).all():
+        raise BadInput("weights: expected all above 0 and none above 1")

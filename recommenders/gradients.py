@@ -42,12 +42,17 @@ class Rounded(NamedTuple):
 
 
 def derivatives(
-    objective: Objective, labels: Floats, queries: Integers | None, scale: float, truncation: int
+    objective: Objective,
+    labels: Floats,
+    queries: Integers | None,
+    scale: float,
+    truncation: int,
+    weights: Floats | None = None,
 ) -> Derivatives:
     """A function of the scores (n,) that returns gradients and hessians (n,), each divided by `scale`.
 
-    `queries` are the sizes of consecutive queries, for lambdarank.  Raises `BadInput` for labels that
-    the objective does not know.
+    `queries` are the sizes of consecutive queries, for lambdarank; `weights` (n,) multiply both.  Raises
+    `BadInput` for labels that the objective does not know.
     """
     check_labels(objective, labels, queries)
     if objective == "lambdarank":
@@ -58,7 +63,7 @@ def derivatives(
     def derive(scores: Floats) -> tuple[Floats, Floats]:
         gradient, hessian = np.empty_like(scores), np.empty_like(scores)
         plain(scores, labels, 1.0 / scale, gradient, hessian)
-        return gradient, hessian
+        return (gradient, hessian) if weights is None else (gradient * weights, hessian * weights)
 
     return derive
 

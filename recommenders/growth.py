@@ -33,9 +33,9 @@ def begin(channel: Channel, rows: Rows, bins: Bins, config: BoostingConfig) -> S
     check_rows(rows, bins, config)
     start, scale = 0.0, 1.0
     if config.objective != "lambdarank":
-        count, labels, squares = _moments(channel, rows.labels)
+        weight, labels, squares = _moments(channel, rows)
         first = Seat.at(channel).rank == 0
-        start, scale = _start(config.objective, count, labels, squares) if first else (0.0, 0.0)
+        start, scale = _start(config.objective, weight, labels, squares) if first else (0.0, 0.0)
         told = channel.sum("start", limbs(np.array([[start, scale]])).ravel(), INTEGERS).reshape(2, -1)
         start, scale = total(told[0]), total(told[1])
     return State(objective=config.objective, bins=bins, start=start, scale=scale)
@@ -68,7 +68,9 @@ def grow(
     if state.objective != config.objective:
         raise BadInput(f"a model of {state.objective} cannot go on as {config.objective}")
     data = binned(rows, state.bins, config, threads) if data is None else data
-    derive = derivatives(config.objective, rows.labels, rows.queries, state.scale, config.truncation)
+    derive = derivatives(
+        config.objective, rows.labels, rows.queries, state.scale, config.truncation, rows.weights
+    )
     scores = state.scores(rows.features, threads) if scores is None else scores
     grown, clipped = list(state.trees), state.clipped
     with learner(channel, data, config, state.bins, threads) as mine:
@@ -103,21 +105,25 @@ def _steps(sums: Integers, config: BoostingConfig, scale: float) -> Floats:
     return np.asarray(step, np.float64)
 
 
-def _moments(channel: Channel, labels: Floats) -> tuple[int, Fraction, Fraction]:
-    """Rows, sum and sum of squares of the consortium's labels, exactly."""
-    digits = limbs(np.stack([np.ones_like(labels), labels, labels * labels], axis=1))
+def _moments(channel: Channel, rows: Rows) -> tuple[Fraction, Fraction, Fraction]:
+    """Weight, sum and sum of squares of the consortium's labels, exactly."""
+    weights = np.ones_like(rows.labels) if rows.weights is None else rows.weights
+    digits = limbs(np.stack([weights, weights * rows.labels, weights * rows.labels**2], axis=1))
     opened = channel.sum("labels", digits.ravel(), INTEGERS).reshape(digits.shape)
-    count, first, second = (exact(row) for row in opened)
-    return int(count), first, second
+    weight, first, second = (exact(row) for row in opened)
+    return weight, first, second
 
 
-def _start(objective: Objective, count: int, labels: Fraction, squares: Fraction) -> tuple[float, float]:
+def _start(
+    objective: Objective, weight: Fraction, labels: Fraction, squares: Fraction
+) -> tuple[float, float]:
     """Start score and scale of labels."""
-    mean = labels / count
-    deviation = math.sqrt(max(nearest(squares / count - mean * mean), 0.0))
+    mean = labels / weight
+    deviation = math.sqrt(max(nearest(squares / weight - mean * mean), 0.0))
+    least = nearest(1 / (2 * weight))
     if objective == "binary":
-        share = min(max(nearest(mean), 0.5 / count), 1.0 - 0.5 / count)
+        share = min(max(nearest(mean), least), 1.0 - least)
         return math.log(share / (1.0 - share)), 1.0
     if objective == "poisson":
-        return math.log(max(nearest(mean), 0.5 / count)), nearest(mean) + deviation or 1.0
+        return math.log(max(nearest(mean), least)), nearest(mean) + deviation or 1.0
     return nearest(mean), deviation or 1.0

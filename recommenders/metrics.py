@@ -42,8 +42,7 @@ def per_query(top: NDArray[np.int32], queries: Queries) -> NDArray[np.float64]:
     hits = _hits(top, queries)
     found = hits.sum(axis=1)
     relevant = np.diff(queries.relevant_starts)
-    discount = 1 / np.log2(np.arange(2, k + 2))
-    ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(relevant, k)]
+    discount, ideal = _discount(k), ideal_gain(relevant, k)
     precision, recall = found / k, found / relevant
     both = np.where(found > 0, precision + recall, 1.0)
     first = np.where(found > 0, 1 / (1.0 + hits.argmax(axis=1)), 0.0)
@@ -58,6 +57,16 @@ def per_query(top: NDArray[np.int32], queries: Queries) -> NDArray[np.float64]:
             hits[:, 0],
         ]
     ).astype(np.float64)
+
+
+def ideal_gain(relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    """The largest DCG at k that is possible with so many relevant items, same shape."""
+    found: NDArray[np.float64] = np.concatenate([[0.0], np.cumsum(_discount(k))])[np.minimum(relevant, k)]
+    return found
+
+
+def _discount(k: int) -> NDArray[np.float64]:
+    return 1 / np.log2(np.arange(2, k + 2))
 
 
 def metric_sums(top: NDArray[np.int32], queries: Queries) -> NDArray[np.float64]:

@@ -16,6 +16,13 @@ def windowed_counts(data: Interactions, until: int, days: int) -> NDArray[np.int
     return np.bincount(data.items[recent], minlength=data.item_count).astype(np.int64)
 
 
+def returning(data: Interactions) -> Interactions:
+    """The events of users who had one a day before or earlier: who is asked for, has been there, too."""
+    first = np.full(data.user_count, np.iinfo(np.int64).max)
+    np.minimum.at(first, data.users, data.times)
+    return data.where(data.times - DAY >= first[data.users])
+
+
 def blend(own: NDArray[np.int64], total: NDArray[Any], share: float) -> NDArray[np.float32]:
     """Own counts plus a share of the others', shape (items,)."""
     return (own + share * (total - own)).astype(np.float32)

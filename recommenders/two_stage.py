@@ -1,8 +1,9 @@
 """Two stages: cheap sources list candidates, boosted trees put them in order.
 
 A row is a candidate of a query, a user at a moment; its features are what was known at that moment: the
-sources' scores of it, its popularity by window at the participant and overall, in how many lists it
-stands, and what the feature store says of user and item.  All that comes from others comes from sums.
+sources' scores of it and its places by them, its popularity by window at the participant, overall and among
+the participant's users who came back, in how many lists it stands, and what the feature store says of user
+and item.  All that comes from others comes from sums.
 """
 
 from collections.abc import Sequence
@@ -15,10 +16,15 @@ from scipy import sparse
 
 from recommenders.boosting import BoostingConfig, Rows
 from recommenders.candidates import Candidates, Source
-from recommenders.metrics import Queries
+from recommenders.interactions import Interactions
+from recommenders.metrics import Queries, ideal_gain
+from recommenders.popularity import returning, windowed_counts
 from recommenders.snapshot import Snapshot
 
 Floats = NDArray[np.float32]
+
+SCORES = ("own_score", "shared_score", "neighbours")
+"""Scores of the personal sources, in order."""
 
 STORE = ("user_count", "user_recency", "user_mean_value", "item_age", "item_mean_value")
 """Features that the feature store gives of (user, item, moment), in order."""
@@ -81,22 +87,33 @@ class TwoStage(BaseModel):
 class Retriever(NamedTuple):
     """All that finding candidates and describing them takes, as of a moment, for m own items.
 
-    Item-to-item weights alone and with the others, and cosines, (m, m); counts as in `Snapshot`.
+    Item-to-item weights alone and with the others, and cosines, (m, m); counts as in `Snapshot`, and those of
+    own events by who was there before, (windows, catalogue).
     """
 
     own_items: NDArray[np.int32]
     own_counts: NDArray[np.int64]
     total_counts: NDArray[Any]
+    returned: NDArray[np.int64]
     own: Floats
     shared: Floats
     cosines: Floats
 
 
-def retriever(known: Snapshot, settings: TwoStage) -> Retriever:
+def retriever(known: Snapshot, settings: TwoStage, windows: Sequence[int]) -> Retriever:
     """What a participant finds candidates with, with the others' sums."""
     own = known.weights(0.0, settings.regularisation)
     shared = known.weights(settings.share, settings.regularisation)
-    return Retriever(known.own_items, known.own_counts, known.total_counts, own, shared, known.cosines)
+    returned = returned_counts(known.data, known.moment, windows)
+    return Retriever(
+        known.own_items, known.own_counts, known.total_counts, returned, own, shared, known.cosines
+    )
+
+
+def returned_counts(data: Interactions, moment: int, windows: Sequence[int]) -> NDArray[np.int64]:
+    """Events of users who came back, by item in each window of days before `moment`, (windows, catalogue)."""
+    again = returning(data)
+    return np.stack([windowed_counts(again, moment, days) for days in windows])
 
 
 def alone(known: Snapshot, found: Retriever) -> Retriever:
@@ -120,17 +137,27 @@ def sources(found: Retriever, history: sparse.csr_array, many: int) -> list[Sour
 
 def names(windows: Sequence[int]) -> tuple[str, ...]:
     """The features' names, in order."""
-    counts = [f"{who}_popularity_{days}d" for days in windows for who in ("own", "overall")]
-    return "own_score", "shared_score", "neighbours", *counts, "lists", *STORE
+    counts = [f"{who}_popularity_{days}d" for days in windows for who in ("own", "overall", "returning")]
+    return *SCORES, *(f"{score}_place" for score in SCORES), *counts, "lists", *STORE
 
 
 def features(found: Retriever, listed: Candidates, store: NDArray[np.float64]) -> Floats:
     """The rows of `names`, (n, f); `store` (n, len(STORE)) are the feature store's."""
-    columns: list[NDArray[Any]] = [listed.scores[:, :3]]
-    for own, total in zip(found.own_counts, found.total_counts, strict=True):
-        columns += [_rate(own)[listed.items], _rate(total)[listed.items]]
+    scores = listed.scores[:, : len(SCORES)]
+    columns: list[NDArray[Any]] = [scores, *(_places(each, listed) for each in scores.T)]
+    for counts in zip(found.own_counts, found.total_counts, found.returned, strict=True):
+        columns += [_rate(each)[listed.items] for each in counts]
     columns += [(~np.isnan(listed.places)).sum(axis=1), store]
     return np.column_stack(columns).astype(np.float32)
+
+
+class Labelled(NamedTuple):
+    """A part's rows: features (n, f) and labels (n,); each query's number of rows and of relevant items."""
+
+    values: Floats
+    labels: NDArray[np.bool_]
+    sizes: NDArray[np.int64]
+    relevant: NDArray[np.int64]
 
 
 def labelled(listed: Candidates, queries: Queries) -> NDArray[np.bool_]:
@@ -140,11 +167,15 @@ def labelled(listed: Candidates, queries: Queries) -> NDArray[np.bool_]:
     return np.isin(listed.queries * width + listed.items, asked * width + queries.relevant_items)
 
 
-def training_rows(parts: Sequence[tuple[Floats, NDArray[np.bool_], NDArray[np.int64]]]) -> Rows:
-    """Features, labels and sizes of the queries that have a relevant candidate: others teach no order."""
-    kept = [_with_a_hit(*part) for part in parts]
-    values, labels, sizes = (np.concatenate(each) for each in zip(*kept, strict=True))
-    return Rows(values.astype(np.float64), labels.astype(np.float64), sizes.astype(np.int64))
+def training_rows(parts: Sequence[Labelled], k: int) -> Rows:
+    """The rows of the queries that have a relevant candidate: others teach no order.
+
+    Each weighs what a hit brings of its query's NDCG at `k`: 1 over the ideal.
+    """
+    kept = [_with_a_hit(part) for part in parts]
+    values, labels, sizes, relevant = (np.concatenate(each) for each in zip(*kept, strict=True))
+    weights = np.repeat(1.0 / ideal_gain(relevant, k), sizes)
+    return Rows(values.astype(np.float64), labels.astype(np.float64), sizes.astype(np.int64), weights)
 
 
 def ordered(
@@ -172,9 +203,16 @@ def _rate(counts: NDArray[Any]) -> Floats:
     return (counts * (PER / max(int(counts.sum()), 1))).astype(np.float32)
 
 
-def _with_a_hit(
-    values: Floats, labels: NDArray[np.bool_], sizes: NDArray[np.int64]
-) -> tuple[Floats, NDArray[np.bool_], NDArray[np.int64]]:
-    asked = np.repeat(np.arange(len(sizes)), sizes)
-    hit = np.bincount(asked, labels, len(sizes)) > 0
-    return values[hit[asked]], labels[hit[asked]], sizes[hit]
+def _places(scores: Floats, listed: Candidates) -> NDArray[np.int64]:
+    """The place of each candidate in its query, from 0, the largest of `scores` (n,) first."""
+    order = np.lexsort((listed.items, -scores, listed.queries))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return place - np.repeat(np.cumsum(listed.sizes) - listed.sizes, listed.sizes)
+
+
+def _with_a_hit(part: Labelled) -> Labelled:
+    asked = np.repeat(np.arange(len(part.sizes)), part.sizes)
+    hit = np.bincount(asked, part.labels, len(part.sizes)) > 0
+    rows = hit[asked]
+    return Labelled(part.values[rows], part.labels[rows], part.sizes[hit], part.relevant[hit])

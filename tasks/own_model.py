@@ -48,6 +48,7 @@ class Kept(BaseModel):
     choice: Choice
     ranks: bool
     catalogue: str
+    features: tuple[str, ...]
     served: str
 
 
@@ -60,20 +61,23 @@ def keep(room: Room, run: str, known: Snapshot, choice: Choice, ranker: Interpol
     if ranker is not None:
         write_json(folder / "ranker.json", ranker.model_dump())
     told = {"run": run, "model": room.membership.model, "choice": choice, "ranks": ranker is not None}
-    model = Kept(**told, catalogue=catalogue_hash(room), served=run)
+    names = two_stage.names(room.membership.model.windows)
+    model = Kept(**told, catalogue=catalogue_hash(room), features=names, served=run)
     serve(room, model, run, _made(model, known))
 
 
 def kept(room: Room, run: str) -> Kept | None:
     """The participant's model of `run`; none where it has none, or another catalogue since.
 
-    Items are known by their place in the catalogue.  What another version has kept may be no model any more.
+    Items are known by their place in the catalogue.  What another version has kept may be no model any more,
+    as its ranker knows other features.
     """
     try:
         model = Kept.model_validate_json((room.model(run) / "model.json").read_text())
     except (FileNotFoundError, ValidationError):
         return None
-    return model if model.catalogue == catalogue_hash(room) else None
+    same = model.features == two_stage.names(model.model.windows)
+    return model if same and model.catalogue == catalogue_hash(room) else None
 
 
 def catalogue_hash(room: Room) -> str:
@@ -162,7 +166,7 @@ def _asked(room: Room, run: str) -> Kept:
 def _made(model: Kept, known: Snapshot) -> Arrays:
     """What lists are made of, from what is known."""
     if model.ranks:
-        return two_stage.retriever(known, model.model.two_stage)._asdict()
+        return two_stage.retriever(known, model.model.two_stage, model.model.windows)._asdict()
     share, strength = model.choice.share, model.choice.strength
     if model.choice.kind == "popularity":
         return {"own_items": known.own_items, "popularity": known.popular(int(strength), share)}
@@ -209,7 +213,9 @@ def _ranked(
 ) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]]]:
     """The user's candidates as of the moment `at`, with the ranker's scores."""
     mine, total = _counts(room, model, own, at)
-    found = two_stage.Retriever(**served(room, model))._replace(own_counts=mine, total_counts=total)
+    returned = two_stage.returned_counts(own, at, model.model.windows)
+    found = two_stage.Retriever(**served(room, model))
+    found = found._replace(own_counts=mine, total_counts=total, returned=returned)
     history = sparse.csr_array(np.isin(found.own_items, seen)[None, :].astype(np.float32))
     sources = two_stage.sources(found, history, model.model.two_stage.candidates)
     nothing = np.zeros(0, np.int32)

@@ -20,7 +20,7 @@ from recommenders.snapshot import Snapshot
 from tasks.model import ModelConfig
 from tasks.prepared import Prepared
 from tasks.ranking import more_trees, ranked, share_by, with_own
-from tasks.tables import Table, table
+from tasks.tables import Table, table, teaching
 from tasks.terms import counts
 
 Lists = dict[str, NDArray[np.int32]]
@@ -30,6 +30,7 @@ def ranked_lists(everyone: Mapping[str, Prepared], model: ModelConfig, trees: in
     """Everyone's lists for the test by a ranker of `trees` trees, or rounds: `pooled` and `bagged`."""
     test = next(iter(everyone.values())).scored_in(1)
     tables = [pooled_tables(everyone, part, model) for part in range(1, test + 1)]
+    apart = [rows for rows in _apart(tables[:-1], model).values() if len(rows.labels)]
     chosen = {
         name: share_by(ranker, tables[-2][name], model)
         for name, ranker in _rankers(tables[:-2], trees, model).items()
@@ -38,7 +39,6 @@ def ranked_lists(everyone: Mapping[str, Prepared], model: ModelConfig, trees: in
         name: ranker.model_copy(update={"share": chosen[name].share})
         for name, ranker in _rankers(tables[:-1], trees, model).items()
     }
-    apart = [rows for rows in _apart(tables[:-1]).values() if len(rows.labels)]
     common = next(iter(pooled.values())).common
     bag = bagged(apart, common.bins, model.two_stage.boosting, trees)
     arms = {"pooled": pooled, "bagged": dict.fromkeys(everyone, bag)}
@@ -52,13 +52,13 @@ def _rankers(
     tables: Sequence[Mapping[str, Table]], trees: int, model: ModelConfig
 ) -> dict[str, Interpolated]:
     """Everyone's ranker of `trees` trees of all rows of `tables`, with the own trees beside."""
-    rows = _rows([each[name] for name in tables[0] for each in tables])
+    rows = teaching([each[name] for name in tables[0] for each in tables], model.top)
     common = more_trees(Solo(), rows, None, trees, model)
-    return {name: with_own(common, own, model) for name, own in _apart(tables).items()}
+    return {name: with_own(common, own, model) for name, own in _apart(tables, model).items()}
 
 
-def _apart(tables: Sequence[Mapping[str, Table]]) -> dict[str, Rows]:
-    return {name: _rows([each[name] for each in tables]) for name in tables[0]}
+def _apart(tables: Sequence[Mapping[str, Table]], model: ModelConfig) -> dict[str, Rows]:
+    return {name: teaching([each[name] for each in tables], model.top) for name in tables[0]}
 
 
 def pooled_tables(everyone: Mapping[str, Prepared], part: int, model: ModelConfig) -> dict[str, Table]:
@@ -71,9 +71,6 @@ def pooled_tables(everyone: Mapping[str, Prepared], part: int, model: ModelConfi
         data, items = each.before(part), each.data.own_items()
         of_all = np.asarray(gram[:, items][items].toarray(), np.float64)
         known = Snapshot(data, each.begins(part), items, own[name], total, own_gram(data, items), of_all)
-        found[name] = table(two_stage.retriever(known, model.two_stage), known, each, part, model)
+        retriever = two_stage.retriever(known, model.two_stage, model.windows)
+        found[name] = table(retriever, known, each, part, model)
     return found
-
-
-def _rows(tables: list[Table]) -> Rows:
-    return two_stage.training_rows([(each.features, each.labels, each.sizes) for each in tables])

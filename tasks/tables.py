@@ -1,5 +1,6 @@
 """A participant's rows for the ranker, on its own disk: made once for each part, together and alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def keep_tables(room: Room, prepared: Prepared, run: str, number: int, channel: 
     for part in range(1, prepared.scored_in(number) + 1):
         if not _path(room, run, number, ALONE, part).is_file():
             known, model = snapshot(room, prepared, part, channel), room.membership.model
-            found = two_stage.retriever(known, model.two_stage)
+            found = two_stage.retriever(known, model.two_stage, model.windows)
             _write(_path(room, run, number, TOGETHER, part), table(found, known, prepared, part, model))
             found = two_stage.alone(known, found)
             _write(_path(room, run, number, ALONE, part), table(found, known, prepared, part, model))
@@ -75,7 +76,13 @@ def table(
 def training(room: Room, run: str, number: int, arm: str, parts: range) -> Rows:
     """The rows of the queries of `parts` that teach something; none where nobody came back for one."""
     tables = [read_table(room, run, number, arm, part) for part in parts]
-    return two_stage.training_rows([(each.features, each.labels, each.sizes) for each in tables])
+    return teaching(tables, room.membership.model.top)
+
+
+def teaching(tables: Sequence[Table], k: int) -> Rows:
+    """The rows of `tables` that teach something."""
+    parts = [(each.features, each.labels, each.sizes, np.diff(each.relevant_starts)) for each in tables]
+    return two_stage.training_rows([two_stage.Labelled(*part) for part in parts], k)
 
 
 def teaches(room: Room, run: str, number: int, part: int) -> bool:

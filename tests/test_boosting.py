@@ -88,6 +88,21 @@ def test_the_start_is_the_consortiums_mean():
     assert starts["poisson"].start == pytest.approx(np.log(0.25))
 
 
+def test_a_row_of_half_the_weight_counts_half_in_start_and_leaves():
+    r = np.random.default_rng(4)
+    labels, side = (r.random(400) < 0.3) * 1.0, np.repeat([0.0, 1.0], 200)
+    weights = np.where(r.random(400) < 0.5, 0.5, 1.0)
+    rows = Rows(side.reshape(-1, 1), labels, None, weights)
+    config = BoostingConfig(objective="binary", learning_rate=1.0)
+    state = alone(rows, agree(Solo(), rows.features, "x"), config, 1)
+    mean = np.average(labels, weights=weights)
+    assert state.start == pytest.approx(np.log(mean / (1 - mean)))
+    for half in (0.0, 1.0):
+        mine = side == half
+        step = (weights * (labels - mean))[mine].sum() / (weights[mine].sum() * mean * (1 - mean))
+        assert state.scores(np.array([[half]]))[0] == pytest.approx(state.start + step, rel=1e-6)
+
+
 def test_a_step_is_capped():
     rows = Rows(np.repeat([[0.0], [1.0]], 50, axis=0), np.repeat([0.0, 1.0], 50))
     config = BoostingConfig(objective="binary", learning_rate=1.0, max_step=0.5)
@@ -156,10 +171,16 @@ def test_strange_rows_and_states_are_refused():
         rows._replace(features=rows.features[:, :2]),
         rows._replace(features=np.where(rows.features > 0, np.inf, 0.0)),
         rows._replace(labels=rows.labels[1:]),
+        rows._replace(weights=np.ones(3)),
+        rows._replace(weights=np.zeros(600)),
+        rows._replace(weights=np.full(600, 1.5)),
         Rows(np.empty((0, 3)), np.empty(0)),
     ):
         with pytest.raises(BadInput):
             grow(Solo(), broken, state, config, 1)
+    rank, _, ranking = world("lambdarank")
+    with pytest.raises(BadInput, match="weights"):
+        begin(Solo(), rank._replace(weights=np.ones(600)), bins, ranking)
     with pytest.raises(BadInput, match="cannot go on"):
         grow(Solo(), rows, state, config.model_copy(update={"objective": "poisson"}), 1)
     with pytest.raises(BadInput, match="max_bin"):

@@ -49,26 +49,31 @@ def test_lambdas_are_those_of_a_plain_loop(seed, truncation):
     np.testing.assert_allclose(hessian, np.concatenate([h for _, h in slow]), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("objective", ["binary", "regression", "lambdarank"])
-def test_derivatives_are_those_of_lightgbm(objective):
-    """LightGBM tells them in its leaves, where every row has its own."""
+@pytest.mark.parametrize(
+    ("objective", "weighted"),
+    [("binary", False), ("binary", True), ("regression", False), ("regression", True), ("lambdarank", False)],
+)
+def test_derivatives_are_those_of_lightgbm(objective, weighted):
+    """LightGBM tells them in its leaves, where every row has its own, or, weighted, four rows have one."""
     r = np.random.default_rng(3)
     rows, queries = 60, np.full(6, 10)
-    features = r.permutation(rows).astype(float).reshape(-1, 1)
+    features = (r.permutation(rows) // (4 if weighted else 1)).astype(float).reshape(-1, 1)
     labels = r.integers(0, 2 if objective == "binary" else 4, rows).astype(float)
-    scores = r.normal(size=rows)
+    scores, weights = r.normal(size=rows), 1.0 - r.random(rows) if weighted else None
     parameters = dict(
         objective=objective, num_leaves=rows, min_data_in_leaf=1, min_data_in_bin=1, verbosity=-1
     )
     parameters |= dict(
         learning_rate=1.0, lambda_l2=0.0, min_sum_hessian_in_leaf=0.0, boost_from_average=False
     )
-    data = lightgbm.Dataset(features, labels, group=queries, init_score=scores, params=parameters)
+    data = lightgbm.Dataset(
+        features, labels, weight=weights, group=queries, init_score=scores, params=parameters
+    )
     booster = lightgbm.train(parameters, data, 1)
-    gradient, hessian = derivatives(objective, labels, queries, 1.0, 30)(scores)
+    gradient, hessian = derivatives(objective, labels, queries, 1.0, 30, weights)(scores)
     leaf = booster.predict(features, pred_leaf=True).ravel().astype(int)
     leaves = leaf.max() + 1
-    assert leaves > rows // 2
+    assert leaves > rows // (8 if weighted else 2)
     value = -np.bincount(leaf, gradient, leaves) / np.bincount(leaf, hessian, leaves)
     np.testing.assert_allclose(booster.predict(features, raw_score=True), value[leaf], rtol=2e-4, atol=1e-5)
 

@@ -50,10 +50,8 @@ def alone(rows, bins, config, trees, threads=1):
 
 
 def pooled(parts):
-    queries = None if parts[0].queries is None else np.concatenate([part.queries for part in parts])
-    return Rows(
-        np.concatenate([p.features for p in parts]), np.concatenate([p.labels for p in parts]), queries
-    )
+    columns = zip(*parts, strict=True)
+    return Rows(*(None if each[0] is None else np.concatenate(each) for each in columns))
 
 
 def deal(rows, participants, seed):
@@ -68,6 +66,7 @@ def deal(rows, participants, seed):
             np.ascontiguousarray(rows.features[holder == p]),
             rows.labels[holder == p],
             None if rows.queries is None else rows.queries[owner == p],
+            None if rows.weights is None else rows.weights[holder == p],
         )
         for p in range(participants)
     ]
@@ -99,7 +98,8 @@ def world(seed):
         min_data_per_group=int(r.choice([5, 100])),
     )
     bins = agree(Solo(), features, [f"f{place}" for place in range(columns)], categories, config.max_bin)
-    return Rows(features, *_labels(r, features, objective)), bins, config
+    weights = 1.0 - r.random(rows) if objective != "lambdarank" and r.random() < 0.5 else None
+    return Rows(features, *_labels(r, features, objective), weights), bins, config
 
 
 def _labels(r, features, objective):
@@ -138,7 +138,9 @@ def prove_equality(seed, trees):
 def regained(rows, state, config, number):
     """Whether a feature without a split of any gain in a node of a tree has one further down."""
     before = state.model_copy(update={"trees": state.trees[:number]})
-    derive = derivatives(config.objective, rows.labels, rows.queries, state.scale, config.truncation)
+    derive = derivatives(
+        config.objective, rows.labels, rows.queries, state.scale, config.truncation, rows.weights
+    )
     growth = rounded(config.objective, config.gradient_bits, *derive(before.scores(rows.features))).growth
     tree = read_tree(state.trees[number])
     leaf, every = walk(tree, rows.features), set(range(len(state.bins.columns)))

@@ -1,5 +1,6 @@
 """What is a participant's own is fresh in its recommender; what is the others' is of the training."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -86,7 +87,7 @@ def test_at_the_training_what_is_fresh_is_what_was_trained(trained):
     elif model.model.kind == "item_to_item":
         expected = {"weights": known.weights(0.5, 20.0)}
     else:
-        expected = two_stage.retriever(known, model.model.two_stage)._asdict()
+        expected = two_stage.retriever(known, model.model.two_stage, model.model.windows)._asdict()
     expected["own_items"] = known.own_items
     assert fresh.keys() == at_training.keys() == expected.keys()
     for name, array in expected.items():
@@ -131,6 +132,12 @@ def test_later_the_own_has_moved_on_and_the_others_has_not(trained):
 
 def test_a_model_that_cannot_be_read_is_not_held(trained):
     (trained.room.model("first") / "model.json").write_text('{"run": "first", "share": 0.5}')
+    assert own_model.kept(trained.room, "first") is None
+
+
+def test_a_model_of_other_features_is_not_held(trained):
+    path = trained.room.model("first") / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"features": ["own_score"]}))
     assert own_model.kept(trained.room, "first") is None
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from recommenders.interactions import Interactions
-from recommenders.popularity import DAY, blend, moved, windowed_counts
+from recommenders.popularity import DAY, blend, moved, returning, windowed_counts
 
 
 def test_only_the_days_before_count():
@@ -17,6 +17,22 @@ def test_only_the_days_before_count():
     )
     assert windowed_counts(data, 10 * DAY, 5).tolist() == [0, 2, 0, 0]
     assert windowed_counts(data, 10 * DAY, 100).tolist() == [1, 2, 1, 0]
+
+
+def test_who_came_back_had_something_a_day_before():
+    r = np.random.default_rng(2)
+    users, times = r.integers(0, 9, 60).astype(np.int32), np.sort(r.integers(0, 20 * DAY, 60))
+    times[:3] = times[3]
+    data = Interactions(users, r.integers(0, 5, 60).astype(np.int32), times, 9, 5)
+    expected = [
+        place
+        for place in range(60)
+        if any(users[other] == users[place] and times[other] <= times[place] - DAY for other in range(60))
+    ]
+    found = returning(data)
+    assert 0 < len(expected) < 60
+    assert found.times.tolist() == times[expected].tolist()
+    assert found.items.tolist() == data.items[expected].tolist()
 
 
 def test_a_share_of_the_others():

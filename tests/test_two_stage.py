@@ -16,8 +16,9 @@ from recommenders.candidates import Source, candidates
 from recommenders.interactions import Interactions
 from recommenders.item_to_item import own_gram
 from recommenders.metrics import Queries
+from recommenders.popularity import returning, windowed_counts
 from recommenders.snapshot import Snapshot
-from recommenders.two_stage import TwoStage, labelled, ordered
+from recommenders.two_stage import Labelled, TwoStage, labelled, ordered
 from tasks.moments import moments
 
 DAY = 86_400_000_000
@@ -106,9 +107,9 @@ def test_features_are_named_and_alone_is_as_if_nobody_else_were_there():
     gram = own_gram(data, own)
     more = sparse.random(len(own), len(own), 0.5, random_state=1).toarray()
     known = Snapshot(data, 70 * DAY, own, counts, counts + others, gram, gram + np.rint(9 * (more + more.T)))
-    found = two_stage.retriever(known, TwoStage())
+    found = two_stage.retriever(known, TwoStage(), (30, 90))
     apart = two_stage.alone(known, found)
-    lonely = two_stage.retriever(known.alone(), TwoStage())
+    lonely = two_stage.retriever(known.alone(), TwoStage(), (30, 90))
     for ours, theirs in zip(apart, lonely, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     listed = candidates(two_stage.sources(found, known.history(asked.users), 5), asked, own, 20)
@@ -119,22 +120,31 @@ def test_features_are_named_and_alone_is_as_if_nobody_else_were_there():
     column = dict(zip(names, table.T, strict=True))
     share = 1e4 * (counts + others)[1][listed.items] / (counts + others)[1].sum()
     np.testing.assert_allclose(column["overall_popularity_90d"], share, rtol=1e-6)
+    again = windowed_counts(returning(data), 70 * DAY, 90)
+    share = 1e4 * again[listed.items] / again.sum()
+    np.testing.assert_allclose(column["returning_popularity_90d"], share, rtol=1e-6)
+    for query in range(len(asked)):
+        mine = np.flatnonzero(listed.queries == query)
+        best = sorted(mine, key=lambda row: (-column["shared_score"][row], listed.items[row]))
+        assert [column["shared_score_place"][row] for row in best] == list(range(len(mine)))
     np.testing.assert_array_equal(column["lists"], (~np.isnan(listed.places)).sum(axis=1))
     np.testing.assert_array_equal(column["item_mean_value"], store[:, -1].astype(np.float32))
 
 
-def test_only_queries_with_a_relevant_candidate_teach():
+def test_only_queries_with_a_relevant_candidate_teach_by_what_a_hit_brings():
     values = np.arange(12, dtype=np.float32).reshape(6, 2)
     rows = two_stage.training_rows(
         [
-            (values, np.array([0, 1, 0, 0, 0, 1], bool), np.array([2, 3, 1])),
-            (values[:1], np.zeros(1, bool), np.array([1])),
-        ]
+            Labelled(values, np.array([0, 1, 0, 0, 0, 1], bool), np.array([2, 3, 1]), np.array([1, 4, 3])),
+            Labelled(values[:1], np.zeros(1, bool), np.array([1]), np.array([1])),
+        ],
+        k=2,
     )
     assert isinstance(rows, Rows)
     assert rows.queries.tolist() == [2, 1]
     assert rows.features.tolist() == [[0, 1], [2, 3], [10, 11]]
     assert rows.labels.tolist() == [0, 1, 1]
+    assert rows.weights == pytest.approx([1, 1, 1 / (1 + 1 / np.log2(3))])
 
 
 def test_the_ranker_keeps_its_defaults_beside_what_is_given():
