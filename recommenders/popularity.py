@@ -33,9 +33,11 @@ def moved(
 ) -> NDArray[np.float64]:
     """What the others' counts, as of when the own were `before`, may be `now`: (windows, items) each.
 
-    What an item has gained at home it has gained elsewhere, too, by how many times more was had there in the
-    window; one more own event of each item keeps few of them from telling much.
+    What an item has gained or lost at home it has elsewhere, too, times the slope of the others' counts over
+    the own at the training, by least squares: 0 where what is had here tells nothing of what is had there.
     """
-    ratio = others.sum(axis=1, keepdims=True) / (before + 1).sum(axis=1, keepdims=True)
-    found: NDArray[np.float64] = others + ratio * np.maximum(now - before, 0)
+    centred = before - before.mean(axis=1, keepdims=True)
+    spread = (centred**2).sum(axis=1, keepdims=True)
+    slope = np.maximum((centred * others).sum(axis=1, keepdims=True) / np.where(spread > 0, spread, 1.0), 0.0)
+    found: NDArray[np.float64] = np.maximum(others + slope * (now - before), 0.0)
     return found

@@ -105,13 +105,10 @@ def test_later_the_own_has_moved_on_and_the_others_has_not(trained):
     others = [each for name, each in trained.prepared.items() if name != "east"]
 
     def popular(days):
-        """Own counts as of now, and the others' as of then, with what the own have gained since."""
+        """Own counts as of now, and the others' as of then, moved as the own have since."""
         mine, before = (windowed_counts(later.data, at, days) for at in (now, then))
         theirs = sum(windowed_counts(each.data, then, days) for each in others)
-        times = theirs.sum() / (before.sum() + len(before))
-        return mine, np.array(
-            [old + times * max(new - ours, 0) for old, ours, new in zip(theirs, before, mine, strict=True)]
-        )
+        return mine, np.maximum(theirs + np.polyfit(before, theirs, 1)[0] * (mine - before), 0)
 
     gram = item_to_item.own_gram(later.before(TEST), own_items)
     theirs = sum(item_to_item.own_gram(each.before(TEST), own_items) for each in others)

@@ -1,6 +1,7 @@
 """Recency popularity against counting by hand."""
 
 import numpy as np
+import pytest
 
 from recommenders.interactions import Interactions
 from recommenders.popularity import DAY, blend, moved, returning, windowed_counts
@@ -39,15 +40,24 @@ def test_a_share_of_the_others():
     assert blend(np.array([1, 0]), np.array([5, 4]), 0.5).tolist() == [3.0, 2.0]
 
 
-def test_the_others_are_taken_to_gain_what_the_own_did():
-    """Twice as much was had there as here, smoothing included: an item that gained 3 here gained 6 there."""
-    others, before, now = np.array([[4, 8, 0]]), np.array([[1, 2, 0]]), np.array([[4, 1, 0]])
-    assert moved(others, before, now).tolist() == [[10.0, 8.0, 0.0]]
+def test_the_others_are_taken_to_move_as_the_own_did():
+    """Twice as much of each was had there as here: 3 more here are 6 more there, one less two less."""
+    others, before, now = np.array([[2, 6, 10]]), np.array([[1, 3, 5]]), np.array([[4, 2, 5]])
+    assert moved(others, before, now).tolist() == [[8.0, 4.0, 10.0]]
+    assert moved(others, before, np.array([[1, 3, 0]])).tolist() == [[2.0, 6.0, 0.0]]
     assert moved(others, before, before).tolist() == others.tolist()
 
 
-def test_a_first_event_counts_beside_one_more_of_each_item():
-    others, nothing = np.full((1, 100), 7), np.zeros((1, 100), np.int64)
-    first = nothing.copy()
-    first[0, 3] = 1
-    assert moved(others, nothing, first)[0, 3] == 14
+def test_the_slope_is_that_of_least_squares_in_each_window():
+    rng = np.random.default_rng(0)
+    before = rng.poisson(20, (2, 50))
+    others, now = 3 * before + rng.poisson(30, (2, 50)), before + rng.poisson(2, (2, 50))
+    for window, found in enumerate(moved(others, before, now)):
+        slope = np.polyfit(before[window], others[window], 1)[0]
+        assert found == pytest.approx(others[window] + slope * (now - before)[window])
+
+
+def test_where_the_own_tell_nothing_of_the_others_these_stay():
+    others, nothing = np.array([[7, 0, 9]]), np.zeros((1, 3), np.int64)
+    for before in (nothing, nothing + 1, np.array([[1, 5, 0]])):
+        assert moved(others, before, before + np.array([[0, 4, 1]])).tolist() == others.tolist()
