@@ -14,9 +14,10 @@ from federation.observation import DAY, spell
 from flows import tables
 from flows.consortium import Consortium, read_consortium
 from mlruns_config.tracking import Tracking
+from tasks.choosing import chosen
 from tasks.rehearsal import Rehearsal, rehearsals
 from tasks.replay import Follower, replay, span
-from tasks.replayed import Replayed
+from tasks.replayed import Replayed, burn_in
 
 FIXED = (1, 2, 3, 4, 6, 8, 16)
 """Fixed intervals to compare with, in steps; the first is the oracle, which trains at every step."""
@@ -42,6 +43,7 @@ def start(
         memberships = [consortium.membership(each) for each in consortium.participants]
         everyone = rehearsals(Path(scratch), memberships, catalogue=consortium.catalogue is not None)
     moments = windows(everyone, days, begin, end)
+    everyone = chosen(everyone, consortium.model, burn_in(moments), consortium.seed)
     followers = policies(consortium, days)
     found = Replayed(followers, moments, consortium.model.top, consortium.frequency.costs)
     for verdict in replay(everyone, moments, followers, consortium.seed, consortium.model.users_bound):

@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recommenders import item_to_item
+from recommenders.choice import Choice
 from recommenders.interactions import Interactions
+from recommenders.metrics import Queries
 from recommenders.popularity import blend, moved
+from recommenders.topk import top_items, top_popular
 
 Floats = NDArray[np.float32]
 
@@ -65,6 +68,14 @@ class Snapshot:
             total[np.ix_(here, here)] += others.gram[np.ix_(there, there)]
         theirs = moved(others.counts, others.own_counts, self.own_counts)
         return replace(self, total_counts=self.own_counts + theirs, total_gram=total)
+
+    def lists(self, choice: Choice, queries: Queries, top: int) -> NDArray[np.int32]:
+        """The lists of `queries` under `choice`, shape (queries, top)."""
+        asked = queries, self.own_items, self.data.item_count, top
+        if choice.kind == "popularity":
+            return top_popular(self.popular(int(choice.strength), choice.share), *asked)
+        history, weights = self.history(queries.users), self.weights(choice.share, choice.strength)
+        return top_items(lambda rows: history[rows] @ weights, *asked)
 
     def popular(self, window: int, share: float) -> Floats:
         """Own counts in a window and a share of the others', (m,)."""

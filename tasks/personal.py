@@ -19,7 +19,6 @@ from recommenders.boosting import State
 from recommenders.choice import Choice, choose
 from recommenders.interpolation import Interpolated
 from recommenders.metrics import bootstrap_sums, item_counts, metric_sums, per_query
-from recommenders.topk import top_items, top_popular
 from tasks import own_model, ranking
 from tasks.comparison import Terms, champion_lists, compare, secret
 from tasks.prepared import Prepared
@@ -98,7 +97,6 @@ class _Round:
         self.model, self.part = room.membership.model, prepared.scored_in(number)
         self.known = snapshot(room, prepared, prepared.scored_in(number), channel)
         self.queries = prepared.queries(prepared.scored_in(number))
-        self.history = self.known.history(self.queries.users)
         self.tried: dict[Choice, NDArray[np.float64]] = {}
 
     def choices(self) -> Chosen:
@@ -111,12 +109,7 @@ class _Round:
 
     def lists(self, choice: Choice) -> NDArray[np.int32]:
         """The lists of all queries under `choice`, shape (queries, top)."""
-        asked = self.queries, self.known.own_items, self.known.data.item_count, self.model.top
-        if choice.kind == "popularity":
-            popular = self.known.popular(int(choice.strength), choice.share)
-            return top_popular(popular, *asked)
-        weights = self.known.weights(choice.share, choice.strength)
-        return top_items(lambda rows: self.history[rows] @ weights, *asked)
+        return self.known.lists(choice, self.queries, self.model.top)
 
     def sums(self, top: NDArray[np.int32]) -> Sums:
         """The additive form of the lists' metrics."""

@@ -24,6 +24,7 @@ from federation.errors import BadInput
 from federation.exact_sum import INTEGERS
 from federation.sketch import quantiles
 from recommenders import incremental
+from recommenders.choice import Choice, Kind
 from recommenders.incremental import Inverse
 from recommenders.interactions import Interactions
 from recommenders.metrics import COUNTS, SUMS, Queries, bootstrap_sums, per_query
@@ -41,21 +42,25 @@ Counts = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Settings:
-    """What a pipeline chooses on its validation part, here the middle of each of the model's grids."""
+    """How a participant makes the models of each arm; drift is measured against the window `recent`."""
 
-    arms: tuple[str, ...]
     top: int
-    days: int
-    share: float
-    regularisation: float
+    windows: tuple[int, ...]
+    recent: int
+    choices: Mapping[Kind, Choice]
 
     @classmethod
     def of(cls, model: ModelConfig) -> "Settings":
-        """The settings for `model`, of two stages the retriever; the arm that is judged comes first."""
-        arms = ("popularity",) if model.kind == "popularity" else ("item_to_item", "popularity")
+        """Those for `model`, of two stages the retriever, with the middle of each of its grids.
+
+        The arm that is judged comes first.
+        """
         grids = (model.windows, model.shares, model.regularisations)
         days, share, regularisation = (sorted(grid)[(len(grid) - 1) // 2] for grid in grids)
-        return cls(arms, model.top, int(days), share, regularisation)
+        recent = model.windows.index(int(days))
+        choices = [Choice("item_to_item", share, regularisation), Choice("popularity", share, recent)]
+        told = choices[model.kind == "popularity" :]
+        return cls(model.top, model.windows, recent, {each.kind: each for each in told})
 
 
 @dataclass(frozen=True)
@@ -87,9 +92,9 @@ class Rehearsal:
         self.sold, self.sold_at = self.data.items[first], self.data.times[first]
         self.rows, self.queries = lru_cache(maxsize=2)(self._rows), lru_cache(maxsize=1)(self._queries)
         self.own_changes = lru_cache(maxsize=1)(self._own_changes)
-        size = len(self.sold) if "item_to_item" in settings.arms else 0
-        self.inverse = incremental.untouched(size, settings.regularisation)
-        self.known = 0
+        self.weighted, self.known = settings.choices.get("item_to_item"), 0
+        if self.weighted is not None:
+            self.inverse = incremental.untouched(len(self.sold), self.weighted.strength)
 
     def span(self, channel: Channel) -> tuple[int, int]:
         """When a fifth of the cohort's events have happened, and when the last did, in microseconds."""
@@ -98,20 +103,23 @@ class Rehearsal:
         return round(first) * 1_000_000, round(last) * 1_000_000
 
     def count(self, until: int, channel: Channel) -> Counts:
-        """The cohort's counts of each item by `until`: recent ones, and all."""
-        ever = np.bincount(self._between(0, until).items, minlength=self.data.item_count)
-        return channel.sum("recent", self._recent(until), COUNTS), channel.sum("ever", ever, INTEGERS)
+        """The cohort's counts of each item by `until`: in each window before it (windows, items), and all."""
+        ever = np.bincount(self.between(0, until).items, minlength=self.data.item_count)
+        own = np.stack([windowed_counts(self.data, until, days) for days in self.settings.windows])
+        recent = channel.sum("recent", own.ravel(), COUNTS).reshape(own.shape)
+        return recent, channel.sum("ever", ever, INTEGERS)
 
     def learn(self, window: Window, recent: NDArray[np.int64], everyone: Sequence["Rehearsal"]) -> Learned:
         """The models at the end of `window`, from those at its begin and all users who changed within it."""
         sold = self._sold(window[1])
         own, inverse = self._recent(window[1]), None
-        if "item_to_item" in self.settings.arms:
-            changes = [self._changes(other, window, sold) for other in everyone]
+        if self.weighted is not None:
+            changes = [self._changes(other, window, sold, self.weighted.share) for other in everyone]
             whole = self.inverse[: len(sold), : len(sold)]
             incremental.update(whole, *(sparse.vstack(rows) for rows in zip(*changes, strict=True)))
-            inverse, self.known = Inverse.of(whole, self.settings.regularisation), len(sold)
-        return self._learned(window[1], recent - own, own, inverse)
+            inverse, self.known = Inverse.of(whole, self.weighted.strength), len(sold)
+        others = recent[int(self.settings.choices["popularity"].strength)] - own
+        return self._learned(window[1], others, own, inverse)
 
     def refresh(self, learned: Learned, window: Window) -> Learned:
         """`learned` as of the begin of `window` brought to its end: the own follows, the others' stays."""
@@ -133,7 +141,10 @@ class Rehearsal:
         queries = self.queries(window)
         told = np.array(
             [
-                [per_query(self._lists(learned, arm, queries, window), queries) for arm in self.settings.arms]
+                [
+                    per_query(self._lists(learned, arm, queries, window), queries)
+                    for arm in self.settings.choices
+                ]
                 for learned, _ in models.values()
             ]
         )
@@ -141,11 +152,14 @@ class Rehearsal:
         sums = np.concatenate([told.sum(axis=2), np.full(shape, float(len(queries)))], axis=2)
         values = told[:, 0, :, 0].T
         draws = bootstrap_sums(values, rng, DRAWS)
-        items = self._between(*window).items
+        items, measured = self.between(*window).items, self.settings.recent
         return (
             channel.sum("metrics", sums.ravel(), SUMS).reshape(sums.shape),
             channel.sum("bootstrap", draws.ravel(), SUMS).reshape(draws.shape),
-            [popularity_drift(channel, items, *counts, f"drift/{at}") for at, (_, counts) in models.items()],
+            [
+                popularity_drift(channel, items, recent[measured], ever, f"drift/{at}")
+                for at, (_, (recent, ever)) in models.items()
+            ],
         )
 
     def _lists(self, learned: Learned, arm: str, queries: Queries, window: Window) -> NDArray[np.int32]:
@@ -168,7 +182,7 @@ class Rehearsal:
         sold, now = self._sold(until), self._recent(until)
         order = np.argsort(sold)
         theirs = moved(others[None], own[None], now[None])[0]
-        popular = blend(now, now + theirs, self.settings.share)[sold[order]]
+        popular = blend(now, now + theirs, self.settings.choices["popularity"].share)[sold[order]]
         return Learned(sold, order, others, own, popular, inverse)
 
     def _sold(self, until: int) -> NDArray[np.int32]:
@@ -180,18 +194,20 @@ class Rehearsal:
         return incremental.changed_rows(before, after)
 
     def _changes(
-        self, other: "Rehearsal", window: Window, sold: NDArray[np.int32]
+        self, other: "Rehearsal", window: Window, sold: NDArray[np.int32], share: float
     ) -> tuple[sparse.csr_array, ...]:
         """Rows over `sold` of `other`'s users who changed or had what is newly sold, weighted."""
         before, after = other.rows(window[0])[:, sold[: self.known]], other.rows(window[1])[:, sold]
         before.resize(after.shape)
-        weight = 1.0 if other is self else self.settings.share
+        weight = 1.0 if other is self else share
         return tuple(rows * weight**0.5 for rows in incremental.changed_rows(before, after))
 
     def _recent(self, until: int) -> NDArray[np.int64]:
-        return windowed_counts(self.data, until, self.settings.days)
+        days = self.settings.windows[int(self.settings.choices["popularity"].strength)]
+        return windowed_counts(self.data, until, days)
 
-    def _between(self, begin: int, end: int) -> Interactions:
+    def between(self, begin: int, end: int) -> Interactions:
+        """The own events from `begin` to before `end`."""
         first, last = np.searchsorted(self.data.times, (begin, end))
         return Interactions(
             *(each[first:last] for each in (self.data.users, self.data.items, self.data.times)),
@@ -200,11 +216,11 @@ class Rehearsal:
         )
 
     def _rows(self, until: int) -> sparse.csr_array:
-        return self._between(0, until).matrix().astype(np.float64)
+        return self.between(0, until).matrix().astype(np.float64)
 
     def _queries(self, window: Window) -> Queries:
         """The users with a past who had something new in `window`."""
-        upto = self._between(0, window[1])
+        upto = self.between(0, window[1])
         part = (upto.times >= window[0]).astype(np.int8)
         return Queries(**vars(splits.queries(upto.users, upto.items, part, 1)))
 

@@ -141,12 +141,15 @@ def replay(
 def train(everyone: Mapping[str, Rehearsal], window: Window, plan: RoundPlan, size: int) -> Champion:
     """What the participants learn by the end of `window`, having learned until its begin."""
     began = time.process_time()
-    counted = simulate(
-        {name: partial(each.count, window[1]) for name, each in everyone.items()}, plan, masks=False
-    )
-    counts = next(iter(counted.values()))
+    counts = count(everyone, window[1], plan)
     learned = {name: each.learn(window, counts[0], [*everyone.values()]) for name, each in everyone.items()}
     return Champion(learned, counts, time.process_time() - began, size)
+
+
+def count(everyone: Mapping[str, Rehearsal], until: int, plan: RoundPlan) -> Counts:
+    """The cohort's counts of each item by `until`, in each window and all."""
+    parts = {name: partial(each.count, until) for name, each in everyone.items()}
+    return next(iter(simulate(parts, plan, masks=False).values()))
 
 
 def refresh(everyone: Mapping[str, Rehearsal], champion: Champion, window: Window) -> Champion:
@@ -182,8 +185,9 @@ def judge(
 def training_bytes(everyone: Mapping[str, Rehearsal], users_bound: int) -> int:
     """What a training of the pipeline sends and receives: counts and X'X's triangle, up and down, for all."""
     first = next(iter(everyone.values()))
-    items, words = first.data.item_count, 8 * first.data.item_count
-    if "item_to_item" in first.settings.arms:
+    items, settings = first.data.item_count, first.settings
+    words = 8 * items * len(settings.windows)
+    if "item_to_item" in settings.choices:
         words += gram_form(users_bound, len(everyone)).dtype.itemsize * items * (items + 1) // 2
     return 2 * len(everyone) * words
 

@@ -15,7 +15,7 @@ from tasks.replay import Follower
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BURN_IN = 0.25  # share of the windows in which a bandit may still be learning
+BURN_IN = 0.25  # share of the windows in which models are chosen, and a bandit may still be learning
 
 Floats = NDArray[np.float64]
 
@@ -117,6 +117,11 @@ class Replayed:
             "seconds": seconds,
             "regret": oracle - metric,
         }
+
+
+def burn_in(moments: Sequence[int]) -> Sequence[int]:
+    """The moments of the windows in which models are chosen, one window at least."""
+    return moments[: 1 + max(int(BURN_IN * (len(moments) - 1)), 1)]
 
 
 def _date(microseconds: int) -> datetime:

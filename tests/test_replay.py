@@ -17,18 +17,21 @@ from federation.simulate import simulate
 from flows.cli import app
 from flows.replay import policies, windows
 from recommenders import item_to_item
+from recommenders.choice import choose
 from recommenders.interactions import Interactions
-from recommenders.metrics import metric_sums
+from recommenders.metrics import metric_sums, per_query
 from recommenders.popularity import windowed_counts
 from recommenders.snapshot import Snapshot
-from recommenders.topk import top_items
+from tasks.choosing import chosen
 from tasks.model import ModelConfig
 from tasks.rehearsal import Rehearsal, Settings
 from tasks.replay import Follower, replay, training_bytes
 
 DAY = 86_400_000_000
 ITEMS, USERS, DAYS = 40, 30, 60
-SETTINGS = Settings.of(ModelConfig())
+MODEL = ModelConfig(windows=(30, 90), regularisations=(10.0, 50.0))
+SETTINGS = Settings.of(MODEL)
+OF_COUNTS, OF_WEIGHTS = SETTINGS.choices["popularity"], SETTINGS.choices["item_to_item"]
 
 
 def events(seed, first_day=0):
@@ -52,39 +55,43 @@ def pipelines(data, until, everyone, now=None):
     form = item_to_item.gram_form(USERS, len(everyone))
 
     def part(mine, channel):
-        counts = channel.sum("counts", windowed_counts(mine, until, SETTINGS.days), form)
-        return counts, [*item_to_item.sum_gram(channel, item_to_item.gram_blocks(mine), form)]
+        counts = channel.sum("counts", windows_of(mine, until).ravel(), form)
+        return counts.reshape(2, -1), [*item_to_item.sum_gram(channel, item_to_item.gram_blocks(mine), form)]
 
     counts, blocks = simulate({name: partial(part, mine) for name, mine in before.items()}, plan)["east"]
     mine = data.where(data.times < until)
     total = item_to_item.assemble(iter(blocks), ITEMS, mine.own_items())
     at_training = own_snapshot(mine, until)
-    trained = changed(at_training, total_counts=counts[None], total_gram=total)
+    trained = changed(at_training, total_counts=counts, total_gram=total)
     return own_snapshot(data.where(data.times < now), now).joined(trained.others())
 
 
 def own_snapshot(mine, until):
     """As if nobody else were there."""
-    keep, own = mine.own_items(), windowed_counts(mine, until, SETTINGS.days)[None]
+    keep, own = mine.own_items(), windows_of(mine, until)
     gram = item_to_item.own_gram(mine, keep)
     return Snapshot(mine, until, keep, own, own, gram, gram)
+
+
+def windows_of(mine, until):
+    return np.stack([windowed_counts(mine, until, days) for days in MODEL.windows])
 
 
 def same_models(learned, known):
     """Whether a rehearsal's models are those that a snapshot gives, but for rounding."""
     assert np.array_equal(learned.sold[learned.order], known.own_items)
-    assert np.array_equal(learned.popular, known.popular(0, SETTINGS.share))
+    assert np.array_equal(learned.popular, known.popular(OF_COUNTS.strength, OF_COUNTS.share))
     every = sparse.csr_array(np.eye(len(known.own_items)))
     found = learned.inverse.scores(every)[np.ix_(learned.order, learned.order)]
     np.fill_diagonal(found, 0)
-    weights = known.weights(SETTINGS.share, SETTINGS.regularisation)
+    weights = known.weights(OF_WEIGHTS.share, OF_WEIGHTS.strength)
     assert found == pytest.approx(weights, rel=1e-4, abs=1e-6)
 
 
 def test_models_kept_up_to_date_are_those_of_a_training_on_the_sums(everyone):
     moments = [0, *(day * DAY for day in (10, 11, 30, 31, 60))]
     for before, until in pairwise(moments):
-        recent = sum(windowed_counts(each.data, until, SETTINGS.days) for each in everyone.values())
+        recent = sum(windows_of(each.data, until) for each in everyone.values())
         for each in everyone.values():
             learned = each.learn((before, until), recent, [*everyone.values()])
             same_models(learned, pipelines(each.data, until, everyone))
@@ -92,7 +99,7 @@ def test_models_kept_up_to_date_are_those_of_a_training_on_the_sums(everyone):
 
 def test_between_trainings_the_own_is_fresh_and_the_others_is_of_the_training(everyone):
     """Refreshed step by step, as of 20, 21 and 40 days, against the pipeline's snapshot solved anew."""
-    recent = sum(windowed_counts(each.data, 15 * DAY, SETTINGS.days) for each in everyone.values())
+    recent = sum(windows_of(each.data, 15 * DAY) for each in everyone.values())
     for each in everyone.values():
         learned = each.learn((0, 15 * DAY), recent, [*everyone.values()])
         for before, now in pairwise(day * DAY for day in (15, 20, 21, 40)):
@@ -109,12 +116,8 @@ def test_a_window_is_judged_as_the_pipeline_judges_a_part(everyone):
         window, total = (moments[step], moments[step + 1]), np.zeros(8)
         for each in everyone.values():
             known = pipelines(each.data, moments[trained], everyone, window[0])
-            weights, queries = known.weights(SETTINGS.share, SETTINGS.regularisation), each.queries(window)
-            history = known.history(queries.users)
-            top = top_items(
-                lambda rows, h=history, w=weights: h[rows] @ w, queries, known.own_items, ITEMS, 10
-            )
-            total += metric_sums(top, queries)
+            queries = each.queries(window)
+            total += metric_sums(known.lists(OF_WEIGHTS, queries, 10), queries)
         assert verdict.queries == total[-1]
         assert verdict.judged[trained].metrics[0] == pytest.approx(total[0] / total[-1], abs=1e-9)
 
@@ -209,6 +212,30 @@ def test_a_configured_policy_is_the_one_that_is_replayed(tmp_path):
     assert found["drift"].config.policy.longest_days == 32
     assert found["every 4 d"].config.policy.days == 4
     assert {each.config.costs.training for each in found.values()} == {0.1}
+
+
+@pytest.mark.parametrize("kind", ["item_to_item", "popularity"])
+def test_what_is_chosen_is_what_the_pipeline_chooses(everyone, kind):
+    """The best mean over all queries, of popularity in each window, of item-to-item in each half."""
+    moments = [day * DAY for day in (30, 34, 38, 42, 46)]
+    steps = 1 if kind == "popularity" else 2
+    strengths = range(2) if kind == "popularity" else MODEL.regularisations
+    for name, each in chosen(everyone, MODEL, moments, 0).items():
+        asked = [(pipelines(each.data, begin, everyone), each.queries((begin, end)))
+                 for begin, end in pairwise(moments[::steps])]  # fmt: skip
+
+        def quality(choice, asked=asked):
+            lists = ((known.lists(choice, queries, 10), queries) for known, queries in asked)
+            return np.concatenate([per_query(*told)[:, 0] for told in lists])
+
+        assert each.settings.choices[kind] == choose(quality, kind, MODEL.shares, strengths), name
+
+
+def test_who_has_nobody_to_ask_keeps_the_middle_of_the_grids(everyone):
+    everyone["south"] = Rehearsal(events(2, first_day=50), SETTINGS)
+    found = chosen(everyone, MODEL, [day * DAY for day in (30, 34, 38)], 0)
+    assert found["south"].settings == SETTINGS
+    assert found["east"].settings != SETTINGS
 
 
 def test_bad_input_is_told(tmp_path, everyone):
