@@ -7,6 +7,7 @@ k = sqrt(2 cost / rate): the lot size of Harris (1913).
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -22,6 +23,21 @@ from federation.observation import (
     spell,
     trainings,
 )
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A suspicion that the champion is stale, `at` a moment, and the window of the training that tests it."""
+
+    at: float
+    test: Observation | None
+
+    @property
+    def borne_out(self) -> bool:
+        """Whether the test gained more than twice its error, or its gain is not known."""
+        gain = known(self.test.gain) if self.test else None
+        error = known(self.test.gain_error) if self.test else None
+        return gain is None or gain > 2 * (error or 0.0)
 
 
 class Plateau(Bounds):
@@ -52,7 +68,10 @@ def follow_gains(
     present = policy.within(interval)
     if alarm := _alarm(policy, history):
         return policy.shortest, alarm
-    since = _last_alarm(policy, history)
+    alarms = _alarms(policy, history)
+    if alarms and alarms[-1].test is None:
+        return policy.shortest, "the last alarm waits for a training"
+    since = max((each.at for each in alarms if each.borne_out), default=-math.inf)
     told = [each for each in trainings(history, policy, costs) if each.at > since][-policy.memory :]
     if not told:
         return present, "no gain is known of a training since the last alarm, or at all"
@@ -61,7 +80,7 @@ def follow_gains(
     why = f"{spell(policy.shortest)} of age loses {rate:.2%}, a training costs {cost:.2%}"
     if max(right / present, present / right) <= policy.hysteresis:
         return present, f"{why}, near enough"
-    if right > present and not _rested(history, policy.cooldown):
+    if right > present and not (_was_false(alarms, history) or _rested(history, policy.cooldown)):
         return present, f"{why}, after {policy.cooldown} trainings at this interval"
     return policy.climb(right, 0), why
 
@@ -78,12 +97,16 @@ def loss_rate(told: Sequence[Training], middle: float) -> float:
     return above / (certain + sum((each.age / each.error) ** 2 for each in told))
 
 
-def _last_alarm(policy: Plateau, history: Sequence[Observation]) -> float:
-    """When the last alarm was among the windows that are remembered: what was gained before tells little."""
-    for end in range(len(history), max(len(history) - policy.memory, 0), -1):
-        if _alarm(policy, history[:end]):
-            return history[end - 1].at
-    return -math.inf
+def _alarms(policy: Plateau, history: Sequence[Observation]) -> list[Alarm]:
+    """The alarms in the windows that are remembered, each with the first training since."""
+    first = max(len(history) - policy.memory, 0)
+    ends = (end for end in range(first + 1, len(history) + 1) if _alarm(policy, history[:end]))
+    return [Alarm(history[end - 1].at, next((s for s in history[end:] if s.trained), None)) for end in ends]
+
+
+def _was_false(alarms: Sequence[Alarm], history: Sequence[Observation]) -> bool:
+    """Whether the last training tested an alarm, and did not bear it out."""
+    return bool(alarms) and alarms[-1].test is since_training(history)[0] and not alarms[-1].borne_out
 
 
 def _alarm(policy: Plateau, history: Sequence[Observation]) -> str:
@@ -93,6 +116,8 @@ def _alarm(policy: Plateau, history: Sequence[Observation]) -> str:
     drifts = known(first.drift), known(last.drift)
     if drifts[0] is not None and drifts[1] is not None and drifts[1] - drifts[0] > policy.rise:
         return f"the stability index rose by {drifts[1] - drifts[0]:.2f} since the training"
+    if last.trained:  # the model is as fresh as can be: whatever fell, it is not for want of a training
+        return ""
     metric, before = known(last.metric), [known(seen.metric) for seen in history[-policy.memory - 1 : -1]]
     recent = np.array([value for value in before if value is not None])
     if metric is not None and len(recent) >= 3:

@@ -145,21 +145,26 @@ def test_dear_trainings_are_rarer():
     assert cheap <= 3 < 6 <= dear
 
 
-def test_an_alarm_shortens_the_interval_at_once():
-    calm = [
+@pytest.fixture
+def calm():
+    """Trained every four days, with gains that make this the right interval."""
+    return [
         Observation(
             at=step * DAY,
             trained=step % 4 == 0,
             interval_seconds=4 * DAY,
             metric=0.5,
             metric_error=0.01,
-            gain=0.01 if step % 4 == 0 else None,
+            gain=0.005 if step % 4 == 0 else None,
             gain_error=0.001,
             drift=0.01,
             unseen=0.0,
         )
         for step in range(4, 34)
     ]
+
+
+def test_an_alarm_shortens_the_interval_at_once(calm):
     fallen = calm[-1].model_copy(update={"metric": 0.4, "at": 34 * DAY})
     moved = calm[-1].model_copy(update={"drift": 0.3, "at": 34 * DAY})
     config = FrequencyConfig(policy=Plateau())
@@ -168,6 +173,26 @@ def test_an_alarm_shortens_the_interval_at_once():
         decision = decide(config, [*calm, worse], 4 * DAY)
         assert decision.interval_seconds < 4 * DAY
         assert why in decision.reason
+
+
+@pytest.mark.parametrize(("gain", "borne_out"), [(0.0, False), (0.015, False), (0.05, True)])
+def test_an_alarm_is_tested_by_the_training_that_it_asks_for(calm, gain, borne_out):
+    """Twice its error is 0.02: what gains less was no staleness, and the interval is what it was, at once."""
+    config = FrequencyConfig(policy=Plateau())
+    fallen = calm[-1].model_copy(update={"metric": 0.4, "at": 34 * DAY})
+    untested = calm[-1].model_copy(update={"at": 35 * DAY, "interval_seconds": DAY})
+    tested = untested.model_copy(
+        update={"at": 36 * DAY, "trained": True, "metric": 0.4 + gain, "gain": gain, "gain_error": 0.01}
+    )
+    waiting = decide(config, [*calm, fallen, untested], DAY)
+    assert (waiting.interval_seconds, waiting.reason) == (DAY, "the last alarm waits for a training")
+    decision = decide(config, [*calm, fallen, untested, tested], DAY)
+    assert decision.interval_seconds == (DAY if borne_out else 4 * DAY)
+
+
+def test_what_a_fresh_model_loses_is_no_alarm(calm):
+    trained = calm[-1].model_copy(update={"metric": 0.4, "at": 34 * DAY, "trained": True, "gain": 0.0})
+    assert decide(FrequencyConfig(policy=Plateau()), [*calm, trained], 4 * DAY).interval_seconds == 4 * DAY
 
 
 def test_costs_are_weighted_by_the_configuration():
