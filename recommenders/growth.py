@@ -120,7 +120,7 @@ def _start(
     """Start score and scale of labels."""
     mean = labels / weight
     deviation = math.sqrt(max(nearest(squares / weight - mean * mean), 0.0))
-    least = nearest(1 / (2 * weight))
+    least = min(nearest(1 / (2 * weight)), 0.5)
     if objective == "binary":
         share = min(max(nearest(mean), least), 1.0 - least)
         return math.log(share / (1.0 - share)), 1.0

@@ -34,10 +34,11 @@ def moved(
     """What the others' counts, as of when the own were `before`, may be `now`: (windows, items) each.
 
     What an item has gained or lost at home it has elsewhere, too, times the slope of the others' counts over
-    the own at the training, by least squares: 0 where what is had here tells nothing of what is had there.
+    the own at the training: 0 where what is had here tells nothing of what is had there.  A ridge of one
+    event an item keeps a newcomer's few events from speaking for everybody.
     """
     centred = before - before.mean(axis=1, keepdims=True)
-    spread = (centred**2).sum(axis=1, keepdims=True)
-    slope = np.maximum((centred * others).sum(axis=1, keepdims=True) / np.where(spread > 0, spread, 1.0), 0.0)
+    spread = (centred**2 + 1).sum(axis=1, keepdims=True)
+    slope = np.maximum((centred * others).sum(axis=1, keepdims=True) / spread, 0.0)
     found: NDArray[np.float64] = np.maximum(others + slope * (now - before), 0.0)
     return found

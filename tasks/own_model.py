@@ -48,7 +48,7 @@ class Kept(BaseModel):
     choice: Choice
     ranks: bool
     catalogue: str
-    features: tuple[str, ...]
+    features: tuple[str, ...] = ()
     served: str
 
 
@@ -76,7 +76,7 @@ def kept(room: Room, run: str) -> Kept | None:
         model = Kept.model_validate_json((room.model(run) / "model.json").read_text())
     except (FileNotFoundError, ValidationError):
         return None
-    same = model.features == two_stage.names(model.model.windows)
+    same = not model.ranks or model.features == two_stage.names(model.model.windows)
     return model if same and model.catalogue == catalogue_hash(room) else None
 
 

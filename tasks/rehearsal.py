@@ -114,7 +114,8 @@ class Rehearsal:
         sold = self._sold(window[1])
         own, inverse = self._recent(window[1]), None
         if self.weighted is not None:
-            changes = [self._changes(other, window, sold, self.weighted.share) for other in everyone]
+            share, counted = self.weighted.share, everyone if self.weighted.share else [self]
+            changes = [self._changes(other, window, sold, share) for other in counted]
             whole = self.inverse[: len(sold), : len(sold)]
             incremental.update(whole, *(sparse.vstack(rows) for rows in zip(*changes, strict=True)))
             inverse, self.known = Inverse.of(whole, self.weighted.strength), len(sold)

@@ -81,8 +81,11 @@ def training(room: Room, run: str, number: int, arm: str, parts: range) -> Rows:
 
 def teaching(tables: Sequence[Table], k: int) -> Rows:
     """The rows of `tables` that teach something."""
-    parts = [(each.features, each.labels, each.sizes, np.diff(each.relevant_starts)) for each in tables]
-    return two_stage.training_rows([two_stage.Labelled(*part) for part in parts], k)
+    parts = [
+        two_stage.Labelled(each.features, each.labels, each.sizes, np.diff(each.relevant_starts))
+        for each in tables
+    ]
+    return two_stage.training_rows(parts, k)
 
 
 def teaches(room: Room, run: str, number: int, part: int) -> bool:
@@ -91,12 +94,18 @@ def teaches(room: Room, run: str, number: int, part: int) -> bool:
 
 
 def read_table(room: Room, run: str, number: int, arm: str, part: int) -> Table:
-    """A kept table; raises `BadInput` where it is gone."""
+    """A kept table; raises `BadInput` where it is gone, or of another version."""
     path = _path(room, run, number, arm, part)
     if not path.is_file():
         raise BadInput(f"{room.name}: the rows of part {part} of run {run} are gone; start a new run")
     with np.load(path, allow_pickle=False) as arrays:
-        return Table(**{field.name: arrays[field.name] for field in fields(Table)})
+        found = Table(**{field.name: arrays[field.name] for field in fields(Table)})
+    if found.features.shape[1] != len(two_stage.names(room.membership.model.windows)):
+        raise BadInput(
+            f"{room.name}: the rows of part {part} of run {run} are of another version of chorus, with "
+            f"{found.features.shape[1]} features; start a new run"
+        )
+    return found
 
 
 def _path(room: Room, run: str, number: int, arm: str, part: int) -> Path:

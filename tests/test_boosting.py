@@ -103,6 +103,17 @@ def test_a_row_of_half_the_weight_counts_half_in_start_and_leaves():
         assert state.scores(np.array([[half]]))[0] == pytest.approx(state.start + step, rel=1e-6)
 
 
+@pytest.mark.parametrize("weight", [1e-3, 0.22, 0.4])
+def test_a_single_light_row_has_a_start(weight):
+    for labels in ([1.0], [0.0], [1.0, 0.0]):
+        rows = Rows(
+            np.arange(len(labels))[:, None] * 1.0, np.array(labels), None, np.full(len(labels), weight)
+        )
+        state = alone(rows, agree(Solo(), rows.features, "x"), BoostingConfig(objective="binary"), 2)
+        assert np.isfinite(state.scores(rows.features)).all()
+        assert state.start == pytest.approx(0.0)
+
+
 def test_a_step_is_capped():
     rows = Rows(np.repeat([[0.0], [1.0]], 50, axis=0), np.repeat([0.0, 1.0], 50))
     config = BoostingConfig(objective="binary", learning_rate=1.0, max_step=0.5)

@@ -41,20 +41,35 @@ def test_a_share_of_the_others():
 
 
 def test_the_others_are_taken_to_move_as_the_own_did():
-    """Twice as much of each was had there as here: 3 more here are 6 more there, one less two less."""
-    others, before, now = np.array([[2, 6, 10]]), np.array([[1, 3, 5]]), np.array([[4, 2, 5]])
-    assert moved(others, before, now).tolist() == [[8.0, 4.0, 10.0]]
-    assert moved(others, before, np.array([[1, 3, 0]])).tolist() == [[2.0, 6.0, 0.0]]
+    """Twice as much of each was had there as here: 300 more here are 600 more there, 100 less 200 less."""
+    others, before, now = (
+        np.array([[200, 600, 1000]]),
+        np.array([[100, 300, 500]]),
+        np.array([[400, 200, 500]]),
+    )
+    assert moved(others, before, now)[0] == pytest.approx([800, 400, 1000], rel=1e-3)
+    assert moved(others, before, np.array([[100, 300, 0]]))[0] == pytest.approx([200, 600, 0], abs=0.1)
     assert moved(others, before, before).tolist() == others.tolist()
 
 
-def test_the_slope_is_that_of_least_squares_in_each_window():
+def test_the_slope_is_that_of_a_ridge_in_each_window():
+    """Of one event an item: least squares with a row of (sqrt(items), 0) beside the centred ones."""
     rng = np.random.default_rng(0)
     before = rng.poisson(20, (2, 50))
     others, now = 3 * before + rng.poisson(30, (2, 50)), before + rng.poisson(2, (2, 50))
     for window, found in enumerate(moved(others, before, now)):
-        slope = np.polyfit(before[window], others[window], 1)[0]
+        centred = before[window] - before[window].mean()
+        slope = np.linalg.lstsq(np.append(centred, 50**0.5)[:, None], np.append(others[window], 0))[0][0]
         assert found == pytest.approx(others[window] + slope * (now - before)[window])
+
+
+def test_few_own_events_do_not_speak_for_everybody():
+    others = np.array([[10_000, *range(95, 0, -1)]])
+    before = np.zeros_like(others)
+    before[0, 0] = 1
+    now = before.copy()
+    now[0, 50] = 3
+    assert moved(others, before, now).argmax() == 0
 
 
 def test_where_the_own_tell_nothing_of_the_others_these_stay():
