@@ -186,8 +186,9 @@ def test_a_person_answers_in_prefects_page(trained, tiny, client, yes):
     for model in consortium.home.glob(f"participants/*/models/{first['run']}/model.json"):
         kept = json.loads(model.read_text())
         model.write_text(json.dumps({**kept, "choice": {**kept["choice"], "share": 1.0}}))
-        counts = model.parent / "others" / "counts.npy"
-        np.save(counts, -1000 * np.load(counts))  # the champion turns bad
+        others = model.parent / "others" / "counts.npy"
+        counts = np.load(others)
+        np.save(others, 1000 * (counts.max() - counts))  # the champion turns bad
 
     with ThreadPoolExecutor(1) as pool:
         training = pool.submit(copy_context().run, trained, path, always=True)
