@@ -6,6 +6,7 @@ participant is its tree, whose splits and leaves are its own: no sum, nothing th
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -48,13 +49,7 @@ def _added(scores: Floats, blocks: Sequence[str], rows: Rows) -> Floats:
 
 
 def _pooled(parts: Sequence[Rows]) -> Rows:
-    """All rows, for what follows from their labels alone."""
-    features, labels = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
-    queries = [part.queries for part in parts if part.queries is not None]
-    weights = [part.weights for part in parts if part.weights is not None]
-    return Rows(
-        features,
-        labels,
-        np.concatenate(queries) if queries else None,
-        np.concatenate(weights) if weights else None,
-    )
+    """All rows, for what follows from their labels; queries and weights where the `parts` have them."""
+    columns = zip(*parts, strict=True)
+    joined: list[Any] = [None if each[0] is None else np.concatenate(each) for each in columns]
+    return Rows(*joined)

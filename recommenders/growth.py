@@ -110,8 +110,8 @@ def _moments(channel: Channel, rows: Rows) -> tuple[Fraction, Fraction, Fraction
     weights = np.ones_like(rows.labels) if rows.weights is None else rows.weights
     digits = limbs(np.stack([weights, weights * rows.labels, weights * rows.labels**2], axis=1))
     opened = channel.sum("labels", digits.ravel(), INTEGERS).reshape(digits.shape)
-    weight, first, second = (exact(row) for row in opened)
-    return weight, first, second
+    weight, labels, squares = map(exact, opened)
+    return weight, labels, squares
 
 
 def _start(

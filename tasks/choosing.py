@@ -1,4 +1,4 @@
-"""What each participant of a replay chooses for its models: once, as the pipeline does at every training.
+"""What each participant of a replay chooses for its models: once, and the pipeline at every training.
 
 All policies have what was chosen, so that cadences are compared, not models.
 """
