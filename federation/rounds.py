@@ -5,9 +5,9 @@ whoever is lost before a sum was opened, the rest begin anew under fresh keys; a
 repeated with the same cohort or not at all, unless the participants agreed to be exposed.
 """
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -216,31 +216,21 @@ class _Round:
 def _in_threads(
     names: tuple[str, ...], call: Callable[[str], Result]
 ) -> tuple[dict[str, Result], dict[str, str]]:
-    """What `call` returns for each name, in threads of their own, and the reasons of those that failed.
+    """What `call` returns for each name, all at once, and the reasons of those that failed.
 
     What is not a `ChorusError` is a fault of ours and raised.
     """
-    results: dict[str, Result] = {}
-    errors: dict[str, BaseException] = {}
-
-    def one(name: str) -> None:
-        try:
-            results[name] = call(name)
-        except BaseException as error:
-            errors[name] = error
-
-    threads = [threading.Thread(target=one, args=(name,), name=f"asks {name}") for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    pool = ThreadPoolExecutor(max(1, len(names)), thread_name_prefix="asks")
+    try:
+        asked = {name: pool.submit(call, name) for name in names}
+        errors = {name: error for name, each in asked.items() if (error := each.exception()) is not None}
+    finally:
+        pool.shutdown(wait=False)  # an interrupted call ends when its door is closed, further out
     for error in errors.values():
         if not isinstance(error, ChorusError):
             raise error
-    return (
-        {name: results[name] for name in names if name in results},
-        {name: _reason(name, error) for name, error in errors.items()},
-    )
+    results = {name: each.result() for name, each in asked.items() if name not in errors}
+    return results, {name: _reason(name, error) for name, error in errors.items()}
 
 
 def _reason(name: str, error: BaseException) -> str:

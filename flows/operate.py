@@ -142,7 +142,8 @@ def _flow(pooled: bool) -> Callable[..., dict[str, Any]]:
         from flows.train import train as flow
 
     def run(**arguments: Any) -> dict[str, Any]:
-        state = flow(**arguments, return_state=True)
+        with flow_runs.without_heartbeats():
+            state = flow(**arguments, return_state=True)
         flow_runs.settle(state.state_details.flow_run_id)
         figures: dict[str, Any] = state.result()
         return figures

@@ -3,6 +3,8 @@
 from typing import Any
 
 from prefect import flow
+from prefect.futures import PrefectFutureList
+from prefect.utilities.annotations import quote
 
 from flows.consortium import Consortium
 from tasks.champion import meet_champion, require_news
@@ -11,7 +13,7 @@ from tasks.growing import grow_trees
 from tasks.grown import trees_wanted
 from tasks.opening import open_run
 from tasks.quorum import require_quorum
-from tasks.report import close_run, log_round, tell_again
+from tasks.report import checkpoint, close_run, log_round, tell_again
 from tasks.run import Run
 from tasks.sums import aggregate, agree_catalogue, agree_cuts, evaluate
 from tasks.work import (
@@ -49,14 +51,19 @@ def train(
             require_news(training)
         meet_champion(training)
         cuts = agree_cuts(tuple(prepared), training)
+        logged = PrefectFutureList[None]()  # one after the other, while the next round goes on
         for number in range(len(training.folder.rounds), len(ROUNDS)):
             train_round(number, prepared, cuts, training)
-        return close_run(prepared, training)
+            logged.result()
+            logged.append(log_round.submit(number, quote(training)))
+        figures = close_run(prepared, training)
+        logged.result()
+        return figures
 
 
 def prepare(training: Run) -> dict[str, dict[str, Any]]:
     """Every participant's data, imported and cleaned; the catalogue that they agree on."""
-    asked = {name: prepare_participant.submit(name, training.quoted) for name in training.doors}
+    asked = {name: prepare_participant.submit(name, quote(training)) for name in training.doors}
     prepared, lost = arrived(asked)
     require_quorum(training, "prepare", prepared, lost)
     training.begin_with(prepared, lost)
@@ -68,9 +75,11 @@ def train_round(number: int, prepared: dict[str, dict[str, Any]], cuts: list[str
     """One round: local work, its sum, what each makes of the sum, and the figures; then the checkpoint."""
     training.folder.begin(number)
     missed = training.missed(prepared)
-    work = {name: (name, number, told["version"], cuts, training.quoted) for name, told in prepared.items()}
+    work = {
+        name: quote(Work(name, number, told["version"], cuts, training)) for name, told in prepared.items()
+    }
 
-    trained, silent = arrived({name: train_participant.submit(*work[name]) for name in work.keys() - missed})
+    trained, silent = arrived({name: train_participant.submit(work[name]) for name in work.keys() - missed})
     silent |= missed
     require_quorum(training, ROUNDS[number], trained, silent)
     summed = aggregate(number, tuple(trained), cuts, training)
@@ -78,16 +87,16 @@ def train_round(number: int, prepared: dict[str, dict[str, Any]], cuts: list[str
     work = {name: work[name] for name in summed["cohort"] if name in work}
     if training.model.kind == "two_stage":
         silent |= grow_ranker(number, work, training)
-    scored, lost = arrived({name: score_participant.submit(*work[name]) for name in work.keys() - silent})
+    scored, lost = arrived({name: score_participant.submit(work[name]) for name in work.keys() - silent})
     require_quorum(training, ROUNDS[number], scored, silent | lost)
     figures = evaluate(number, tuple(sorted(scored)), training)
 
-    log_round(number, ROUNDS[number], summed, scored, figures, silent | lost, training)
+    checkpoint(number, ROUNDS[number], summed, scored, figures, silent | lost, training)
 
 
-def grow_ranker(number: int, work: dict[str, Work], training: Run) -> dict[str, str]:
+def grow_ranker(number: int, work: dict[str, quote[Work]], training: Run) -> dict[str, str]:
     """Each finds its candidates, then those with rows grow trees until it is enough; returns who was lost."""
-    found, lost = arrived({name: tabulate_participant.submit(*work[name]) for name in work})
+    found, lost = arrived({name: tabulate_participant.submit(work[name]) for name in work})
     require_quorum(training, ROUNDS[number], found, lost)
     growing = tuple(name for name, told in found.items() if told["teaches"])
     while (trees := trees_wanted(number, training)) > 0:

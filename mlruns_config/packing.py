@@ -25,8 +25,8 @@ def log_model(tracking: "Tracking", run_id: str, folder: Path, metadata: Mapping
     """
     from mlflow.entities import LoggedModelOutput
 
-    client, experiment = tracking.client, tracking.client.get_run(run_id).info.experiment_id
-    model = client.create_logged_model(experiment, name="recommender", source_run_id=run_id)
+    client = tracking.client
+    model = client.create_logged_model(tracking.experiment_id, name="recommender", source_run_id=run_id)
     with tempfile.TemporaryDirectory() as packed:
         _save(model, run_id, folder, Path(packed) / "model", metadata)
         for compiled in [*Path(packed).rglob("__pycache__")]:  # trying the example leaves it

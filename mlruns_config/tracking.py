@@ -43,6 +43,7 @@ class Tracking:
     def __init__(self, config: TrackingConfig, home: Path) -> None:
         self.config = config
         self.folder = home / "mlflow"
+        self._began: dict[str, int] = {}
 
     @property
     def uri(self) -> str:
@@ -116,14 +117,20 @@ class Tracking:
         """
         from mlflow.entities import Metric
 
-        started = int(self.client.get_run(run_id).info.start_time)
+        began = self._began_at(run_id)
         batch = [
-            Metric(name, float(value), started + step, step)
+            Metric(name, float(value), began + step, step)
             for name, value in sorted(metrics.items())
             if math.isfinite(value)
         ]
         for start in range(0, len(batch), 1000):
             self.client.log_batch(run_id, metrics=batch[start : start + 1000])
+
+    def _began_at(self, run_id: str) -> int:
+        """When the run began, in milliseconds; asked once, since MLflow answers with all that the run has."""
+        if run_id not in self._began:
+            self._began[run_id] = int(self.client.get_run(run_id).info.start_time)
+        return self._began[run_id]
 
     def log_figure(self, run_id: str, figure: "Figure", path: str) -> None:
         """A figure as an artifact of the run."""

@@ -4,12 +4,25 @@ Prefect is imported only after its settings stand in the environment; so nothing
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+@contextmanager
+def without_heartbeats() -> Iterator[None]:
+    """Flows in the block send no heartbeats, whose thread ends up to a second after the flow.
+
+    They are for automations that watch deployments; what a command began is found by the next one.
+    """
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
 
 
 def settle(flow_run_id: UUID | None, expected: int = 0, limit_seconds: float = 60.0) -> bool:

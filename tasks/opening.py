@@ -1,5 +1,7 @@
 """Opening a run: its folder, its participants' processes, its place in MLflow."""
 
+import gc
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -46,15 +48,18 @@ def open_run(
             f"run '{run}': participants, cleaning, split, model or seed have changed (found configuration "
             f"{settings.fingerprint}, expected {known['fingerprint']}); undo it, or start a new run"
         )
+    created_at = known.get("created_at", datetime.now(UTC).isoformat(timespec="seconds"))
     folder.note(
         run=run,
         status="running",
         fingerprint=settings.fingerprint,
-        created_at=known.get("created_at", datetime.now(UTC).isoformat(timespec="seconds")),
+        created_at=created_at,
         flow_run_id=_flow_run_id(),
         **_mlflow_run(tracking, run, memberships, settings, interval_tag(home)),
     )
     _tell(tracking, folder)
+    logging.getLogger("prefect.task_runs").addFilter(_tells_more)
+    gc.freeze()  # what is imported stays: else each full collection walks all of it
     with open_doors(home, memberships) as doors, _noted(folder, tracking):
         yield Run(
             folder=folder,
@@ -69,8 +74,14 @@ def open_run(
             consortium=settings.name,
             model=memberships[0].model,
             split=memberships[0].split,
+            created_at=created_at,
             began_at=time.monotonic(),
         )
+
+
+def _tells_more(line: logging.LogRecord) -> bool:
+    """Whether a task run's line tells more than that it has completed, which its state says."""
+    return not line.getMessage().startswith("Finished in state Completed")
 
 
 def _tell(tracking: Tracking, folder: RunFolder) -> None:

@@ -17,8 +17,7 @@ Disclosed = Mapping[str, Any]
 ARMS = ("alone", "consortium", "champion", "popularity", "reachable")
 
 
-@task(name="log round", task_run_name="log round {number}", cache_policy=NO_CACHE)
-def log_round(
+def checkpoint(
     number: int,
     part: str,
     summed: dict[str, Any],
@@ -27,7 +26,7 @@ def log_round(
     lost: Mapping[str, str],
     run: Run,
 ) -> None:
-    """Checkpoint the round, then report it: MLflow metrics of this step, and a table at Prefect."""
+    """Keep the record of a round: from here on it is done, and will not be repeated."""
     cohort = figures["cohort"]
     steps = [summed, *run.folder.steps(number, "grown"), figures]
     record = {
@@ -46,6 +45,12 @@ def log_round(
         "participants": {name: dict(scored[name]) for name in cohort},
     }
     run.folder.finish(number, record)
+
+
+@task(name="log round", task_run_name="log round {number}", cache_policy=NO_CACHE)
+def log_round(number: int, run: Run) -> None:
+    """Report a round that is checkpointed: MLflow metrics of this step, and a table at Prefect."""
+    record = run.folder.rounds[number]
     _tell(record, run)
     show_round(record, run)
     run.say(f"round {number}: checkpointed and logged")

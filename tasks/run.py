@@ -42,6 +42,7 @@ class Run:
     consortium: str
     model: ModelConfig
     split: Split
+    created_at: str
     seed: int = 0
     redo: str | None = None
     began_at: float = field(default_factory=time.monotonic)
@@ -50,13 +51,6 @@ class Run:
     def name(self) -> str:
         """The run's name."""
         return self.folder.run
-
-    @property
-    def quoted(self) -> Any:
-        """The run as an argument of a task: else Prefect looks for futures behind every door, each time."""
-        from prefect.utilities.annotations import quote
-
-        return quote(self)
 
     @cached_property
     def solving(self) -> threading.Semaphore:
@@ -96,7 +90,7 @@ class Run:
         self.show(text)
 
     def show(self, text: str) -> None:
-        """Tell whoever watches; Prefect's log says of each task run that it has finished, anyway."""
+        """Tell whoever watches; Prefect's page shows of each task run that it has finished, anyway."""
         sys.stderr.write(f"{time.monotonic() - self.began_at:7.1f} s  {text}\n")
 
     def ask(self, name: str, job: str, **arguments: Any) -> dict[str, Any]:

@@ -3,34 +3,48 @@
 What a task returns is what the participant discloses; rows, updates and keys never pass through Prefect.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from prefect import task
 from prefect.futures import PrefectFuture
+from prefect.states import State, get_state_result
 
 from federation.errors import Lost
 from tasks.grown import ranker
 from tasks.run import Run
 
 Disclosed = dict[str, Any]
-Work = tuple[str, int, str, list[str], Run]
-"""What a participant's work of a round is named by: name, round, data version, cuts, and the run."""
 
 
-def _work_key(_: Any, arguments: dict[str, Any]) -> str:
-    """The same work of the same run on the same data: a rerun takes it as done, unless it is to be redone."""
-    run: Run = arguments["run"]
-    again = run.folder.facts["created_at"] if run.redo != arguments["name"] else str(run.began_at)
-    parts = (
-        run.name,
-        arguments["number"],
-        arguments["name"],
-        arguments["version"][:16],
-        run.fingerprint,
-        again,
-    )
-    return "-".join(str(part) for part in parts)
+@dataclass(frozen=True)
+class Work:
+    """A participant's work of a round; quoted as an argument of a task, else Prefect looks into all of it."""
+
+    name: str
+    number: int
+    version: str
+    cuts: list[str]
+    run: Run
+
+    @property
+    def key(self) -> str:
+        """Of the same work of the same run on the same data: a rerun takes it as done, unless redone."""
+        run = self.run
+        again = run.created_at if run.redo != self.name else str(run.began_at)
+        parts = (run.name, self.number, self.name, self.version[:16], run.fingerprint, again)
+        return "-".join(str(part) for part in parts)
+
+    def ask(self, job: str, **more: Any) -> Disclosed:
+        """What the participant discloses when it has done `job`."""
+        told = {"number": self.number, "version": self.version, "cuts": self.cuts}
+        return self.run.ask(self.name, job, **told, **more)
+
+    def show(self, text: str) -> None:
+        """Tell whoever watches."""
+        self.run.show(f"round {self.number}: {self.name} {text}")
 
 
 def _only_if_lost(_task: Any, _run: Any, state: Any) -> bool:
@@ -65,53 +79,56 @@ def prepare_participant(name: str, run: Run) -> Disclosed:
 
 @task(
     name="train participant",
-    task_run_name="train {name}, round {number}",
-    cache_key_fn=lambda context, arguments: "train-" + _work_key(context, arguments),
+    task_run_name="train {work.name}, round {work.number}",
+    cache_key_fn=lambda _, arguments: "train-" + arguments["work"].key,
     **once_more,
 )
-def train_participant(name: str, number: int, version: str, cuts: list[str], run: Run) -> Disclosed:
+def train_participant(work: Work) -> Disclosed:
     """The participant's local work of a round, on its own partitions; its update is kept at its side."""
-    disclosed = run.ask(name, "train", number=number, version=version, cuts=cuts)
-    run.show(f"round {number}: {name} has trained")
+    disclosed = work.ask("train")
+    work.show("has trained")
     return disclosed
 
 
 @task(
     name="find candidates",
-    task_run_name="find candidates at {name}, round {number}",
-    cache_key_fn=lambda context, arguments: "tabulate-" + _work_key(context, arguments),
+    task_run_name="find candidates at {work.name}, round {work.number}",
+    cache_key_fn=lambda _, arguments: "tabulate-" + arguments["work"].key,
     **once_more,
 )
-def tabulate_participant(name: str, number: int, version: str, cuts: list[str], run: Run) -> Disclosed:
+def tabulate_participant(work: Work) -> Disclosed:
     """The participant's candidates with their features, as of each part's beginning; kept at its side."""
-    with run.solving:
-        disclosed = run.ask(name, "tabulate", number=number, version=version, cuts=cuts)
-    run.show(f"round {number}: {name} has found its candidates")
+    with work.run.solving:
+        disclosed = work.ask("tabulate")
+    work.show("has found its candidates")
     return disclosed
 
 
 @task(
     name="score participant",
-    task_run_name="score {name}, round {number}",
-    cache_key_fn=lambda context, arguments: "score-" + _work_key(context, arguments),
+    task_run_name="score {work.name}, round {work.number}",
+    cache_key_fn=lambda _, arguments: "score-" + arguments["work"].key,
     **once_more,
 )
-def score_participant(name: str, number: int, version: str, cuts: list[str], run: Run) -> Disclosed:
+def score_participant(work: Work) -> Disclosed:
     """Fit the round's aggregate to the participant, and score its own queries; returns what it discloses."""
+    run, champion = work.run, work.run.folder.facts["champion"] if work.number else None
     with run.solving:
-        told = {"state": ranker(number, run), "champion": run.folder.facts["champion"] if number else None}
-        disclosed = run.ask(name, "score", number=number, version=version, cuts=cuts, **told)
-    run.show(f"round {number}: {name} has scored its queries")
+        disclosed = work.ask("score", state=ranker(work.number, run), champion=champion)
+    work.show("has scored its queries")
     return disclosed
 
 
 def arrived(asked: Mapping[str, PrefectFuture[Disclosed]]) -> tuple[dict[str, Disclosed], dict[str, str]]:
     """What the participants disclosed, and why the others did not: silence is not an error here."""
-    results, lost = {}, {}
-    for name, future in asked.items():
+    for future in asked.values():
         future.wait()
-        if future.state.is_completed():
-            results[name] = future.result()
-        else:
-            lost[name] = str(future.result(raise_on_failure=False))
-    return results, lost
+    states = {name: future.state for name, future in asked.items()}
+    told = dict(zip(states, asyncio.run(_told(states.values())), strict=True))
+    arrived = {name: told[name] for name, state in states.items() if state.is_completed()}
+    return arrived, {name: str(told[name]) for name in told.keys() - arrived}
+
+
+async def _told(states: Iterable[State]) -> list[Any]:
+    """The result of each state, or its error; in one loop, since `State.result` waits for a thread each."""
+    return [await get_state_result(state, raise_on_failure=False) for state in states]

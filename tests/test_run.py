@@ -3,8 +3,10 @@
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from prefect.utilities.annotations import quote
 from prefect.utilities.engine import collect_task_run_inputs_sync
 
 from feature_store.splits import LeaveLastOut
@@ -15,7 +17,7 @@ from federation.policy import RoundPolicy
 from mlruns_config.tracking import Tracking, TrackingConfig
 from tasks.model import ModelConfig
 from tasks.run import Run
-from tasks.runs import RunFolder
+from tasks.runs import RunFolder, find_run
 
 PROGRAM = str(Path(__file__).with_name("participant_program.py"))
 
@@ -54,6 +56,7 @@ def run_behind(tmp_path):
             consortium="c",
             model=ModelConfig(),
             split=LeaveLastOut(),
+            created_at="2026-01-01",
         )
 
     yield run
@@ -63,7 +66,7 @@ def run_behind(tmp_path):
 
 def test_prefect_does_not_look_behind_the_doors_of_a_quoted_run(run_behind):
     run = run_behind(Untouched())
-    assert collect_task_run_inputs_sync(run.quoted) == set()
+    assert collect_task_run_inputs_sync(quote(run)) == set()
     with pytest.raises(AssertionError, match="behind the doors"):
         collect_task_run_inputs_sync(run)
 
@@ -163,3 +166,38 @@ def test_a_run_is_resumed_without_one_that_cannot_be_prepared_any_more(trained):
     figures = trained(lambda name, job, number: (name, job) == ("p003", "prepare"))
     assert set(figures["lost"]) == {"p003"}
     assert figures["participants"]["p000"]["data_version"] == "0" * 64
+
+
+def test_a_round_that_could_not_be_reported_fails_the_run_and_is_told_by_its_resume(
+    trained, monkeypatch, tmp_path
+):
+    home, refused = tmp_path / "state" / "empty", []
+    log_metrics = Tracking.log_metrics
+
+    def once(tracking, run_id, step, metrics):
+        if not refused:
+            refused.append(step)
+            raise OSError("no space left")
+        log_metrics(tracking, run_id, step, metrics)
+
+    monkeypatch.setattr(Tracking, "log_metrics", once)
+    with pytest.raises(OSError, match="no space left"):
+        trained(lambda *_: False)
+    facts = find_run(home, "r").facts
+    assert (facts["status"], len(find_run(home, "r").rounds)) == ("failed", 2)
+    trained(lambda *_: False)
+    history = Tracking(TrackingConfig(), home).client.get_metric_history(facts["mlflow_run_id"], "ndcg_at_10")
+    assert (find_run(home, "r").facts["status"], [each.step for each in history]) == ("finished", [0, 1])
+
+
+def test_prefects_log_tells_what_was_said_and_not_of_each_task_that_it_completed(trained, client, tmp_path):
+    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+    from prefect.logging.handlers import APILogWorker
+
+    trained(lambda *_: False)
+    APILogWorker.drain_all(timeout=10, at_exit=False)
+    flow_run_id = UUID(find_run(tmp_path / "state" / "empty", "r").facts["flow_run_id"])
+    chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id]))
+    lines = [each.message for each in client.read_logs(chosen) if each.task_run_id is not None]
+    assert {"p000: data version 000000000000", "round 1: checkpointed and logged"} <= {*lines}
+    assert not [line for line in lines if "Completed" in line]
