@@ -4,10 +4,12 @@ Bonawitz et al. 2017 ("Practical Secure Aggregation for Privacy-Preserving Machi
 the secret shares: a cohort that loses someone is summed anew under fresh keys.  Each pair agrees on a
 key by X25519 and HKDF-SHA256; its AES-256-CTR keystream is added by the one whose name sorts lower and
 subtracted by the other.  A key serves one pair in one attempt, so counters may start at fixed places.
+In a large cohort not all pairs do, but neighbours in a ring (Bell et al. 2020, "Secure Single-Server
+Aggregation with (Poly)Logarithmic Overhead"): what masking costs does not grow with the cohort.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,10 @@ from federation.plan import RoundPlan
 
 BLOCK = 1 << 16
 """Bytes of a pad that are made at once, so that they and a keystream stay in the cache."""
+
+REACH = 12
+"""How far neighbours go to either side: with the keys of fewer than 24 participants one learns of the others
+nothing but their sum."""
 
 _ZEROS = bytes(BLOCK)
 
@@ -51,7 +57,7 @@ class Masks:
         if publics[name] != pair.public:
             raise Refused(f"{name}: the key that is shown as its own is not its own")
         self.cohort = plan.cohort
-        peers = sorted(set(publics) - {name})
+        peers = sorted(neighbours(name, plan.cohort))
         self._adds, self._subtracts = (
             [_key(name, peer, pair, publics, plan.label) for peer in peers if (name < peer) is adds]
             for adds in (True, False)
@@ -75,8 +81,19 @@ class Masks:
         return f"Masks(among {', '.join(self.cohort)})"
 
 
+def neighbours(name: str, cohort: Collection[str]) -> set[str]:
+    """With whom `name` shares a mask: `REACH` to either side in the ring by name, up to 25 participants all.
+
+    The ring stays in one piece whichever 23 are taken out (Harary 1962, "The Maximum Connectivity of a
+    Graph"), and of a piece all terms look uniform but for their sum.
+    """
+    ring = sorted(cohort)
+    place = ring.index(name)
+    return {ring[(place + step) % len(ring)] for step in range(-REACH, REACH + 1)} - {name}
+
+
 class _Pad:
-    """The keystreams of all peers, added up as words of one width, a block at a time.
+    """The keystreams of all neighbours, added up as words of one width, a block at a time.
 
     The counters of different widths begin 2^120 apart, so that no two pads share a piece of a keystream.
     """

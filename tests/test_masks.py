@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import lil_array
+from scipy.sparse.csgraph import connected_components, maximum_flow
 from scipy.stats import chi2
 
 from federation.errors import Refused
-from federation.masks import BLOCK, KeyPair, Masks
+from federation.masks import BLOCK, REACH, KeyPair, Masks, neighbours
 from federation.plan import RoundPlan
 
 
@@ -35,6 +37,38 @@ def test_masked_sums_equal_unmasked_bit_for_bit(names, kind, lengths):
         with np.errstate(over="ignore"):
             masked = sum((masks[name].apply(words[name]) for name in names), np.zeros(length, kind))
         np.testing.assert_array_equal(masked, sum(words.values(), np.zeros(length, kind)))
+
+
+@pytest.mark.parametrize("size", [24, 25, 26, 27, 40, 64])
+def test_masks_of_neighbours_cancel_in_a_large_cohort(size):
+    masks = agree([f"p{number}" for number in range(size)])
+    words = np.arange(5, dtype=np.uint64)
+    masked = {name: mask.apply(words) for name, mask in masks.items()}
+    np.testing.assert_array_equal(sum(masked.values(), np.zeros(5, np.uint64)), size * words)
+    assert len(np.unique(np.concatenate([*masked.values()]))) == size * 5
+
+
+@pytest.mark.parametrize("size", [2, 3, 25])
+def test_in_a_small_cohort_all_are_neighbours(size):
+    ring = [f"p{number}" for number in range(size)]
+    assert all(neighbours(name, ring) == {*ring} - {name} for name in ring)
+
+
+@pytest.mark.parametrize("size", [26, 31, 50, 64])
+def test_fewer_than_24_cannot_cut_a_participant_off(size):
+    """Menger: as many disjoint paths join any two. All places of the ring are alike, so the first will do."""
+    ring = [f"p{number:02}" for number in range(size)]
+    ways = lil_array((2 * size, 2 * size), dtype=np.int32)  # a participant is a way in and a way out
+    for place, name in enumerate(ring):
+        ways[2 * place, 2 * place + 1] = 1
+        for other in neighbours(name, ring):
+            ways[2 * place + 1, 2 * ring.index(other)] = 1
+    far = [place for place in range(1, size) if ring[place] not in neighbours(ring[0], ring)]
+    assert {maximum_flow(ways.tocsr(), 1, 2 * place).flow_value for place in far} == {2 * REACH}
+    between = [*range(1, REACH + 1), *range(far[-1] + 1, size)]
+    rest = [place for place in range(size) if place not in between]
+    among = np.array([[ring[b] in neighbours(ring[a], ring) for b in rest] for a in rest])
+    assert connected_components(among)[0] == 2  # all 24 can
 
 
 def test_masks_longer_than_a_block_cancel():
