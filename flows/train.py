@@ -7,10 +7,11 @@ from prefect.futures import PrefectFutureList
 from prefect.utilities.annotations import quote
 
 from flows.consortium import Consortium
-from tasks.champion import meet_champion, require_news
+from tasks.champion import meet_champion
 from tasks.engines import import_everywhere
 from tasks.growing import grow_trees
 from tasks.grown import trees_wanted
+from tasks.news import require_news
 from tasks.opening import open_run
 from tasks.quorum import require_quorum
 from tasks.report import checkpoint, close_run, log_round, tell_again
@@ -47,9 +48,9 @@ def train(
         if redo is not None:
             training.ask(redo, "forget", number=len(training.folder.rounds))
         prepared = prepare(training)
+        meet_champion(training)
         if only_new:
             require_news(training)
-        meet_champion(training)
         cuts = agree_cuts(tuple(prepared), training)
         logged = PrefectFutureList[None]()  # one after the other, while the next round goes on
         for number in range(len(training.folder.rounds), len(ROUNDS)):

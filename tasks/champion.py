@@ -6,8 +6,6 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from federation.cadence import fresh
-from federation.errors import NothingNew
 from federation.gate import Compared, Verdict, judge
 from mlruns_config.champions import Champions
 from mlruns_config.tracking import Tracking
@@ -23,26 +21,6 @@ def meet_champion(run: Run) -> str | None:
     champion: str | None = run.folder.facts["champion"]
     run.say(f"champion: {'none yet' if champion is None else f'that of run {champion}'}")
     return champion
-
-
-def require_news(run: Run) -> None:
-    """Raise `NothingNew` where fewer than a sum may be opened of bring something new since an earlier run.
-
-    An unfinished run counts where it opened a sum.  Runs of another configuration, or with others in
-    them, do not.
-    """
-    for each in reversed(all_runs(run.folder.path.parents[2])):
-        facts, finished = each.facts, each.facts.get("status") == "finished"
-        same = facts.get("fingerprint") == run.fingerprint and (finished or _cohort(each))
-        if same and facts["versions"].keys() == run.versions.keys():
-            new = fresh(run.versions, facts["versions"])
-            if finished and not new:
-                raise NothingNew(f"data and configuration are those of run {each.run}")
-            if 0 < len(new) < run.policy.minimum:
-                raise NothingNew(
-                    f"only {', '.join(new)} of the {run.policy.minimum} needed "
-                    f"{'has' if len(new) == 1 else 'have'} new data since run {each.run}"
-                )
 
 
 def verdict(run: Run) -> Verdict:
@@ -100,16 +78,9 @@ def cohort_change(run: Run) -> dict[str, list[str]]:
     """Who `joined` and who `left` since the newest training before, by the sums' cohorts; empty if nobody."""
     runs = all_runs(run.folder.path.parents[2])
     earlier = runs[: [each.run for each in runs].index(run.name)]
-    now = _cohort(run.folder)
-    then = next(filter(None, map(_cohort, reversed(earlier))), now)
+    now = run.folder.cohort
+    then = next(filter(None, (each.cohort for each in reversed(earlier))), now)
     return {"joined": sorted(now - then), "left": sorted(then - now)}
-
-
-def _cohort(folder: RunFolder) -> set[str]:
-    """Who is in the sums of a run; nobody where none is known to be opened."""
-    kinds = ((number, kind) for number in (0, 1) for kind in ("summed", "grown"))
-    opened = [step["cohort"] for number, kind in kinds for step in folder.steps(number, kind)]
-    return set().union(*opened) or set(folder.facts.get("cohort", ()))
 
 
 def _compared(champion: str, record: dict[str, Any]) -> Compared:

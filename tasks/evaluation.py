@@ -20,6 +20,7 @@ from federation.rounds import Together, together
 from mlruns_config.champions import Champions
 from mlruns_config.tracking import Tracking
 from tasks.membership import Membership
+from tasks.news import require_new_window
 from tasks.opening import Settings
 from tasks.run import open_doors
 from tasks.runs import RunFolder, find_run
@@ -32,7 +33,8 @@ KIND = "evaluation"
 def evaluate_champion(home: Path, memberships: Sequence[Membership], settings: Settings) -> dict[str, Any]:
     """The champion's figures, and who is not in them; at MLflow they are a run of their own.
 
-    Raises `NothingNew` where there is no champion, or it was evaluated on these data before.
+    Raises `NothingNew` where there is no champion, it was evaluated on these data before, or fewer have new
+    ones since than a sum may be opened of.
     """
     began, tracking = time.monotonic(), Tracking(settings.tracking, home)
     champion = Champions(tracking, settings.name).run()
@@ -42,8 +44,10 @@ def evaluate_champion(home: Path, memberships: Sequence[Membership], settings: S
     with open_doors(home, memberships) as doors:
         versions, lost = _versions(doors, settings)
         run = f"{KIND}-{_digest(champion, versions)}"
-        if versions == folder.facts["versions"] or tracking.is_finished(run):
+        if tracking.is_finished(run):
             raise NothingNew(f"the champion of run {champion} was evaluated on these data before")
+        require_new_window(folder, versions, settings.rounds.minimum)
+        folder.evaluate_on(versions)
         reply, silent = _judged(doors, run, versions, folder, settings)
     told = dict(next(iter(reply.results.values())))
     told |= {"seconds": time.monotonic() - began, "participants": len(reply.cohort)}

@@ -6,6 +6,7 @@ Every file is written beside and renamed into place, so a killed process leaves 
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,6 +67,23 @@ class RunFolder:
         """The records of the rounds that are finished, in order."""
         found = sorted(self.path.glob("round-????/record.json"))
         return [json.loads(record.read_text()) for record in found]
+
+    @property
+    def cohort(self) -> set[str]:
+        """Who is in the sums of the run; nobody where none is known to be opened."""
+        kinds = ((number, kind) for number in (0, 1) for kind in ("summed", "grown"))
+        opened = [step["cohort"] for number, kind in kinds for step in self.steps(number, kind)]
+        return set().union(*opened) or set(self.facts.get("cohort", ()))
+
+    @property
+    def evaluated(self) -> list[dict[str, str]]:
+        """On which data versions its model was evaluated as the champion, or was about to be."""
+        return list(self.facts.get("evaluated", ()))
+
+    def evaluate_on(self, versions: Mapping[str, str]) -> None:
+        """Note that its model is about to be evaluated on these data versions."""
+        if versions not in self.evaluated:
+            self.note(evaluated=[*self.evaluated, dict(versions)])
 
     def part(self, number: int) -> int:
         """The part of the events that a round scores: see `Prepared`."""

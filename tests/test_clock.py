@@ -92,35 +92,15 @@ def runs(client, deployment_id):
 
 
 def test_what_was_trained_tomorrow_is_not_trained_again_today(tmp_path):
-    from tasks.champion import require_news
+    from tasks.news import require_news
 
     versions = dict.fromkeys("abc", "1")
     known = {"versions": versions, "fingerprint": "f", "status": "finished"}
     RunFolder(runs_folder(tmp_path) / "first").note(run="first", created_at="2026-03-02T00:00:00", **known)
     now = RunFolder(runs_folder(tmp_path) / "now")
-    now.note(run="now", created_at="2026-03-01T00:00:00", status="running")
+    now.note(run="now", created_at="2026-03-01T00:00:00", status="running", champion=None)
     run = SimpleNamespace(folder=now, versions=versions, fingerprint="f", policy=RoundPolicy())
     with pytest.raises(NothingNew, match="those of run first"):
-        require_news(run)
-
-
-@pytest.mark.parametrize("new", [{}, {"a": "2"}, dict.fromkeys("abc", "2")])
-def test_a_failed_run_counts_where_it_opened_a_sum(tmp_path, new):
-    from tasks.champion import require_news
-
-    versions, state = dict.fromkeys("abc", "1"), {"fingerprint": "f", "created_at": "2026-03-01"}
-    failed = RunFolder(runs_folder(tmp_path) / "failed")
-    failed.note(run="failed", versions=versions, status="failed", **state)
-    now = RunFolder(runs_folder(tmp_path) / "now")
-    now.note(run="now", status="running", **state)
-    run = SimpleNamespace(folder=now, versions=versions | new, fingerprint="f", policy=RoundPolicy())
-    require_news(run)
-    failed.begin(0)
-    failed.add_step(0, "summed", {"cohort": ["a", "b", "c"]})
-    if len(new) == 1:
-        with pytest.raises(NothingNew, match="only a of the 3 needed has new data since run failed"):
-            require_news(run)
-    else:
         require_news(run)
 
 
