@@ -9,7 +9,6 @@ from federation.errors import BadInput
 from federation.plan import RoundPlan
 from federation.rounds import Together
 from recommenders.two_stage import TwoStage
-from tasks.champion import _cohort
 from tasks.growing import grow_trees
 from tasks.model import ModelConfig
 from tasks.ranking import best_trees, next_trees, stopping
@@ -54,10 +53,10 @@ def test_who_was_lost_in_a_step_is_not_asked_in_the_next(tmp_path):
 
 def test_the_cohort_of_an_unfinished_run_is_that_of_its_opened_sums(tmp_path):
     _, run = run_in(tmp_path / "r", [])
-    assert _cohort(run.folder) == set()
+    assert run.folder.cohort == set()
     run.folder.add_step(0, "summed", {"cohort": ["a", "b", "c", "d"]})
     run.folder.add_step(0, "grown", {"cohort": ["a", "b", "c"]})
-    assert _cohort(run.folder) == {"a", "b", "c", "d"}
+    assert run.folder.cohort == {"a", "b", "c", "d"}
 
 
 @pytest.mark.parametrize("most", [5, 20, 50])
