@@ -22,7 +22,7 @@ from recommenders.boosting import BoostingConfig, Rows, State, check_rows
 from recommenders.collectives import Seat
 from recommenders.gradients import LEAF_BITS, Floats, Integers, Objective, Rounded, derivatives, rounded
 from recommenders.learner import learner, lightgbm_parameters
-from recommenders.trees import Leaves, add_leaves, find_leaves, read_leaves, set_leaves
+from recommenders.trees import Leaves, add_leaves, find_leaves, moved_on, read_leaves, set_leaves
 
 
 def begin(channel: Channel, rows: Rows, bins: Bins, config: BoostingConfig) -> State:
@@ -80,7 +80,7 @@ def grow(
             leaf = find_leaves(block, outputs, rows.features)
             sums = _leaf_sums(channel, number, leaf, integers, len(read_leaves(block)))
             values = _steps(sums, config, state.scale) + (state.start if number == 0 else 0.0)
-            scores = values[leaf] + (scores if number else 0.0)
+            scores = moved_on(scores if number else np.zeros_like(scores), leaf, values)
             grown.append(set_leaves(block, values))
             clipped += int(sums[-1])
     return state.model_copy(update={"trees": tuple(grown), "clipped": clipped})

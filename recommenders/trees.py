@@ -36,8 +36,8 @@ shrinkage=1"""
 NEAR = 1e-9
 """How exactly LightGBM's scores tell its outputs: scores below 2^20 are rounded by less than 2^-33."""
 
-BLOCK = 256
-"""Rows that are searched at once."""
+BUCKETS = 1 << 13
+"""Of the outputs of leaves: so many that two leaves seldom share one, so few that they stay in the cache."""
 
 
 class Tree(NamedTuple):
@@ -186,33 +186,22 @@ def _walk(
 
 @compiled
 def _nearest(outputs: Floats, values: Floats, order: Leaves, leaf: Leaves) -> None:
-    """The leaf that has the output of each row, -1 if none or several are within `NEAR`; `values` rise."""
-    size = 1
-    while size < len(values):
-        size *= 2
-    upper, value, known = np.full(size, np.inf), np.full(size, np.inf), np.full(size, -1, np.int32)
-    for place in range(len(values)):
-        value[place], known[place] = values[place], order[place]
-    for place in range(1, len(values)):
-        upper[place - 1] = (values[place - 1] + values[place]) / 2.0
-        if values[place] - values[place - 1] <= 2.0 * NEAR:
-            known[place - 1] = known[place] = -1
-    for start in range(0, len(outputs), BLOCK):
-        _search(outputs[start : start + BLOCK], upper, value, known, leaf[start : start + BLOCK])
+    """The leaf that has the output of each row, -1 if none or several are within `NEAR`; `values` rise.
 
-
-@compiled
-def _search(outputs: Floats, upper: Floats, value: Floats, known: Leaves, leaf: Leaves) -> None:
-    """Binary search for all outputs at once, step by step: the processor does several rows together."""
-    leaf[:] = 0
-    step = len(upper) // 2
-    while step:
-        for row in range(len(outputs)):
-            leaf[row] += step if upper[leaf[row] + step - 1] < outputs[row] else 0
-        step //= 2
+    The range of values is cut into buckets; a bucket in whose reach there are several is not told apart.
+    """
+    lowest, place = values[0] - 2.0 * NEAR, np.full(BUCKETS, -1, np.int32)
+    scale = (BUCKETS - 1) / (values[-1] - values[0] + 4.0 * NEAR)
+    for which in range(len(values)):
+        first = int((values[which] - NEAR - lowest) * scale)
+        last = int((values[which] + NEAR - lowest) * scale)
+        for bucket in range(first, last + 1):
+            place[bucket] = which if place[bucket] == -1 else -2
     for row in range(len(outputs)):
-        place = leaf[row]
-        leaf[row] = known[place] if abs(outputs[row] - value[place]) <= NEAR else -1
+        bucket = int((outputs[row] - lowest) * scale)
+        which = place[bucket] if 0 <= bucket < BUCKETS else -1
+        found = which >= 0 and abs(outputs[row] - values[which]) <= NEAR
+        leaf[row] = order[which] if found else -1
 
 
 @compiled
@@ -222,3 +211,12 @@ def add_leaves(leaf: Leaves, gradient: Integers, hessian: Integers, sums: Intege
     for row in range(len(leaf)):
         sums[leaf[row]] += gradient[row]
         sums[leaves + leaf[row]] += hessian[row]
+
+
+@compiled
+def moved_on(scores: Floats, leaf: Leaves, values: Floats) -> Floats:
+    """`scores` (n,) plus the value of each row's leaf."""
+    moved = np.empty_like(scores)
+    for row in range(len(scores)):
+        moved[row] = values[leaf[row]] + scores[row]
+    return moved
