@@ -11,7 +11,10 @@ from recommenders.item_to_item import solve, weights
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(2, 30), st.floats(0.5, 100))
 def test_the_inverse_follows_the_users_as_solving_anew_does(seed, users, items, regularisation):
-    """Users gain items, and lose some, five times; the weights are those of X'X at the end."""
+    """Users gain items, and lose some, five times; the weights are those of X'X at the end.
+
+    An update loses digits with the square of the condition number, here up to about 2000.
+    """
     rng = np.random.default_rng(seed)
     inverse, before = untouched(items, regularisation), sparse.csr_array((users, items))
     for _ in range(5):
@@ -19,7 +22,7 @@ def test_the_inverse_follows_the_users_as_solving_anew_does(seed, users, items, 
         update(inverse, *changed_rows(before, after))
         before = after
     gram = (before.T @ before).toarray()
-    assert inverse == pytest.approx(np.linalg.inv(gram + regularisation * np.eye(items)), rel=1e-9, abs=1e-9)
+    assert inverse == pytest.approx(np.linalg.inv(gram + regularisation * np.eye(items)), rel=1e-7, abs=1e-7)
     assert weights(inverse) == pytest.approx(solve(gram, regularisation), rel=1e-5, abs=1e-6)
 
 
