@@ -77,6 +77,11 @@ class Bounds(Frozen):
         return self.shortest_days * DAY
 
     @property
+    def middle(self) -> float:
+        """The interval in seconds that is as many times the shortest as the longest is of it."""
+        return math.sqrt(self.shortest_days * self.longest_days) * DAY
+
+    @property
     def ladder(self) -> tuple[float, ...]:
         """The intervals to choose from, in seconds: 1, 2, 3, 4, 6, 8, 11, ... shortest ones, the longest."""
         count = self.longest_days / self.shortest_days

@@ -75,7 +75,7 @@ def follow_gains(
     told = [each for each in trainings(history, policy, costs) if each.at > since][-policy.memory :]
     if not told:
         return present, "no gain is known of a training since the last alarm, or at all"
-    rate, cost = loss_rate(told, math.sqrt(policy.longest_days / policy.shortest_days)), told[-1].cost
+    rate, cost = loss_rate(told, policy.middle / policy.shortest), told[-1].cost
     right = policy.within(math.sqrt(2 * cost / rate) * policy.shortest if rate > 0 else math.inf)
     why = f"{spell(policy.shortest)} of age loses {rate:.2%}, a training costs {cost:.2%}"
     if max(right / present, present / right) <= policy.hysteresis:

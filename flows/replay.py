@@ -72,14 +72,22 @@ def windows(
 
 
 def policies(consortium: Consortium, days: float) -> list[Follower]:
-    """Fixed intervals, the one that always trains first; then plateau, drift and bandit, as configured."""
+    """Fixed intervals, the one that always trains first; then plateau, drift and bandit, as configured.
+
+    These begin at the middle of their bounds, as one does who knows nothing yet.
+    """
     given, costs = consortium.frequency.policy, consortium.frequency.costs
     bounds = {"shortest_days": days, "longest_days": LONGEST * days}
     dynamic = [given if isinstance(given, kind) else kind(**bounds) for kind in (Plateau, Drift, Bandit)]
     named = {f"every {spell(count * days * DAY)}": Periodic(days=count * days) for count in FIXED}
     named |= {policy.kind: policy for policy in dynamic}
     return [
-        Follower(name, FrequencyConfig(policy=policy, costs=costs), days * DAY, consortium.seed)
+        Follower(
+            name,
+            FrequencyConfig(policy=policy, costs=costs),
+            days * DAY if isinstance(policy, Periodic) else policy.middle,
+            consortium.seed,
+        )
         for name, policy in named.items()
     ]
 

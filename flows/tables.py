@@ -101,7 +101,7 @@ def show_replay(found: "Replayed", consortium: Consortium) -> None:
         table.add_row(
             each.name,
             f"{told[metric]:.4f}",
-            f"{told['kept']:.1%}",
+            f"{told['kept']:.1%} ±{100 * told['kept_half_interval']:.1f}",
             f"{told['trainings']} ({found.trained(each):.0%})",
             f"{told['bytes'] / 1e9:,.1f}",
             f"{told['seconds']:,.0f}",
@@ -109,12 +109,18 @@ def show_replay(found: "Replayed", consortium: Consortium) -> None:
             f"{found.over_fixed(each):+.2%}",
         )
     console.print(table)
-    late = (f"{each.name} {figures['policies'][each.name]['late_worth']:.2%}" for each in found.dynamic)
+    told = {each.name: figures["policies"][each.name] for each in found.dynamic}
+    late = (
+        f"{name} {each['late_worth']:.2%}"
+        + (f" ±{100 * each['late_half_interval']:.2f}" if name != found.best_late.name else "")
+        for name, each in told.items()
+    )
     console.print(
         f"kept: share of what '{figures['always']}' has\n"
         "regret: how far the metric was below that, summed over the windows\n"
         "over: kept beyond what fixed intervals keep with as many trainings; s: processor seconds\n"
-        f"kept less the cost of the trainings, after the first quarter: {', '.join(late)}",
+        f"kept less the cost of the trainings, after the first quarter: {', '.join(late)}\n"
+        "±: half of the 95 % bootstrap interval, of what is not kept, and there of the way to the best",
         highlight=False,
     )
 

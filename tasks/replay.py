@@ -51,6 +51,10 @@ class Verdict:
     judged: Mapping[int, Judged]
     draws: NDArray[np.float64]
 
+    def drawn(self, champion: int) -> NDArray[np.float64]:
+        """Bootstrap sums of a champion's metric, and of the weights of queries: (draws, 2)."""
+        return self.draws[:, [list(self.judged).index(champion), -1]]
+
     def errors(self, champion: int, replaced: int) -> tuple[float, float]:
         """Bootstrap errors of a champion's metric, and of its gain over the one that it replaced."""
         columns = [*(list(self.judged).index(at) for at in (champion, replaced)), -1]
@@ -71,6 +75,7 @@ class Follower:
     state: Mapping[str, float] = field(default_factory=dict)
     history: list[Observation] = field(default_factory=list)
     metrics: list[tuple[float, ...]] = field(default_factory=list)
+    drawn: list[NDArray[np.float64]] = field(default_factory=list)
     spent: list[tuple[bool, float, float]] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
@@ -84,6 +89,7 @@ class Follower:
         """Take note of the window that ended `at`, and decide."""
         spent = champion.seconds, float(champion.bytes)
         self.metrics.append(verdict.judged[self.champion].metrics)
+        self.drawn.append(verdict.drawn(self.champion))
         self.spent.append((self.replaced is not None, *spent))
         self.history.append(self._observation(at, verdict, spent))
         decision = decide(self.config, self.history[-REMEMBERED:], self.interval, self.state, self.seed)

@@ -40,6 +40,11 @@ class Replayed:
         """The policies that adjust their interval."""
         return [each for each in self.followers if not isinstance(each.config.policy, Periodic)]
 
+    @property
+    def best_late(self) -> Follower:
+        """Of these the one that kept most, less its cost, when models were chosen and all had learned."""
+        return max(self.dynamic, key=lambda each: self.worth(each, BURN_IN))
+
     def figures(self) -> dict[str, Any]:
         """Each policy's metric over all queries, what it spent, and its regret, as JSON.
 
@@ -54,6 +59,13 @@ class Replayed:
     def kept(self, each: Follower, begin: float = 0.0) -> float:
         """The share of the oracle's metric that the policy kept, from a share of the windows on."""
         return self._ndcg(each, begin) / self._ndcg(self.always, begin)
+
+    def half_interval(self, each: Follower, than: Follower, begin: float = 0.0) -> float:
+        """Half of the 95 % bootstrap interval of what `each` kept beyond `than`, as a share; same queries."""
+        late = int(begin * len(self.queries))
+        mine, other = (np.sum(one.drawn[late:], axis=0) for one in (each, than))
+        beyond = (mine - other)[:, 0] / np.maximum(mine[:, 1], 1.0)
+        return 1.96 * float(beyond.std(ddof=1)) / self._ndcg(self.always, begin)
 
     def trained(self, each: Follower, begin: float = 0.0) -> float:
         """The share of the oracle's trainings that the policy did, from a share of the windows on."""
@@ -98,7 +110,13 @@ class Replayed:
         figures |= {name: float(np.nansum(course[name])) for name in ("bytes", "seconds", "regret")}
         if len(each.metrics[0]) > 1:
             figures[f"popularity_ndcg_at_{self.top}"] = self._ndcg(each, arm=1)
-        return {**figures, "kept": self.kept(each), "late_worth": self.worth(each, BURN_IN)}
+        return {
+            **figures,
+            "kept": self.kept(each),
+            "kept_half_interval": self.half_interval(each, self.always),
+            "late_worth": self.worth(each, BURN_IN),
+            "late_half_interval": self.half_interval(each, self.best_late, BURN_IN),
+        }
 
     def _ndcg(self, each: Follower, begin: float = 0.0, arm: int = 0) -> float:
         late = slice(int(begin * len(self.queries)), None)

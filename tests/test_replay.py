@@ -11,7 +11,7 @@ from scipy import sparse
 from typer.testing import CliRunner
 
 from federation.errors import BadInput
-from federation.frequency import FrequencyConfig, Periodic
+from federation.frequency import Costs, FrequencyConfig, Periodic
 from federation.plan import RoundPlan
 from federation.simulate import simulate
 from flows.cli import app
@@ -19,13 +19,14 @@ from flows.replay import policies, windows
 from recommenders import item_to_item
 from recommenders.choice import choose
 from recommenders.interactions import Interactions
-from recommenders.metrics import metric_sums, per_query
+from recommenders.metrics import bootstrap_sums, metric_sums, per_query
 from recommenders.popularity import windowed_counts
 from recommenders.snapshot import Snapshot
 from tasks.choosing import chosen
 from tasks.model import ModelConfig
 from tasks.rehearsal import Rehearsal, Settings
 from tasks.replay import Follower, replay, training_bytes
+from tasks.replayed import Replayed
 
 DAY = 86_400_000_000
 ITEMS, USERS, DAYS = 40, 30, 60
@@ -140,6 +141,33 @@ def test_policies_that_train_at_the_same_time_have_the_same_models(everyone):
     assert sum(spent[2] for spent in always.spent) == 19 * training_bytes(everyone, USERS)
     gains = [seen.gain for seen in seldom.history]
     assert [gain is not None for gain in gains] == [bool(step) and step % 2 == 0 for step in range(19)]
+
+
+def test_the_interval_of_what_is_kept_is_that_of_paired_queries():
+    """Against the closed form, over two windows of 200 and 300 queries."""
+    rng, always, other = np.random.default_rng(0), follower(2), follower(4)
+    values = [rng.normal((0.5, 0.4), 0.2, (queries, 2)) for queries in (200, 300)]
+    found = Replayed([always, other], [0, DAY, 2 * DAY], 10, Costs(), [200, 300])
+    for window in values:
+        draws = bootstrap_sums(window, rng, 4000)
+        for place, each in enumerate((always, other)):
+            each.drawn.append(draws[:, [place, -1]])
+            each.metrics.append((window[:, place].mean(),))
+    every = np.concatenate(values)
+    error = np.diff(every, axis=1).std() / 500**0.5 / every[:, 0].mean()
+    assert found.half_interval(other, always) == pytest.approx(1.96 * error, rel=0.05)
+    assert found.half_interval(always, always) == 0
+
+
+def test_policies_that_adjust_themselves_begin_at_the_middle_of_their_bounds(tmp_path):
+    from flows.consortium import read_consortium
+
+    found = {
+        each.name: each.interval / 86_400 for each in policies(read_consortium(consortium(tmp_path)), 2.0)
+    }
+    assert found == {f"every {days} d": 2 for days in (2, 4, 6, 8, 12, 16, 32)} | dict.fromkeys(
+        ("plateau", "drift", "bandit"), 8
+    )
 
 
 def test_a_participant_that_begins_late_takes_part_from_then_on():
