@@ -92,7 +92,7 @@ def show_replay(found: "Replayed", consortium: Consortium) -> None:
     """What each policy kept of the metric, what it spent, and whether fixed intervals did better."""
     figures, metric = found.figures(), f"ndcg_at_{found.top}"
     title = f"{consortium.name}: {len(found.queries)} windows"
-    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", show_edge=False, pad_edge=False)
     table.add_column("policy", no_wrap=True)
     for column in (f"NDCG@{found.top}", "kept", "trainings", "GB", "s", "regret", "over"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -120,7 +120,7 @@ def show_replay(found: "Replayed", consortium: Consortium) -> None:
         "regret: how far the metric was below that, summed over the windows\n"
         "over: kept beyond what fixed intervals keep with as many trainings; s: processor seconds\n"
         f"kept less the cost of the trainings, after the first quarter: {', '.join(late)}\n"
-        "±: half of the 95 % bootstrap interval, of what is not kept, and there of the way to the best",
+        "±: half of the 95 % bootstrap interval; in the last line, of the distance from the best",
         highlight=False,
     )
 
