@@ -16,6 +16,7 @@ import pytest
 
 from tasks import server
 from tasks.flow_runs import FINAL
+from tasks.leash import _below
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
@@ -169,8 +170,11 @@ def test_a_deployed_training_whose_processes_are_killed_is_found_and_retried(tmp
     chorus("deploy", path, "--pool", "nights", folder=tmp_path, url=far)
     deployment = ask(far, "/deployments/name/train-on-schedule/tiny")
     asked = ask(far, f"/deployments/{deployment['id']}/create_flow_run", {})["id"]
-    with worker(tmp_path, far):
+    with worker(tmp_path, far) as leash:
         until(lambda: [*(tmp_path / "state").glob("tiny/coordinator/runs/*/round-0000/record.json")], 120)
+        for pid in _below(leash.pid):  # the worker first: asked to end, either could still tell the server
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     killed = time.monotonic()
     assert nothing_runs(tmp_path / "state")
     assert ask(far, f"/flow_runs/{asked}")["state_type"] == "RUNNING"
