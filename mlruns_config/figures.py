@@ -13,23 +13,26 @@ if TYPE_CHECKING:
 SPENT = ("trainings", "bytes", "seconds", "regret")
 SMOOTH = 8
 COLOURS = {"alone": "#9aa5b1", "consortium": "#1f6f8b", "popularity": "#d8a44a", "reachable": "#333333"}
+MARKERS = {"alone": ("o", "alone"), "consortium": ("D", "consortium"), "reachable": ("|", "best possible")}
 
 
 def gain_figure(participants: Mapping[str, Mapping[str, float | None]], metric: str) -> "Figure":
-    """Bars of `metric` alone and in the consortium for each participant that discloses it."""
+    """A line for each participant that discloses `metric`, from its figure alone to the consortium's."""
     from matplotlib.figure import Figure
 
     shown = {name: told for name, told in participants.items() if told.get("consortium") is not None}
-    figure = Figure(figsize=(1.6 + 1.1 * max(len(shown), 3), 4), layout="constrained")
+    figure = Figure(figsize=(7, 1.2 + 0.28 * max(len(shown), 3)), layout="constrained")
     axes = figure.subplots()
-    for offset, arm in ((-0.2, "alone"), (0.2, "consortium")):
-        bars = _told(shown, arm)
-        axes.bar([place + offset for place in bars], list(bars.values()), 0.38, label=arm, color=COLOURS[arm])
-    if best := _told(shown, "reachable"):
-        left, right = [place - 0.4 for place in best], [place + 0.4 for place in best]
-        axes.hlines(list(best.values()), left, right, COLOURS["reachable"], label="best possible")
-    axes.set_xticks(range(len(shown)), list(shown))
-    axes.set_ylabel(metric)
+    told = {arm: _told(shown, arm) for arm in MARKERS}
+    alone, together = told["alone"], told["consortium"]
+    axes.hlines(list(alone), list(alone.values()), [together[place] for place in alone], COLOURS["alone"])
+    for arm, (marker, label) in MARKERS.items():
+        if told[arm]:
+            points = list(told[arm].values()), list(told[arm])
+            axes.scatter(*points, color=COLOURS[arm], marker=marker, s=24, label=label)
+    axes.set_yticks(range(len(shown)), list(shown))
+    axes.invert_yaxis()
+    axes.set_xlabel(metric)
     axes.set_title("What the consortium brings each participant")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))

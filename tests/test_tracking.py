@@ -123,7 +123,7 @@ def test_figures_show_who_discloses(tmp_path):
         "ndcg_at_10",
     )
     figure.savefig(tmp_path / "gain.png")
-    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["north"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["north"]
     shown = {"north": {"alone": 0.1, "consortium": 0.2}, "south": {"alone": None, "consortium": None}}
     table = gain_table(shown, "ndcg_at_10").splitlines()
     assert table[2:] == ["| north | 0.1000 | 0.2000 | +100.0% |", "| south |  |  |  |"]
