@@ -35,7 +35,8 @@ def gain_figure(participants: Mapping[str, Mapping[str, float | None]], metric: 
     axes.set_xlabel(metric)
     axes.set_title("What the consortium brings each participant")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    if shown:
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

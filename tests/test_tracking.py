@@ -124,6 +124,9 @@ def test_figures_show_who_discloses(tmp_path):
     )
     figure.savefig(tmp_path / "gain.png")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["north"]
+    nobody = gain_figure({"south": {"alone": None, "consortium": None}}, "ndcg_at_10")
+    nobody.savefig(tmp_path / "nobody.png")
+    assert nobody.axes[0].get_legend() is None
     shown = {"north": {"alone": 0.1, "consortium": 0.2}, "south": {"alone": None, "consortium": None}}
     table = gain_table(shown, "ndcg_at_10").splitlines()
     assert table[2:] == ["| north | 0.1000 | 0.2000 | +100.0% |", "| south |  |  |  |"]
