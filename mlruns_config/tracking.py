@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 RUN_TAG = "chorus.run"
+NOTE = "mlflow.note.content"
 CHAMPION = "champion"
 
 
@@ -44,6 +45,7 @@ class Tracking:
         self.config = config
         self.folder = home / "mlflow"
         self._began: dict[str, int] = {}
+        self._note: dict[str, str] = {}
 
     @property
     def uri(self) -> str:
@@ -81,14 +83,15 @@ class Tracking:
 
         found = self.client.search_runs([self.experiment_id], f"tags.`{RUN_TAG}` = '{run}'", max_results=1)
         if found:
-            run_id, known = str(found[0].info.run_id), found[0].data.params
-            self.client.update_run(run_id, status="RUNNING")
-            self.tag(run_id, tags)
+            one = found[0]
+            self.client.update_run(one.info.run_id, status="RUNNING")
+            self.tag(one.info.run_id, tags)
         else:
             source = {"mlflow.source.name": "chorus", "mlflow.source.type": "LOCAL", **_commit()}
             first = {RUN_TAG: run, "chorus.version": version("chorus-recommender"), **source, **tags}
-            made = self.client.create_run(self.experiment_id, tags=first, run_name=name)
-            run_id, known = str(made.info.run_id), {}
+            one = self.client.create_run(self.experiment_id, tags=first, run_name=name)
+        run_id, known = str(one.info.run_id), one.data.params
+        self._began[run_id], self._note[run_id] = one.info.start_time, tags.get(NOTE, "")
         missing = [Param(key, str(value)[:5000]) for key, value in params.items() if key not in known]
         self.client.log_batch(run_id, params=missing)
         return run_id
@@ -97,14 +100,12 @@ class Tracking:
         """Each participant's data version as a dataset that went into the run; nothing of its content."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        known = {each.dataset.name for each in self.client.get_run(run_id).inputs.dataset_inputs}
         inputs = [
             DatasetInput(
                 Dataset(name, digest[:36], "local", json.dumps({"participant": name})),
                 [InputTag("mlflow.data.context", "training")],
             )
             for name, digest in versions.items()
-            if name not in known
         ]
         if inputs:
             self.client.log_inputs(run_id, datasets=inputs)
@@ -117,7 +118,7 @@ class Tracking:
         """
         from mlflow.entities import Metric
 
-        began = self._began_at(run_id)
+        began = self._began[run_id]
         batch = [
             Metric(name, float(value), began + step, step)
             for name, value in sorted(metrics.items())
@@ -125,12 +126,6 @@ class Tracking:
         ]
         for start in range(0, len(batch), 1000):
             self.client.log_batch(run_id, metrics=batch[start : start + 1000])
-
-    def _began_at(self, run_id: str) -> int:
-        """When the run began, in milliseconds; asked once, since MLflow answers with all that the run has."""
-        if run_id not in self._began:
-            self._began[run_id] = int(self.client.get_run(run_id).info.start_time)
-        return self._began[run_id]
 
     def log_figure(self, run_id: str, figure: "Figure", path: str) -> None:
         """A figure as an artifact of the run."""
@@ -141,9 +136,8 @@ class Tracking:
         self.client.log_dict(run_id, value, path)
 
     def describe(self, run_id: str, text: str) -> None:
-        """Markdown below what the run's page says already."""
-        said = self.client.get_run(run_id).data.tags.get("mlflow.note.content", "")
-        self.client.set_tag(run_id, "mlflow.note.content", f"{said}\n\n{text}".strip())
+        """Markdown below the note with which the run was started."""
+        self.client.set_tag(run_id, NOTE, f"{self._note[run_id]}\n\n{text}".strip())
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Tags of the run."""
