@@ -1,9 +1,10 @@
 """Two stages: cheap sources list candidates, boosted trees put them in order.
 
 A row is a candidate of a query, a user at a moment; its features are what was known at that moment: the
-sources' scores of it and its places by them, its popularity by window at the participant, overall and among
-the participant's users who came back, in how many lists it stands, and what the feature store says of user
-and item.  All that comes from others comes from sums.
+sources' scores of it and its places by them, its popularity by window at the participant, overall, among the
+participant's users who came back and of items with the same users, its popularity of the last days, in how
+many lists it stands, and what the feature store says of user and item.  All that comes from others comes from
+sums.
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,9 @@ SCORES = ("own_score", "shared_score", "neighbours")
 
 STORE = ("user_count", "user_recency", "user_mean_value", "item_age", "item_mean_value")
 """Features that the feature store gives of (user, item, moment), in order."""
+
+LAST_DAYS = (3, 7, 14)
+"""Days of own events before the moment that are counted beside the windows: what has just come up."""
 
 PER = 1e4
 """Popularity is told in events of the item among so many of its window."""
@@ -87,14 +91,17 @@ class TwoStage(BaseModel):
 class Retriever(NamedTuple):
     """All that finding candidates and describing them takes, as of a moment, for m own items.
 
-    Item-to-item weights alone and with the others, and cosines, (m, m); counts as in `Snapshot`, and those of
-    own events by who was there before, (windows, catalogue).
+    Item-to-item weights alone and with the others, and cosines, (m, m); counts as in `Snapshot`, those of own
+    events by who was there before, and the own counts of other items times their cosines, (windows,
+    catalogue); own events of the `LAST_DAYS`, (3, catalogue).
     """
 
     own_items: NDArray[np.int32]
     own_counts: NDArray[np.int64]
     total_counts: NDArray[Any]
     returned: NDArray[np.int64]
+    inherited: Floats
+    last_days: NDArray[np.int64]
     own: Floats
     shared: Floats
     cosines: Floats
@@ -104,21 +111,36 @@ def retriever(known: Snapshot, settings: TwoStage, windows: Sequence[int]) -> Re
     """What a participant finds candidates with, with the others' sums."""
     own = known.weights(0.0, settings.regularisation)
     shared = known.weights(settings.share, settings.regularisation)
-    returned = returned_counts(known.data, known.moment, windows)
     return Retriever(
-        known.own_items, known.own_counts, known.total_counts, returned, own, shared, known.cosines
+        own_items=known.own_items,
+        own_counts=known.own_counts,
+        total_counts=known.total_counts,
+        inherited=_inherited(known),
+        own=own,
+        shared=shared,
+        cosines=known.cosines,
+        **fresh_counts(known.data, known.moment, windows),
     )
 
 
-def returned_counts(data: Interactions, moment: int, windows: Sequence[int]) -> NDArray[np.int64]:
-    """Events of users who came back, by item in each window of days before `moment`, (windows, catalogue)."""
-    again = returning(data)
-    return np.stack([windowed_counts(again, moment, days) for days in windows])
+def fresh_counts(data: Interactions, moment: int, windows: Sequence[int]) -> dict[str, NDArray[np.int64]]:
+    """A retriever's `returned` and `last_days`, of the events in `data` before `moment`."""
+    asked = {"returned": (returning(data), windows), "last_days": (data, LAST_DAYS)}
+    return {
+        name: np.stack([windowed_counts(events, moment, days) for days in spans])
+        for name, (events, spans) in asked.items()
+    }
 
 
 def alone(known: Snapshot, found: Retriever) -> Retriever:
     """The same, as if nobody else were there."""
-    return found._replace(total_counts=known.own_counts, shared=found.own, cosines=known.alone().cosines)
+    apart = known.alone()
+    return found._replace(
+        total_counts=known.own_counts,
+        inherited=_inherited(apart),
+        shared=found.own,
+        cosines=apart.cosines,
+    )
 
 
 def sources(found: Retriever, history: sparse.csr_array, many: int) -> list[Source]:
@@ -137,7 +159,9 @@ def sources(found: Retriever, history: sparse.csr_array, many: int) -> list[Sour
 
 def names(windows: Sequence[int]) -> tuple[str, ...]:
     """The features' names, in order."""
-    counts = [f"{who}_popularity_{days}d" for days in windows for who in ("own", "overall", "returning")]
+    whose = ("own", "overall", "returning", "inherited")
+    counts = [f"{who}_popularity_{days}d" for days in windows for who in whose]
+    counts += [f"last_{days}_days" for days in LAST_DAYS]
     return *SCORES, *(f"{score}_place" for score in SCORES), *counts, "lists", *STORE
 
 
@@ -145,8 +169,9 @@ def features(found: Retriever, listed: Candidates, store: NDArray[np.float64]) -
     """The rows of `names`, (n, f); `store` (n, len(STORE)) are the feature store's."""
     scores = listed.scores[:, : len(SCORES)]
     columns: list[NDArray[Any]] = [scores, *(_places(each, listed) for each in scores.T)]
-    for counts in zip(found.own_counts, found.total_counts, found.returned, strict=True):
+    for counts in zip(found.own_counts, found.total_counts, found.returned, found.inherited, strict=True):
         columns += [_rate(each)[listed.items] for each in counts]
+    columns += [_rate(each)[listed.items] for each in found.last_days]
     columns += [(~np.isnan(listed.places)).sum(axis=1), store]
     return np.column_stack(columns).astype(np.float32)
 
@@ -191,6 +216,15 @@ def ordered(
     return top
 
 
+def _inherited(known: Snapshot) -> Floats:
+    """What an item's likes were had, (windows, catalogue): a newcomer beside what sells will sell, too."""
+    # Sparse times dense adds in one order, whatever the processor's threads.
+    own = sparse.csr_array(known.own_counts[:, known.own_items].astype(np.float32))
+    found = np.zeros(known.own_counts.shape, np.float32)
+    found[:, known.own_items] = own @ known.cosines
+    return found
+
+
 def _linear(name: str, history: sparse.csr_array, weights: Floats, many: int) -> Source:
     return Source(name, lambda rows: np.asarray(history[rows] @ weights), many)
 
@@ -200,7 +234,7 @@ def _constant(name: str, scores: Floats, many: int) -> Source:
 
 
 def _rate(counts: NDArray[Any]) -> Floats:
-    return (counts * (PER / max(int(counts.sum()), 1))).astype(np.float32)
+    return (counts * (PER / max(float(counts.sum()), 1.0))).astype(np.float32)
 
 
 def _places(scores: Floats, listed: Candidates) -> NDArray[np.int64]:

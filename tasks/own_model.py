@@ -213,9 +213,9 @@ def _ranked(
 ) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]]]:
     """The user's candidates as of the moment `at`, with the ranker's scores."""
     mine, total = _counts(room, model, own, at)
-    returned = two_stage.returned_counts(own, at, model.model.windows)
     found = two_stage.Retriever(**served(room, model))
-    found = found._replace(own_counts=mine, total_counts=total, returned=returned)
+    counted = two_stage.fresh_counts(own, at, model.model.windows)
+    found = found._replace(own_counts=mine, total_counts=total, **counted)
     history = sparse.csr_array(np.isin(found.own_items, seen)[None, :].astype(np.float32))
     sources = two_stage.sources(found, history, model.model.two_stage.candidates)
     nothing = np.zeros(0, np.int32)
