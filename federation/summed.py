@@ -27,6 +27,10 @@ class Summed:
         """Among whom the job's terms were sent in this round before; None for a first time."""
         return self._of(plan.run).get(f"{plan.number}/{job}")
 
+    def everyone(self, run: str) -> set[str]:
+        """Who had terms in a sum of the run that was opened, or may have been."""
+        return {name for cohort in self._of(run).values() for name in cohort}
+
     def note(self, plan: RoundPlan, job: str, cohort: Cohort | None) -> None:
         """Remember that the job's terms go to `cohort`; None: that they were not opened, and will not be."""
         known = dict(self._of(plan.run))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from federation.errors import BadInput
 from federation.fixed_point import FixedPoint
+from federation.summed import Summed
 from federation.update import Update
 
 OWNER_ONLY = 0o700
@@ -70,10 +71,14 @@ class RunFolder:
 
     @property
     def cohort(self) -> set[str]:
-        """Who is in the sums of the run; nobody where none is known to be opened."""
+        """Who is in the sums of the run; nobody where none was opened.
+
+        Where no step is over it is those among whom one was cut off, since it may have opened a sum.
+        """
         kinds = ((number, kind) for number in (0, 1) for kind in ("summed", "grown"))
         opened = [step["cohort"] for number, kind in kinds for step in self.steps(number, kind)]
-        return set().union(*opened) or set(self.facts.get("cohort", ()))
+        over = set().union(*opened) or set(self.facts.get("cohort", ()))
+        return over or Summed(self.path.parent).everyone(self.run)
 
     @property
     def evaluated(self) -> list[dict[str, str]]:
@@ -95,9 +100,11 @@ class RunFolder:
         Raises `BadInput` for a sum that was not opened in this run.
         """
         number, _, sum_name = name.partition("/")
-        for folder in (self._round(int(number)), self._round(int(number), "under-way")):
-            path = folder / f"{sum_name}.npy"
-            if path.is_file():
+        for suffix in ("", "under-way") if number.isdecimal() else ():
+            folder = self._round(int(number), suffix).resolve()
+            path = (folder / f"{sum_name}.npy").resolve()
+            # Participants ask by name: none leads out of the round.
+            if path.is_relative_to(folder) and path.is_file():
                 return np.load(path, mmap_mode="r", allow_pickle=False)
         raise BadInput(f"run {self.run}: no sum '{name}' was opened")
 

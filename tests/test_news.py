@@ -5,7 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from federation.errors import NothingNew
+from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
+from federation.summed import Summed
 from tasks.news import require_new_window, require_news
 from tasks.runs import RunFolder, runs_folder
 
@@ -39,6 +41,18 @@ def test_a_failed_run_counts_where_it_opened_a_sum(tmp_path, new):
             require_news(run)
     else:
         require_news(run)
+
+
+def test_a_run_that_was_cut_off_amid_its_first_sums_counts(tmp_path):
+    failed = RunFolder(runs_folder(tmp_path) / "failed")
+    failed.note(run="failed", versions=OLD, status="failed", **STATE)
+    assert failed.cohort == set()
+    Summed(failed.path.parent).note(
+        RoundPlan(run="failed", number=0, cohort=tuple("abc")), "gather", tuple("abc")
+    )
+    assert failed.cohort == set("abc")
+    with pytest.raises(NothingNew, match="only a of the 3 needed has new data since run failed"):
+        require_news(run_on(tmp_path, {**OLD, "a": "2"}))
 
 
 @pytest.mark.parametrize("new", [{}, dict.fromkeys("ab", "2"), dict.fromkeys("abc", "2")])

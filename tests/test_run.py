@@ -5,19 +5,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
+import numpy as np
 import pytest
 from prefect.utilities.annotations import quote
 from prefect.utilities.engine import collect_task_run_inputs_sync
 
 from feature_store.splits import LeaveLastOut
 from federation.door import Door
-from federation.errors import Lost, TooFew
+from federation.errors import BadInput, Lost, TooFew
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
 from mlruns_config.tracking import Tracking, TrackingConfig
 from tasks.model import ModelConfig
 from tasks.run import Run
-from tasks.runs import RunFolder, find_run
+from tasks.runs import RunFolder, find_run, save
 
 PROGRAM = str(Path(__file__).with_name("participant_program.py"))
 
@@ -69,6 +70,21 @@ def test_prefect_does_not_look_behind_the_doors_of_a_quoted_run(run_behind):
     assert collect_task_run_inputs_sync(quote(run)) == set()
     with pytest.raises(AssertionError, match="behind the doors"):
         collect_task_run_inputs_sync(run)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["0/../../other/round-0000/sum", "0/../../../participants/b/sum", "0//{}/sum", "x/sum", "/sum", "-1/sum"],
+)
+def test_a_participant_reads_no_file_but_the_opened_sums_of_its_run(run_behind, tmp_path, name):
+    run = run_behind("a")
+    run.folder.begin(0)
+    for folder in ("runs/other/round-0000", "participants/b", "runs/r/round-0000.under-way"):
+        save(tmp_path / folder / "sum.npy", np.array([7.0]))
+    door, read = run.doors["a"], run.folder.opened
+    assert door.ask("read_total", {"name": "0/sum"}, read=read)["total"] == [7.0]
+    with pytest.raises(BadInput, match="no sum '.*' was opened"):
+        door.ask("read_total", {"name": name.format(tmp_path / "participants" / "b")}, read=read)
 
 
 def added(run, names, **trouble):
