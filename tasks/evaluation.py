@@ -7,6 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,11 @@ def evaluate_champion(home: Path, memberships: Sequence[Membership], settings: S
         require_new_window(folder, versions, settings.rounds.minimum)
         folder.evaluate_on(versions)
         reply, silent = _judged(doors, run, versions, folder, settings)
-    told = dict(next(iter(reply.results.values())))
-    told |= {"seconds": time.monotonic() - began, "participants": len(reply.cohort)}
-    told |= {f"bytes_{way}": sum(getattr(reply, f"bytes_{way}").values()) for way in ("up", "down")}
-    _log(tracking, run, champion, told, settings, interval_tag(home))
+        told = dict(next(iter(reply.results.values())))
+        told |= {"seconds": time.monotonic() - began, "participants": len(reply.cohort)}
+        told |= {f"bytes_{way}": sum(getattr(reply, f"bytes_{way}").values()) for way in ("up", "down")}
+        _log(tracking, run, champion, told, settings, interval_tag(home))
+        _forget(doors, run)
     return {"run": run, "champion": champion, "figures": told, "lost": {**lost, **silent, **reply.lost}}
 
 
@@ -88,14 +90,17 @@ def _judged(
         plan = plan.model_copy(update={"cohort": agreed.cohort})
     common = {"run": run, "number": 0, "cuts": cuts, "champion": folder.run, "learned": folder.part(1)}
     asked = {name: {**common, "version": version} for name, version in versions.items()}
-    try:
-        silent |= _refresh(doors, plan.cohort, asked)
-        plan = plan.model_copy(update={"cohort": tuple(name for name in plan.cohort if name not in silent)})
-        judge = together(doors, plan, "judge", asked.__getitem__, settings.rounds, read=folder.opened)
-        return judge, silent
-    finally:
-        for name in plan.cohort:
-            doors[name].ask("forget", {"run": run})
+    silent |= _refresh(doors, plan.cohort, asked)
+    plan = plan.model_copy(update={"cohort": tuple(name for name in plan.cohort if name not in silent)})
+    judge = together(doors, plan, "judge", asked.__getitem__, settings.rounds, read=folder.opened)
+    return judge, silent
+
+
+def _forget(doors: Mapping[str, Door], run: str) -> None:
+    """Once it is over, and never repeated: until then participants remember with whom they were summed."""
+    for door in doors.values():
+        with suppress(ChorusError):
+            door.ask("forget", {"run": run})
 
 
 def _refresh(

@@ -83,7 +83,7 @@ def test_a_participant_reads_no_file_but_the_opened_sums_of_its_run(run_behind, 
         save(tmp_path / folder / "sum.npy", np.array([7.0]))
     door, read = run.doors["a"], run.folder.opened
     assert door.ask("read_total", {"name": "0/sum"}, read=read)["total"] == [7.0]
-    with pytest.raises(BadInput, match="no sum '.*' was opened"):
+    with pytest.raises(BadInput, match=r"no sum '.*' was opened"):
         door.ask("read_total", {"name": name.format(tmp_path / "participants" / "b")}, read=read)
 
 
