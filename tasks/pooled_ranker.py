@@ -52,13 +52,13 @@ def _rankers(
     tables: Sequence[Mapping[str, Table]], trees: int, model: ModelConfig
 ) -> dict[str, Interpolated]:
     """Everyone's ranker of `trees` trees of all rows of `tables`, with the own trees beside."""
-    rows = teaching([each[name] for name in tables[0] for each in tables], model.top)
+    rows = teaching([each[name] for name in tables[0] for each in tables], model)
     common = more_trees(Solo(), rows, None, trees, model)
     return {name: with_own(common, own, model) for name, own in _apart(tables, model).items()}
 
 
 def _apart(tables: Sequence[Mapping[str, Table]], model: ModelConfig) -> dict[str, Rows]:
-    return {name: teaching([each[name] for each in tables], model.top) for name in tables[0]}
+    return {name: teaching([each[name] for each in tables], model) for name in tables[0]}
 
 
 def pooled_tables(everyone: Mapping[str, Prepared], part: int, model: ModelConfig) -> dict[str, Table]:

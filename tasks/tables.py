@@ -76,16 +76,17 @@ def table(
 def training(room: Room, run: str, number: int, arm: str, parts: range) -> Rows:
     """The rows of the queries of `parts` that teach something; none where nobody came back for one."""
     tables = [read_table(room, run, number, arm, part) for part in parts]
-    return teaching(tables, room.membership.model.top)
+    return teaching(tables, room.membership.model)
 
 
-def teaching(tables: Sequence[Table], k: int) -> Rows:
-    """The rows of `tables` that teach something."""
+def teaching(tables: Sequence[Table], model: ModelConfig) -> Rows:
+    """The rows of `tables` that teach something; lambdarank weighs them itself."""
     parts = [
         two_stage.Labelled(each.features, each.labels, each.sizes, np.diff(each.relevant_starts))
         for each in tables
     ]
-    return two_stage.training_rows(parts, k)
+    rows = two_stage.training_rows(parts, model.top)
+    return rows._replace(weights=None) if model.two_stage.boosting.objective == "lambdarank" else rows
 
 
 def teaches(room: Room, run: str, number: int, part: int) -> bool:

@@ -19,7 +19,10 @@ from recommenders.metrics import Queries
 from recommenders.popularity import returning, windowed_counts
 from recommenders.snapshot import Snapshot
 from recommenders.two_stage import Labelled, TwoStage, labelled, ordered
+from tasks.model import ModelConfig
 from tasks.moments import moments
+from tasks.ranking import more_trees, ranked
+from tasks.tables import Table, teaching
 
 DAY = 86_400_000_000
 
@@ -151,6 +154,24 @@ def test_only_queries_with_a_relevant_candidate_teach_by_what_a_hit_brings():
     assert rows.features.tolist() == [[0, 1], [2, 3], [10, 11]]
     assert rows.labels.tolist() == [0, 1, 1]
     assert rows.weights == pytest.approx([1, 1, 1 / (1 + 1 / np.log2(3))])
+
+
+@pytest.mark.parametrize("objective", ["binary", "lambdarank"])
+def test_a_ranker_grows_by_every_objective_that_orders(objective):
+    r = np.random.default_rng(4)
+    model = ModelConfig.model_validate(
+        {"two_stage": {"boosting": {"objective": objective, "trees": 2, "min_data_in_leaf": 5}}}
+    )
+    asked, many = 40, 5
+    labels = np.tile(np.arange(many) == 0, asked)
+    features = r.normal(size=(asked * many, len(two_stage.names(model.windows)))).astype(np.float32)
+    features[labels, 0] += 3
+    table = Table(
+        np.full(asked, many), features, np.tile(np.arange(many, dtype=np.int32), asked), labels,
+        np.arange(asked + 1), np.zeros(asked, np.int32),
+    )  # fmt: skip
+    state = more_trees(Solo(), teaching([table], model), None, 2, model)
+    assert (ranked(table, state, 1)[:, 0] == 0).mean() > 0.8
 
 
 def test_the_ranker_keeps_its_defaults_beside_what_is_given():
