@@ -35,7 +35,7 @@ def keep_terms(room: Room, prepared: Prepared, run: str, number: int) -> None:
         save(folder / f"popularity-{part}.npy", counts(data, prepared.begins(part), model).ravel())
         if model.kind != "popularity":
             for place, block in enumerate(item_to_item.gram_blocks(data)):
-                save(folder / f"gram-{part}-{place}.npy", block.astype(_form(room).dtype))
+                save(folder / f"gram-{part}-{place}.npy", _form(room).encode(block))
 
 
 def add_terms(room: Room, run: str, number: int, channel: Channel) -> None:

@@ -1,9 +1,11 @@
 """EASE through sums: equal to the closed form on pooled rows; a toy world with a known answer."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from federation.errors import BadInput
+from federation.errors import BadInput, Refused
 from federation.plan import RoundPlan
 from federation.simulate import simulate
 from recommenders.choice import Choice, choose
@@ -19,6 +21,8 @@ from recommenders.item_to_item import (
     solve,
     sum_gram,
 )
+from tasks.model import ModelConfig
+from tasks.terms import keep_terms
 
 
 def shop(rng, users, items, events):
@@ -106,6 +110,21 @@ def test_the_narrowest_words_that_cannot_overflow():
     assert gram_form(20_000, 3).width == 16
     assert gram_form(22_000, 3).width == 32
     assert gram_form(2**32, 3).width == 64
+
+
+@pytest.mark.parametrize("users", [21_845, 21_846, 70_000])
+def test_more_users_of_an_item_than_the_words_hold_are_refused(tmp_path, users):
+    everyone = np.arange(users, dtype=np.int32)
+    data = Interactions(everyone, everyone * 0, everyone.astype(np.int64), users, 1)
+    model = ModelConfig(kind="item_to_item", users_bound=10_000)
+    room = SimpleNamespace(work=lambda *_: tmp_path, membership=SimpleNamespace(model=model, participants=3))
+    prepared = SimpleNamespace(
+        data=data, opened_in=lambda _: [1], before=lambda _: data, begins=lambda _: users
+    )
+    if users <= 21_845:
+        return keep_terms(room, prepared, "r", 0)
+    with pytest.raises(Refused, match="outside"):
+        keep_terms(room, prepared, "r", 0)
 
 
 def test_too_large_a_catalogue_is_refused_with_an_alternative():
