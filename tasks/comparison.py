@@ -32,6 +32,9 @@ from tasks.room import Room
 Lists = NDArray[np.int32]
 Counts = NDArray[np.int64]
 
+FEWEST_QUERIES = 10
+"""Of fewer a bootstrap error says nothing: that of one is 0, whatever chance has done."""
+
 
 class Terms(NamedTuple):
     """Sums of the challenger's and the champion's NDCG and the number of queries, (3,); (draws, 3).
@@ -53,7 +56,7 @@ def compare(room: Room, prepared: Prepared, part: int, challenger: Lists, champi
     ours, theirs = (per_query(lists, queries)[:, 0] for lists in (challenger, stand_in))
     values = np.column_stack([ours, theirs])
     sums, draws = np.append(values.sum(axis=0), len(values)), bootstrap_sums(values, secret(room, values))
-    worse = len(values) > 0 and _worse(room, sums, draws)
+    worse = len(values) >= FEWEST_QUERIES and _worse(room, sums, draws)
     flags = np.array([champion is not None, worse], np.int64)
     return Terms(sums, draws, flags, prepared.data.items[prepared.part == part])
 

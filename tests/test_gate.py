@@ -158,6 +158,18 @@ def test_a_much_better_champion_is_missed_by_all():
     assert told_by(best)[0]["worse"] == 3
 
 
+@pytest.mark.parametrize(("many", "objects"), [(1, 0), (9, 0), (10, 1)])
+def test_who_has_next_to_no_queries_does_not_object(many, objects):
+    room, prepared, *_ = participants(np.random.default_rng(3))["east"]
+    asked = Queries(
+        np.arange(many, dtype=np.int32), np.zeros(many + 1, np.int64), np.zeros(0, np.int32),
+        np.arange(many + 1), np.full(many, 5, np.int32),
+    )  # fmt: skip
+    prepared.queries = lambda part: asked
+    champion = np.tile(np.array([[5, 1, 2]], np.int32), (many, 1))
+    assert compare(room, prepared, 2, champion[:, [1, 0, 2]], champion).flags.tolist() == [1, objects]
+
+
 def test_the_champion_of_few_is_not_opened():
     told, opened = told_by(participants(np.random.default_rng(5), holding=("east", "north")))
     assert told["compared"] == 2
