@@ -90,7 +90,7 @@ class Bounds(Frozen):
 
     def within(self, seconds: float) -> float:
         """The allowed interval next to `seconds`; the shortest where that is not a number."""
-        return min(max(seconds, self.shortest), self.longest_days * DAY)
+        return min(max(self.shortest, seconds), self.longest_days * DAY)
 
     def climb(self, seconds: float, rungs: int) -> float:
         """The interval so many rungs of the ladder above that next to `seconds`; below, where negative."""

@@ -214,6 +214,7 @@ def test_intervals_to_choose_from_lie_between_the_bounds():
     assert [each / DAY for each in Bounds(shortest_days=7, longest_days=30).ladder] == [7, 14, 21, 28, 30]
     assert Bounds(shortest_days=2, longest_days=2).ladder == (2 * DAY,)
     assert Bounds().climb(4 * DAY, 1) == 6 * DAY
+    assert Bounds().within(float("nan")) == DAY
     with pytest.raises(ValidationError, match="less than shortest_days"):
         Bounds(shortest_days=3, longest_days=2)
 
