@@ -27,11 +27,12 @@ class Observation(Frozen):
     trained: bool = Field(
         default=False, description="the window began with a training, whose model it judges"
     )
+    promoted: bool = Field(default=True, description="a training's model became the champion")
     interval_seconds: float = Field(description="the interval in force")
     metric: float | None = Field(default=None, description="the champion's metric in the window")
     metric_error: float | None = Field(default=None, description="its bootstrap error")
     gain: float | None = Field(
-        default=None, description="metric less that of the model that the training replaced"
+        default=None, description="the training's metric less that of the champion that it met"
     )
     gain_error: float | None = Field(
         default=None, description="its bootstrap error, on the same draws of queries"
@@ -101,7 +102,7 @@ class Bounds(Frozen):
 
 @dataclass(frozen=True)
 class Training:
-    """What a training told: the age of the model that it replaced, gain and error as shares, its cost.
+    """What a training told: the age of the champion that it met, gain and error as shares, its cost.
 
     The age is in shortest intervals; `unseen` and `drift` are what moved even since this training.
     """
@@ -126,11 +127,11 @@ def trainings(history: Sequence[Observation], bounds: Bounds, costs: Costs) -> l
     for seen in history:
         if not seen.trained:
             continue
-        replaced, last = last, seen.at
+        met, last = last, seen.at if seen.promoted else last
         metric, gain = known(seen.metric), known(seen.gain)
         if metric is None or metric <= 0 or gain is None:
             continue
-        age = bounds.within(seen.interval_seconds if replaced is None else seen.at - replaced)
+        age = bounds.within(seen.interval_seconds if met is None else seen.at - met)
         share = min(max(gain / metric, -1.0), 1.0)
         error = min(max((known(seen.gain_error) or 0.0) / metric, LEAST_ERROR), 1.0)
         moved = (min(max(known(value) or 0.0, 0.0), 1.0) for value in (seen.unseen, seen.drift))

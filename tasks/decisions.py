@@ -107,7 +107,7 @@ def _tell_mlflow(tracking: Tracking, consortium: str, home: Path) -> None:
 
 
 def _metrics(decided: Decided) -> dict[str, float]:
-    seen = decided.newest.model_dump(exclude={"at", "trained"}) if decided.newest else {}
+    seen = decided.newest.model_dump(exclude={"at", "trained", "promoted"}) if decided.newest else {}
     known = {f"observed/{name}": float(value) for name, value in seen.items() if value is not None}
     if decided.interval_seconds is not None:
         known["interval_days"] = decided.interval_seconds / 86_400
@@ -119,12 +119,13 @@ def _metrics(decided: Decided) -> dict[str, float]:
 
 
 def _observation(run: Any, metric: str, interval: float) -> Observation:
-    known = run.data.metrics
+    known, promoted = run.data.metrics, run.data.tags.get("chorus.promoted") != "false"
     return Observation(
         at=run.info.end_time / 1e3,
         trained=run.data.tags.get("chorus.kind") != "evaluation",
+        promoted=promoted,
         interval_seconds=float(run.data.tags.get(INTERVAL_TAG, interval)),
-        metric=known.get(metric),
+        metric=known.get(metric if promoted else f"champion/{metric}"),
         metric_error=known.get(f"{metric}_error"),
         gain=known.get("gain"),
         gain_error=known.get("gain_error"),

@@ -209,6 +209,14 @@ def test_the_age_of_a_replaced_model_is_the_time_between_two_trainings():
     assert [each.age for each in trainings(seen, Bounds(), Costs())] == [1, 3, 1]
 
 
+def test_a_training_that_was_not_promoted_leaves_the_champion_its_age():
+    seen = [
+        Observation(at=at * DAY, trained=True, promoted=promoted, interval_seconds=DAY, metric=0.5, gain=0.1)
+        for at, promoted in ((2, True), (3, False), (5, False), (6, True), (7, True))
+    ]
+    assert [each.age for each in trainings(seen, Bounds(), Costs())] == [1, 1, 3, 4, 1]
+
+
 def test_intervals_to_choose_from_lie_between_the_bounds():
     assert [each / DAY for each in Bounds().ladder] == [1, 2, 3, 4, 6, 8, 11, 16]
     assert [each / DAY for each in Bounds(shortest_days=7, longest_days=30).ladder] == [7, 14, 21, 28, 30]
