@@ -103,11 +103,12 @@ def together(
     while True:
         keys = this.ready(plan, before)
         plan = RoundPlan(**{**plan.model_dump(), "cohort": tuple(keys)})
-        memory.note(plan, job, plan.cohort)
+        summed = tuple(dict.fromkeys((*(before or ()), *plan.cohort)))
+        memory.note(plan, job, summed)
         results, culprits, opened = this.attempt(plan, keys)
         if not culprits:
-            return this.report(plan, results)
-        before = plan.cohort if opened else before
+            return this.report(plan, results, summed)
+        before = summed if opened else before
         if before is None:
             memory.note(plan, job, None)
         plan = plan.again(this.rest(plan, culprits, opened))
@@ -129,7 +130,6 @@ class _Round:
     lost: dict[str, str] = field(default_factory=dict)
     attempts: int = 0
     repeated: bool = False
-    exposed: set[str] = field(default_factory=set)
 
     def among(self, plan: RoundPlan, before: tuple[str, ...] | None) -> RoundPlan:
         """The plan without those who were not summed `before`, when this round was cut off."""
@@ -174,16 +174,18 @@ class _Round:
         if opened and self.policy.on_loss == "wait":
             self.repeated = True
             return plan.cohort
-        self.exposed |= set(culprits) if opened else set()
         rest = tuple(name for name in plan.cohort if name not in culprits)
         self._require(plan, rest)
         return rest
 
-    def report(self, plan: RoundPlan, results: dict[str, dict[str, Any]]) -> Together:
-        """The round as it came out."""
+    def report(
+        self, plan: RoundPlan, results: dict[str, dict[str, Any]], summed: tuple[str, ...]
+    ) -> Together:
+        """The round as it came out; exposed is who was `summed` before and is not now."""
+        exposed = tuple(sorted(set(summed) - set(plan.cohort)))
         lost = {name: why for name, why in self.lost.items() if name not in plan.cohort}
         sent = dict(self.bytes_up), dict(self.bytes_down)
-        return Together(plan, results, lost, *sent, self.attempts, tuple(sorted(self.exposed)))
+        return Together(plan, results, lost, *sent, self.attempts, exposed)
 
     def _ask(self, name: str, plan: RoundPlan, keys: dict[str, str], relay: Relay) -> dict[str, Any]:
         try:

@@ -13,6 +13,7 @@ from federation.fixed_point import FixedPoint
 from federation.plan import RoundPlan
 from federation.rounds import Opened, RoundPolicy, together
 from federation.simulate import simulate
+from federation.summed import Summed
 
 PROGRAM = str(Path(__file__).with_name("participant_program.py"))
 FORM = FixedPoint(terms=16)
@@ -33,6 +34,7 @@ class Consortium:
             for name in names
         }
         self.opened = Opened()
+        self.memory = None
         self.number = 0
 
     def round(self, job="sum_vector", deadline=20.0, rounds=1, **troubles):
@@ -48,6 +50,7 @@ class Consortium:
             self.policy,
             self.opened,
             lambda name: self.opened.totals[name],
+            self.memory,
         )
 
     def close(self):
@@ -179,8 +182,19 @@ def test_where_all_agreed_to_be_exposed_the_rest_goes_on(consortium):
     agreed = consortium(on_loss="continue")
     done = agreed.round(rounds=3, c={"trouble": "die", "at": 1})
     assert done.cohort == ("a", "b", "d")
-    assert done.degraded
+    assert (done.exposed, done.degraded) == (("c",), True)
     assert done.results["a"]["total"][0] == 7
+
+
+def test_whoever_is_missing_from_the_sums_before_the_resumption_is_exposed(consortium):
+    agreed = consortium(on_loss="continue")
+    agreed.memory = Summed()
+    agreed.round(rounds=3, c={"trouble": "die", "at": 1})
+    for _ in range(2):
+        agreed.number -= 1
+        done = agreed.round(d={"trouble": "nan"})
+        assert (done.cohort, done.exposed) == (("a", "b", "c"), ("d",))
+    assert agreed.memory.everyone("r") == set("abcd")
 
 
 def test_too_few_left_stops_the_round(consortium):
