@@ -21,6 +21,7 @@ from tasks.timing import Timing, read_timing
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import DeploymentSchedule
 
 INTERVAL_TAG = "chorus.interval_seconds"
 """Of a training and an evaluation at MLflow: the interval in force."""
@@ -130,8 +131,7 @@ def save(home: Path, flow: str, timetable: Timetable) -> None:
 
 def found_at(client: "SyncPrefectClient", deployment_id: Any) -> Timings:
     """The active schedules of the deployment, in a fixed order."""
-    schedules = client.read_deployment_schedules(deployment_id)
-    return tuple(sorted((read_timing(each.schedule) for each in schedules if each.active), key=str))
+    return _active(client.read_deployment_schedules(deployment_id))
 
 
 def apply(
@@ -141,20 +141,32 @@ def apply(
 
     What is about to be written is on record first, so that a kill in between is not taken for a hand.
     """
-    found = found_at(client, deployment_id)
-    if found != timetable.wanted:
+    present, wanted = client.read_deployment_schedules(deployment_id), timetable.wanted
+    if _active(present) != wanted:
         timetable = timetable.model_copy(update={"since": datetime.now(UTC)})
-        save(home, flow, timetable.writing(*timetable.written, found, timetable.wanted))
-        _write(client, deployment_id, timetable.wanted)
-    done = timetable.writing(timetable.wanted)
+        save(home, flow, timetable.writing(*timetable.written, *_between(present, wanted)))
+        _write(client, deployment_id, present, wanted)
+    done = timetable.writing(wanted)
     save(home, flow, done)
     return done
 
 
-def _write(client: "SyncPrefectClient", deployment_id: Any, wanted: Timings) -> None:
+def _active(schedules: "list[DeploymentSchedule]", *more: Timing) -> Timings:
+    timings = [read_timing(each.schedule) for each in schedules if each.active]
+    return tuple(sorted((*timings, *more), key=str))
+
+
+def _between(present: "list[DeploymentSchedule]", wanted: Timings) -> list[Timings]:
+    """What Prefect has before `_write`, after each of its calls, and at its end."""
+    calls = max(len(present), len(wanted))
+    return [_active(present[done:], *wanted[:done]) for done in range(calls + 1)]
+
+
+def _write(
+    client: "SyncPrefectClient", deployment_id: Any, present: "list[DeploymentSchedule]", wanted: Timings
+) -> None:
     """The schedules in place where there are as many: a schedule's id is what keeps runs from doubling."""
     now = datetime.now(UTC)
-    present = client.read_deployment_schedules(deployment_id)
     for schedule, timing in zip(present, wanted, strict=False):
         client.update_deployment_schedule(deployment_id, schedule.id, active=True, schedule=timing.schedule())
     for schedule in present[len(wanted) :]:

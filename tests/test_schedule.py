@@ -4,8 +4,13 @@ import json
 import shutil
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from flows import schedule
+from flows.consortium import read_consortium
 from tasks import timetable
+from tasks.deployments import TRAINING
+from tasks.timing import Timing
 
 ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -30,6 +35,14 @@ def coming(client, deployment_id, by_schedule=True):
     )
     runs = client.read_flow_runs(flow_run_filter=chosen, limit=200)
     return sorted(run.expected_start_time for run in runs if run.auto_scheduled or not by_schedule)
+
+
+def daily_at(hours):
+    return tuple(Timing(cron=f"0 {hour} * * *", timezone="UTC") for hour in hours)
+
+
+def interrupt(*arguments):
+    raise KeyboardInterrupt
 
 
 def by_hand(client, name, schedule):
@@ -97,6 +110,27 @@ def test_a_schedule_paused_or_doubled_by_hand_stays_so(client, deploy, tiny):
     assert found(client, "paused") == "at 0 1 * * * and every 7d"
     schedule.unpin(path)
     assert found(client, "paused") == "every 7d"
+
+
+@pytest.mark.parametrize(
+    ("call", "hours"), [("delete_deployment_schedule", "4"), ("create_deployment_schedules", "456")]
+)
+def test_a_change_that_was_cut_off_between_two_calls_is_no_hand(
+    client, deploy, tiny, call, hours, monkeypatch
+):
+    name, now = call.replace("_", "-"), datetime.now(UTC)
+    deploy(path := tiny(name))
+    where = training(client, name).id, read_consortium(path).home, TRAINING
+    known = timetable.read(*where[1:])
+    known = timetable.apply(client, *where, known.pinned(daily_at("12"), now, "a person"))
+    with monkeypatch.context() as killed:
+        killed.setattr(client, call, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            timetable.apply(client, *where, known.pinned(daily_at(hours), now, "a person"))
+    left, found = timetable.read(*where[1:]), timetable.found_at(client, where[0])
+    assert found not in (daily_at("12"), daily_at(hours))
+    assert left.seen(found, now) == left
+    assert timetable.apply(client, *where, left).wanted == timetable.found_at(client, where[0])
 
 
 def test_without_a_record_what_prefect_has_is_respected(client, deploy, tiny, tmp_path):
