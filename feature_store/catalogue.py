@@ -34,7 +34,7 @@ def write_catalogue(path: Path, ids: Sequence[str]) -> None:
     _check(ids, f"{path}, line")
     for line, item in enumerate(ids, 1):
         if "\n" in item or "\r" in item:
-            raise BadData(f"{path}, line {line}: found {item!r}, expected an id without line breaks")
+            raise BadData(f"{path}, line {line}: found a line break in an id, expected none")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".tmp")
     beside.write_bytes("".join(f"{item}\n" for item in ids).encode())

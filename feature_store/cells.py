@@ -74,7 +74,7 @@ def check_times(cells: pa.Array, times: pa.Array, unit: str, place: str) -> None
         expected = (
             "ISO dates or times such as 2016-10-08" if unit == "iso" else f"a count of time unit {unit}"
         )
-        raise BadData(f"{place}: found {found!r}, expected {expected}; {_advice(cells, unit)}")
+        raise BadData(f"{place}: expected {expected}; {_advice(cells, unit)}", repr(found))
     ticks = times.drop_null().cast(pa.int64()).to_numpy()
     years = 1970 + ticks / _YEAR
     outside = np.mean((years < 1970) | (years >= 2100)) > _WRONG
@@ -83,8 +83,8 @@ def check_times(cells: pa.Array, times: pa.Array, unit: str, place: str) -> None
     if outside or too_fine:
         year = int(np.median(years))
         raise BadData(
-            f"{place}: time_unit {unit}? found {found}, which would be year {year},"
-            f" expected 1970 to 2099; {advice}"
+            f"{place}: time_unit {unit}? found what would be year {year}, expected 1970 to 2099; {advice}",
+            found,
         )
 
 
@@ -92,7 +92,7 @@ def check_values(cells: pa.Array, values: pa.Array, place: str) -> None:
     """Raise `BadData` when hardly any of a file's first values is a number."""
     given = len(cells) - cells.null_count
     if given and values.null_count - cells.null_count > _WRONG * given:
-        raise BadData(f"{place}: found {cells.drop_null()[0].as_py()!r}, expected a number")
+        raise BadData(f"{place}: expected a number", repr(cells.drop_null()[0].as_py()))
 
 
 def _plain(cells: pa.Array) -> pa.Array:

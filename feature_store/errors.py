@@ -2,6 +2,13 @@
 
 
 class BadData(ValueError):
-    """Data that cannot be read or kept; the message names file and column, what was found and expected."""
+    """Data that cannot be read or kept; the message names file and column, what was found and expected.
+
+    `found` quotes the data, and is for its owner's eyes only: `told` is the message without it.
+    """
 
     exit_code = 2
+
+    def __init__(self, told: str, found: object = None) -> None:
+        self.told = told
+        super().__init__(told if found is None else f"{told}; found {found}")

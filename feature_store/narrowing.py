@@ -64,7 +64,6 @@ def _table(aliases: Aliases) -> tuple[pa.Array, pa.Array]:
         table = pacsv.read_csv(aliases.path, convert_options=as_text)
     except (OSError, pa.ArrowException) as error:
         raise BadData(
-            f"{aliases.path}: expected a csv file with columns {aliases.own!r} and {aliases.common!r}, "
-            f"found: {error}"
+            f"{aliases.path}: expected a csv file with columns {aliases.own!r} and {aliases.common!r}", error
         ) from None
     return table.column(0).combine_chunks(), table.column(1).combine_chunks()

@@ -120,8 +120,9 @@ def _positions(path: Path, columns: Columns, names: list[str]) -> dict[str, int]
             positions[field] = column
         else:
             raise BadData(
-                f"{path}: columns.{field}: found no column {column!r}, expected one of"
-                f" {', '.join(names)} or a position from 0 to {len(names) - 1}"
+                f"{path}: columns.{field}: found no column {column!r}, expected a name in the file's header"
+                f" or a position from 0 to {len(names) - 1}",
+                ", ".join(names),
             )
     return positions
 

@@ -132,9 +132,7 @@ def read_file(source: Source, path: Path) -> Iterator[pa.RecordBatch]:
             yield batch if source.aliases is None else in_common_ids(batch, source.aliases)
     except (pa.ArrowException, OSError, EOFError) as error:
         expected = source.format_of(path)
-        raise BadData(
-            f"{path}: after row {line - 1}: expected readable {expected}, found: {error}"
-        ) from error
+        raise BadData(f"{path}: after row {line - 1}: expected readable {expected}", error) from error
 
 
 def _cells(source: Source, path: Path) -> Iterator[Cells]:

@@ -9,6 +9,9 @@ from federation.errors import ChorusError, Lost
 GRACE = 5.0
 """Seconds that a participant has to take note of an error after the deadline of its work."""
 
+MORE = "its own log says more"
+"""Where the text of an error is that others do not see."""
+
 _KINDS: dict[str, type[ChorusError]] = {
     kind.__name__: kind for kind in (errors.BadInput, errors.Refused, errors.TooFew, ChorusError)
 }
@@ -17,8 +20,8 @@ _KINDS: dict[str, type[ChorusError]] = {
 def to_message(error: Exception, shown: tuple[type[Exception], ...] = ()) -> dict[str, Any]:
     """`error` as JSON.
 
-    Texts of Chorus' own errors, and of those of the types `shown`, are written for other eyes; of
-    all others only the kind is told, since a text may quote data.
+    Texts of Chorus' own errors are written for other eyes, and so is what those of the types `shown`
+    have as `told`; of all others only the kind is told, since a text may quote data.
     """
     if isinstance(error, Lost):
         return {"type": "Lost", "participants": error.participants}
@@ -26,11 +29,12 @@ def to_message(error: Exception, shown: tuple[type[Exception], ...] = ()) -> dic
         kind = next(name for name, known in _KINDS.items() if isinstance(error, known))
         return {"type": kind, "message": str(error)}
     if isinstance(error, shown):
-        return {"type": "BadInput", "message": str(error)}
+        told = getattr(error, "told", str(error))
+        return {"type": "BadInput", "message": told if told == str(error) else f"{told} ({MORE})"}
     what = type(error).__name__
     if type(error) is OSError and error.errno:  # as for a full disk; the others have a name of their own
         what = os.strerror(error.errno)
-    return {"type": "ChorusError", "message": f"{what} (its own log says more)"}
+    return {"type": "ChorusError", "message": f"{what} ({MORE})"}
 
 
 def from_message(message: dict[str, Any]) -> ChorusError:

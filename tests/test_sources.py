@@ -17,6 +17,7 @@ from feature_store.cells import identifiers, instants, numbers
 from feature_store.errors import BadData
 from feature_store.narrowing import Aliases, PartOfUsers
 from feature_store.sources import EVENT_SCHEMA, Columns, Source, read_batches
+from federation.messages import to_message
 
 COLUMNS = Columns(user="u", item="i", time="t", value="v")
 ROWS = [("a", "007", 1381945744, 4.5), ("b", "x y", 1381945745, 1.0), ("a", "é", 1381945744, -2.0)]
@@ -178,16 +179,17 @@ def test_wrong_units_are_named(tmp_path: Path) -> None:
         return written(tmp_path, "e.csv", f"u,i,t,v\na,x,{time},1\n")
 
     found = bad(text(1381945744000), time_unit="s")
-    assert "e.csv, from row 1, column 't': time_unit s? found 1381945744000, which would be year 45" in found
+    assert "e.csv, from row 1, column 't': time_unit s? found what would be year 45" in found
+    assert found.endswith("found 1381945744000")
     assert "expected 1970 to 2099; time_unit ms would give 2013" in found
     assert "time_unit s would give 2013" in bad(text(1381945744), time_unit="ms")
     assert "expected ISO dates or times such as 2016-10-08; time_unit s would give 2013" in bad(
         text(1381945744)
     )
-    assert "found '2016-10-08', expected a count of time unit s; try time_unit iso" in bad(
-        text("2016-10-08"), time_unit="s"
-    )
-    assert "column 'v': found 'x', expected a number" in bad(
+    found = bad(text("2016-10-08"), time_unit="s")
+    assert "expected a count of time unit s; try time_unit iso" in found
+    assert found.endswith("found '2016-10-08'")
+    assert "column 'v': expected a number; found 'x'" in bad(
         written(tmp_path, "v.csv", "u,i,t,v\na,x,2016-10-08,x\n")
     )
 
@@ -196,18 +198,17 @@ def test_other_bad_input_is_named(tmp_path: Path) -> None:
     good = written(tmp_path, "e.csv", "u,i,t,v\na,x,2016-10-08,1\n")
     assert "no such file" in bad(str(tmp_path / "none.csv"))
     assert "found suffix '.txt'" in bad(written(tmp_path, "e.txt", "u,i\n"))
-    assert (
-        "columns.item: found no column 'what', expected one of u, i, t, v or a position from 0 to 3"
-        in bad(good, columns={"user": "u", "item": "what"})
-    )
+    found = bad(good, columns={"user": "u", "item": "what"})
+    assert "columns.item: found no column 'what', expected a name in the file's header" in found
+    assert found.endswith("or a position from 0 to 3; found u, i, t, v")
     assert "columns.item: found no column 4" in bad(good, columns={"user": "u", "item": 4})
     assert "line 1: found nothing, expected the names of columns" in bad(written(tmp_path, "empty.csv", ""))
     assert "after row 0: expected readable parquet" in bad(written(tmp_path, "e.parquet", "no parquet"))
     (tmp_path / "e.csv.gz").write_text("u,i,t,v\n")
     assert "e.csv.gz: after row 0: expected readable csv" in bad(str(tmp_path / "e.csv.gz"))
-    assert "columns.item: found no column 'i', expected one of u" in bad(
-        written(tmp_path, "e.jsonl", '{"u": "a"}\n')
-    )
+    found = bad(written(tmp_path, "e.jsonl", '{"u": "a"}\n'))
+    assert "columns.item: found no column 'i'" in found
+    assert found.endswith("found u")
     assert "found positions [0]" in bad(
         written(tmp_path, "p.jsonl", "{}\n"), columns={"user": 0, "item": "i"}
     )
@@ -280,3 +281,18 @@ def test_one_file_serves_several_organisations_under_common_ids(tmp_path):
                 )
             )
         ]
+
+
+def test_what_others_are_told_quotes_no_cell(tmp_path: Path) -> None:
+    mapped = {"user": 0, "item": 1, "time": 2, "value": 3}
+    for text, columns in [
+        ("ann,x,2016-10-08,1\n", COLUMNS),
+        ("u,i,t,v\nann,x,ann,1\n", COLUMNS),
+        ("u,i,t,v\nann,x,2016-10-08,ann\n", COLUMNS),
+        ("u,i,t,v\nann,x,1,ann\n", mapped),
+    ]:
+        with pytest.raises(BadData) as caught:
+            table(Source(path=written(tmp_path, "e.csv", text), columns=columns))
+        told = to_message(caught.value, (BadData,))["message"]
+        assert "e.csv" in told
+        assert "ann" not in told
