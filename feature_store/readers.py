@@ -6,7 +6,9 @@ a field for each block of the file.
 
 import codecs
 import csv
+import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,10 @@ Columns = Mapping[str, str | int]
 
 
 def read_csv(path: Path, columns: Columns, separator: str, header: bool) -> Iterator[Cells]:
-    """Cells as text, empty ones null; a line with too few or too many is nulls at the end of its block."""
+    """Cells as text, empty ones null; a line with too few or too many is nulls at the end of its block.
+
+    Raises `BadData` where a quote that is not closed as it should be has swallowed lines.
+    """
     names = _first_line(path, separator, header)
     positions = _positions(path, columns, names)
     torn: list[Any] = []
@@ -34,8 +39,9 @@ def read_csv(path: Path, columns: Columns, separator: str, header: bool) -> Iter
         torn.append(row)
         return "skip"
 
+    stream = _Lines(_open(path), separator)
     reader = pyarrow.csv.open_csv(
-        _open(path) if len(separator) == 1 else _Separated(_open(path), separator),
+        stream,
         pyarrow.csv.ReadOptions(
             use_threads=False,  # so that torn lines are numbered; organisations run beside each other instead
             block_size=BLOCK_BYTES,
@@ -43,8 +49,8 @@ def read_csv(path: Path, columns: Columns, separator: str, header: bool) -> Iter
             skip_rows=int(header),
         ),
         pyarrow.csv.ParseOptions(
-            delimiter=separator if len(separator) == 1 else _UNIT,
-            quote_char=False if separator == "\t" or len(separator) > 1 else '"',
+            delimiter=stream.delimiter,
+            quote_char='"' if _quotes(separator) else False,
             invalid_row_handler=skip,
         ),
         pyarrow.csv.ConvertOptions(
@@ -54,13 +60,9 @@ def read_csv(path: Path, columns: Columns, separator: str, header: bool) -> Iter
             strings_can_be_null=True,
         ),
     )
+    rows = int(header)
     for batch in reader:
-        if not batch.num_rows and torn:
-            row = torn[0]
-            raise BadData(
-                f"{path}, line {row.number}: found {row.actual_columns} cells,"
-                f" expected {row.expected_columns}"
-            )
+        rows += batch.num_rows + len(torn)
         lost = pa.nulls(len(torn), pa.string())
         torn.clear()
         yield {
@@ -69,14 +71,45 @@ def read_csv(path: Path, columns: Columns, separator: str, header: bool) -> Iter
             else batch.column(str(place))
             for field, place in positions.items()
         }
+    if torn:
+        row = torn[0]
+        raise BadData(
+            f"{path}, line {row.number}: found {row.actual_columns} cells, expected {row.expected_columns}"
+        )
+    if stream.lines > rows and _quotes(separator):
+        _check_quotes(path, separator)
+
+
+def _quotes(separator: str) -> bool:
+    return separator != "\t" and len(separator.encode()) == 1
+
+
+def _check_quotes(path: Path, separator: str) -> None:
+    """Lines were fewer rows than they should be: only well-formed cells in quotes may run over several."""
+    with _open(path) as stream:
+        text = io.TextIOWrapper(stream, "utf-8", "replace", newline="")
+        reader, line = csv.reader(text, delimiter=separator, strict=True), 1
+        try:
+            for _ in reader:
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise BadData(
+                f"{path}, line {line}: a quote opens a cell that ends elsewhere or not at all ({error}); "
+                "expected it closed before the next separator, and quotes within doubled"
+            ) from None
 
 
 def _first_line(path: Path, separator: str, header: bool) -> list[str]:
     """The cells of the first line: names, or 0, 1, … where the file has no header."""
     with _open(path) as stream:
         block = stream.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8)
-    line = block.split(b"\n", 1)[0].decode("utf-8", "replace").rstrip("\r")
-    found = line.split(separator) if len(separator) > 1 else next(csv.reader([line], delimiter=separator), [])
+    line = re.split(rb"[\r\n]", block, maxsplit=1)[0].decode("utf-8", "replace")
+    try:
+        found = (
+            next(csv.reader([line], delimiter=separator), []) if _quotes(separator) else line.split(separator)
+        )
+    except csv.Error as error:
+        raise BadData(f"{path}, line 1: expected cells between {separator!r}", error) from None
     if not found:
         raise BadData(
             f"{path}, line 1: found nothing, expected " + ("the names of columns" if header else "an event")
@@ -153,20 +186,26 @@ def _open(path: Path) -> Any:
     return pa.input_stream(str(path), compression="gzip" if path.suffix == ".gz" else None)
 
 
-class _Separated:
-    """A stream of lines in which a separator of several characters is replaced by one."""
+class _Lines:
+    """A stream of lines, counted; a separator of several bytes is replaced by `delimiter`."""
 
     closed = False
 
     def __init__(self, stream: Any, separator: str) -> None:
-        self._stream, self._separator, self._rest = stream, separator.encode(), b""
+        self._stream, self._separator, self._rest, self.lines = stream, separator.encode(), b"", 0
+        self.delimiter = separator if len(self._separator) == 1 else _UNIT
 
     def read(self, size: int = BLOCK_BYTES) -> bytes:
-        """At most `size` bytes that end with a line, so that no separator is cut."""
-        block: bytes = self._rest + self._stream.read(max(size - len(self._rest), 0))
-        end = block.rfind(b"\n") + 1 if len(block) >= size else len(block)
+        """At most `size` bytes, none of them a part of a separator."""
+        fresh = self._stream.read(size - len(self._rest))
+        self.lines += fresh.count(b"\n")
+        if len(self._separator) == 1:
+            return bytes(fresh)
+        block: bytes = (self._rest + fresh).replace(self._separator, _UNIT.encode())
+        parts = (n for n in range(len(self._separator) - 1, 0, -1) if block.endswith(self._separator[:n]))
+        end = len(block) - (next(parts, 0) if fresh else 0)
         self._rest = block[end:]
-        return block[:end].replace(self._separator, _UNIT.encode())
+        return block[:end]
 
     def readable(self) -> bool:
         """Always: pyarrow asks."""

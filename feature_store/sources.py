@@ -130,7 +130,7 @@ def read_file(source: Source, path: Path) -> Iterator[pa.RecordBatch]:
             line += batch.num_rows
             batch = batch if source.users is None else of_part(batch, source.users)
             yield batch if source.aliases is None else in_common_ids(batch, source.aliases)
-    except (pa.ArrowException, OSError, EOFError) as error:
+    except (pa.ArrowException, OSError, EOFError, UnicodeError) as error:
         expected = source.format_of(path)
         raise BadData(f"{path}: after row {line - 1}: expected readable {expected}", error) from error
 

@@ -20,6 +20,7 @@ from feature_store.sources import EVENT_SCHEMA, Columns, Source, read_batches
 from federation.messages import to_message
 
 COLUMNS = Columns(user="u", item="i", time="t", value="v")
+UNTOLD = Columns(user="u", item="i", time="t")
 ROWS = [("a", "007", 1381945744, 4.5), ("b", "x y", 1381945745, 1.0), ("a", "é", 1381945744, -2.0)]
 TIMES = [datetime.fromtimestamp(row[2], UTC) for row in ROWS]
 
@@ -168,6 +169,33 @@ def test_unreadable_cells_and_torn_lines_become_nulls(tmp_path: Path) -> None:
     assert found["item"].null_count == 1
 
 
+def test_a_quote_that_swallows_lines_is_named(tmp_path: Path) -> None:
+    lines = [f"a{row},x,2016-10-08,title\n" for row in range(50)]
+    stray = [*lines]
+    stray[6] = 'a6,x,2016-10-08,"Best of\n'
+    assert "e.csv, line 8: a quote opens a cell" in bad(
+        written(tmp_path, "e.csv", "u,i,t,w\n" + "".join(stray)), columns=UNTOLD
+    )
+    stray[30] = 'a30,x,2016-10-08,"The rest of\n'
+    assert "e.csv, line 8: a quote opens a cell" in bad(
+        written(tmp_path, "e.csv", "u,i,t,w\n" + "".join(stray)), columns=UNTOLD
+    )
+
+
+def test_cells_in_quotes_may_have_several_lines(tmp_path: Path) -> None:
+    text = "u,i,t,w\n" + "".join(f'a{row},x,2016-10-08,"of ""two""\n\nlines"\n\n' for row in range(50))
+    found = table(Source(path=written(tmp_path, "e.csv", text), columns=UNTOLD))
+    assert found["user"].to_pylist() == [f"a{row}" for row in range(50)]
+
+
+def test_long_lines_and_separators_of_several_bytes(tmp_path: Path) -> None:
+    for separator in ("::", "é"):
+        lines = [separator.join((f"a{row}", "x", "2016-10-08", "w" * 5000)) for row in range(4000)]
+        path = written(tmp_path, "e.csv", "\n".join(lines))
+        source = Source(path=path, header=False, separator=separator, columns=Columns(user=0, item=1, time=2))
+        assert table(source)["user"].to_pylist() == [f"a{row}" for row in range(4000)]
+
+
 def bad(path: str, **settings: Any) -> str:
     with pytest.raises(BadData) as caught:
         table(Source(**{"path": path, "columns": COLUMNS, **settings}))
@@ -197,6 +225,7 @@ def test_wrong_units_are_named(tmp_path: Path) -> None:
 def test_other_bad_input_is_named(tmp_path: Path) -> None:
     good = written(tmp_path, "e.csv", "u,i,t,v\na,x,2016-10-08,1\n")
     assert "no such file" in bad(str(tmp_path / "none.csv"))
+    assert "line 2: found 1 cells, expected 4" in bad(written(tmp_path, "t.csv", "u,i,t,v\na\n"))
     assert "found suffix '.txt'" in bad(written(tmp_path, "e.txt", "u,i\n"))
     found = bad(good, columns={"user": "u", "item": "what"})
     assert "columns.item: found no column 'what', expected a name in the file's header" in found
