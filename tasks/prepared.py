@@ -20,7 +20,8 @@ class Prepared:
 
     Part 0 is only learned from; the last part is the test, the one before it validation, and those between
     train a ranker by what was had in them.  `moments` (microseconds since 1970) are when parts 1, 2, ...
-    begin; empty where the split has no cut in time.
+    begin; empty where the split has no cut in time.  `known_at` (events,) is when each event had both
+    happened and become known.
     """
 
     data: Interactions
@@ -28,6 +29,7 @@ class Prepared:
     user_ids: pa.Array
     unknown_items: int
     moments: tuple[int, ...]
+    known_at: NDArray[np.int64]
     history: Events
 
     @property
@@ -47,7 +49,7 @@ class Prepared:
 
     def before(self, part: int) -> Interactions:
         """What is known when `part` begins."""
-        return self.data.where(self.part < part)
+        return self.data.where(self._past(part))
 
     def begins(self, part: int) -> int:
         """When `part` begins; where each user's last items are withheld: the end of what is known before."""
@@ -57,7 +59,8 @@ class Prepared:
 
     def queries(self, part: int) -> Queries:
         """Who is asked in `part`, what they have seen, what turned out to be relevant."""
-        asked = splits.queries(self.data.users, self.data.items, self.part, part)
+        kept = self._past(part) | (self.part == part)
+        asked = splits.queries(self.data.users[kept], self.data.items[kept], self.part[kept], part)
         return Queries(**vars(asked))
 
     def known(
@@ -65,6 +68,10 @@ class Prepared:
     ) -> NDArray[np.float64]:
         """The feature store's features `names` of (user, item) as of the moment `at`, (n, names)."""
         return store_features(self._features, names, users, items, at)
+
+    def _past(self, part: int) -> NDArray[np.bool_]:
+        past: NDArray[np.bool_] = self.part < part
+        return past & (self.known_at < self.begins(part)) if self.moments else past
 
     @cached_property
     def _features(self) -> AsOfFeatures:

@@ -7,7 +7,7 @@ users.  What the figures are made of passes as sums over a channel.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -229,7 +229,8 @@ class Rehearsal:
 def rehearsals(folder: Path, memberships: Sequence[Membership], catalogue: bool) -> dict[str, Rehearsal]:
     """Every participant's events, imported and cleaned below `folder`, in indices of the `catalogue`.
 
-    Where there is no catalogue yet, the union of the participants' item ids is it.
+    Where there is no catalogue yet, the union of the participants' item ids is it.  An event comes when it
+    has become known.
     """
     agreed = {} if catalogue else {"catalogue": folder / "catalogue.txt"}
     rooms = []
@@ -242,7 +243,7 @@ def rehearsals(folder: Path, memberships: Sequence[Membership], catalogue: bool)
     if not catalogue:
         write_catalogue(agreed["catalogue"], union(room.item_ids() for room in rooms))
     settings = Settings.of(memberships[0].model)
+    everyone = {room.name: room.prepared(version, ()) for room, version in zip(rooms, versions, strict=True)}
     return {
-        room.name: Rehearsal(room.prepared(version, ()).data, settings)
-        for room, version in zip(rooms, versions, strict=True)
+        name: Rehearsal(replace(each.data, times=each.known_at), settings) for name, each in everyone.items()
     }

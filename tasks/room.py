@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from feature_store import splits
+from feature_store.as_of import times_of
 from feature_store.catalogue import index, read_catalogue
 from feature_store.features import events_of
 from feature_store.importing import import_events
@@ -140,6 +141,7 @@ class Room:
             user_ids=users.dictionary,
             unknown_items=int((~known).sum()),
             moments=moments,
+            known_at=times_of(events).visible_from()[known],
             history=events_of(events, codes, items, item_count),
         )
 
