@@ -30,7 +30,7 @@ SCORES = ("own_score", "shared_score", "neighbours")
 STORE = ("user_count", "user_recency", "user_mean_value", "item_age", "item_mean_value")
 """Features that the feature store gives of (user, item, moment), in order."""
 
-LAST_DAYS = (3, 7, 14)
+LAST_DAYS = (3, 14)
 """Days of own events before the moment that are counted beside the windows: what has just come up."""
 
 PER = 1e4
@@ -93,7 +93,7 @@ class Retriever(NamedTuple):
 
     Item-to-item weights alone and with the others, and cosines, (m, m); counts as in `Snapshot`, those of own
     events by who was there before, and the own counts of other items times their cosines, (windows,
-    catalogue); own events of the `LAST_DAYS`, (3, catalogue).
+    catalogue); own events of the `LAST_DAYS`, (2, catalogue).
     """
 
     own_items: NDArray[np.int32]

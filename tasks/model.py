@@ -20,7 +20,7 @@ class ModelConfig(BaseModel):
     two_stage: TwoStage = Field(TwoStage(), description="settings of kind two_stage")
     top: Annotated[int, Field(ge=1, le=100)] = Field(10, description="k of the metrics at k and of the lists")
     windows: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (30, 90, 365, 3650), description="days of history that popularity may count"
+        (7, 30, 90, 365, 3650), description="days of history that popularity may count"
     )
     shares: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),

@@ -126,9 +126,9 @@ def test_features_are_named_and_alone_is_as_if_nobody_else_were_there():
     again = windowed_counts(returning(data), 70 * DAY, 90)
     share = 1e4 * again[listed.items] / again.sum()
     np.testing.assert_allclose(column["returning_popularity_90d"], share, rtol=1e-6)
-    lately = np.bincount(data.items[data.times >= 63 * DAY], minlength=20)[listed.items]
+    lately = np.bincount(data.items[data.times >= 56 * DAY], minlength=20)[listed.items]
     assert lately.any()
-    np.testing.assert_array_equal(column["last_7_days"] > 0, lately > 0)
+    np.testing.assert_array_equal(column["last_14_days"] > 0, lately > 0)
     likes = np.array([sum(known.cosines[:, item] * counts[1, own]) for item in range(len(own))])
     share = 1e4 * likes[np.searchsorted(own, listed.items)] / likes.sum()
     np.testing.assert_allclose(column["inherited_popularity_90d"], share, rtol=1e-5)
