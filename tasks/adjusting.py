@@ -16,6 +16,7 @@ from tasks import timetable
 from tasks.decisions import Decided, decisions, record
 from tasks.deployments import TRAINING, find
 from tasks.timetable import Timetable
+from tasks.timing import Timing
 
 
 @task(name="adjust schedule", cache_policy=NO_CACHE)
@@ -78,5 +79,4 @@ def _decision(
 def _decided(before: Timetable, decision: Decision) -> Timetable:
     if before.pin is not None or before.decided.seconds is None:
         return before
-    timing = before.decided.model_copy(update={"seconds": decision.interval_seconds})
-    return before.decide(timing)
+    return before.decide(Timing(seconds=decision.interval_seconds, anchor=before.decided.anchor))

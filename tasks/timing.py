@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from federation.errors import BadInput
 
@@ -26,6 +26,12 @@ class Timing(BaseModel):
     cron: str | None = None
     rrule: str | None = None
     timezone: str | None = None
+
+    @field_validator("seconds")
+    @classmethod
+    def _whole_microseconds(cls, seconds: float | None) -> float | None:
+        """As Prefect keeps them, so that what is read back from it is equal."""
+        return None if seconds is None else timedelta(seconds=seconds).total_seconds()
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Timing":

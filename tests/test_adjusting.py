@@ -16,8 +16,10 @@ from mlruns_config.tracking import Tracking
 from tasks import timetable
 from tasks.decisions import decisions
 
-PLATEAU = "frequency: {policy: {kind: plateau, shortest_days: 1, longest_days: 30}}"
-CONFIG = FrequencyConfig.model_validate({"policy": {"kind": "plateau", "longest_days": 30}})
+PLATEAU = "frequency: {policy: {kind: plateau, shortest_days: 0.7, longest_days: 30}}"
+CONFIG = FrequencyConfig.model_validate(
+    {"policy": {"kind": "plateau", "shortest_days": 0.7, "longest_days": 30}}
+)
 
 
 def history(count, gain):
@@ -50,13 +52,14 @@ def test_a_decision_is_applied_recorded_and_outlives_a_deploy(client, deploy, ad
     assert expected.interval_seconds > DAY
     decided = adjust(home, "decides", CONFIG, seen)
     (timing,) = found(client, "decides")
-    assert timing.seconds == decided.interval_seconds == expected.interval_seconds
+    assert timing.seconds == decided.interval_seconds == pytest.approx(expected.interval_seconds)
     assert timing.anchor == read_consortium(path).schedule.anchor
     assert (decided.number, decided.old, decided.reason) == (1, "every 1d", expected.reason)
     assert (decided.observed, decided.newest, decided.state) == (8, seen[-1], expected.state)
     assert decisions(home) == [decided]
     deploy(path)
     assert found(client, "decides") == (timing,)
+    assert timetable.read(home, "train-on-schedule").pin is None  # nothing of it is taken for a hand
 
 
 def test_a_pin_and_a_hand_in_the_page_win_over_the_policy(client, deploy, adjust, tiny):
