@@ -9,7 +9,18 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from federation.bandit import Bandit, sample
-from federation.observation import DAY, Bounds, Costs, Days, Frozen, Observation, known, since_training, spell
+from federation.observation import (
+    DAY,
+    Bounds,
+    Costs,
+    Days,
+    Frozen,
+    Observation,
+    baseline,
+    known,
+    since_training,
+    spell,
+)
 from federation.plateau import Plateau, follow_gains
 
 __all__ = [
@@ -127,7 +138,7 @@ def changed(part: Sequence[Observation], interval: float) -> bool:
 
 def _growth(policy: Drift, champion: Sequence[Observation]) -> float:
     """How far drift has grown while one model was champion, in limits; 0 where it is not known."""
-    first, last = champion[0], champion[-1]
+    first, last = baseline(champion), champion[-1]
     told = ((first.unseen, last.unseen, policy.unseen), (first.drift, last.drift, policy.stability))
     grown = [
         (after - before) / limit

@@ -146,6 +146,11 @@ def since_training(history: Sequence[Observation]) -> Sequence[Observation]:
     return history[starts[-1] :] if starts else history
 
 
+def baseline(champion: Sequence[Observation]) -> Observation:
+    """What drift of the champion is counted from; not from a refused training, which judges its own model."""
+    return next((seen for seen in champion if seen.promoted), champion[-1])
+
+
 def known(value: float | None) -> float | None:
     """`value` where it is a number of a size that a metric can have."""
     return value if value is not None and abs(value) <= LARGEST else None

@@ -18,6 +18,7 @@ from federation.observation import (
     Costs,
     Observation,
     Training,
+    baseline,
     known,
     since_training,
     spell,
@@ -112,7 +113,7 @@ def _was_false(alarms: Sequence[Alarm], history: Sequence[Observation]) -> bool:
 def _alarm(policy: Plateau, history: Sequence[Observation]) -> str:
     """What is wrong with the champion in the newest window, if anything is."""
     champion = since_training(history)
-    first, last = champion[0], champion[-1]
+    first, last = baseline(champion), champion[-1]
     drifts = known(first.drift), known(last.drift)
     if drifts[0] is not None and drifts[1] is not None and drifts[1] - drifts[0] > policy.rise:
         return f"the stability index rose by {drifts[1] - drifts[0]:.2f} since the training"

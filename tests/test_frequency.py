@@ -24,6 +24,7 @@ OBSERVED = st.builds(
     Observation,
     at=st.floats(0, 4e9),
     trained=st.booleans(),
+    promoted=st.booleans(),
     interval_seconds=SPANS,
     metric=NUMBERS,
     metric_error=NUMBERS,
@@ -193,6 +194,19 @@ def test_an_alarm_is_tested_by_the_training_that_it_asks_for(calm, gain, borne_o
 def test_what_a_fresh_model_loses_is_no_alarm(calm):
     trained = calm[-1].model_copy(update={"metric": 0.4, "at": 34 * DAY, "trained": True, "gain": 0.0})
     assert decide(FrequencyConfig(policy=Plateau()), [*calm, trained], 4 * DAY).interval_seconds == 4 * DAY
+
+
+@pytest.mark.parametrize("policy", [Plateau(), Drift(stability=0.25)])
+@pytest.mark.parametrize("promoted", [True, False])
+def test_drift_of_a_refused_model_is_not_compared_with_the_champions(calm, policy, promoted):
+    """Refused, the older champion goes on, and its drift counts from the next evaluation on."""
+    config = FrequencyConfig(policy=policy)
+    last = calm[-1]
+    calm.append(last.model_copy(update={"at": 34 * DAY, "trained": True, "promoted": promoted, "gain": 0.0}))
+    for day, drift in ((35, 0.3), (36, 0.4), (37, 0.6)):
+        calm.append(last.model_copy(update={"at": day * DAY, "drift": drift}))
+        alarmed = decide(config, calm, 4 * DAY).interval_seconds < 4 * DAY
+        assert alarmed == (promoted or day == 37)
 
 
 def test_costs_are_weighted_by_the_configuration():
