@@ -38,18 +38,21 @@ def resume(run: str, path: Path, data: Path | None, json: Path | None) -> None:
 def rerun(run: str, participant: str | None, path: Path, data: Path | None, json: Path | None) -> None:
     """Go on with `run` and redo what failed; what `participant` kept for it is dropped and redone, too.
 
-    A scheduled run that a worker can take is retried where it ran, as by the button in Prefect's page.
+    A scheduled run that a worker can take is retried where it ran, as by the button in Prefect's page; so is
+    a finished one that was killed while it waited for a person.
     """
     consortium = read_consortium(path, data)
     folder = find_run(consortium.home, run)
-    if folder.facts.get("status") == "finished":
-        raise BadInput(f"run '{run}' is finished; expected one with a part to redo (start a new run instead)")
+    done = folder.facts.get("status") == "finished"
+    waits = done and folder.facts["figures"]["gate"]["waits"]
     if participant is not None and participant not in consortium.names:
         raise BadInput(
             f"participant '{participant}' is not known; expected one of {', '.join(consortium.names)}"
         )
-    if _retried(consortium, folder.facts.get("flow_run_id"), participant):
+    if (waits or not done) and _retried(consortium, folder.facts.get("flow_run_id"), participant):
         tables.show_figures(folder.facts["figures"], consortium, json)
+    elif done:
+        raise BadInput(f"run '{run}' is finished; expected one with a part to redo (start a new run instead)")
     else:
         _train(consortium, run, path, json, redo=participant)
 

@@ -112,12 +112,12 @@ def _over(consortium: Any, home: Path) -> bool:
 
 
 def mark_tagged_crashed(tags: Sequence[str], message: str) -> None:
-    """All flow runs with these tags that say that they run, or are about to, are said to have crashed."""
+    """All flow runs with these tags that say that they run, wait or are about to are said to have crashed."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas import filters
     from prefect.client.schemas.objects import StateType
 
-    under_way = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+    under_way = [StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
     chosen = filters.FlowRunFilter(
         tags=filters.FlowRunFilterTags(all_=[*tags]),
         state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=under_way)),

@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from federation.errors import BadInput
+from flows import operate
+from flows.consortium import read_consortium
+from tasks.runs import RunFolder, runs_folder
+
 FLOWS = ["train-on-schedule", "evaluate-champion", "adjust-frequency", "housekeeping"]
 
 
@@ -135,6 +140,29 @@ def test_without_a_webhook_a_persons_actions_stay(client, deploy, tiny):
     deploy(path)
     (after,) = client.read_automations_by_name("own: a run late")
     assert after.actions == [own]
+
+
+def test_a_training_that_ended_while_it_waited_for_a_person_is_retried(client, deploy, tiny, monkeypatch):
+    from prefect.states import Paused
+
+    from tasks.flow_runs import mark_tagged_crashed
+
+    deploy(path := tiny("asks"))
+    asks = client.create_flow_run_from_deployment(training(client, "asks").id, state=Paused())
+    consortium = read_consortium(path)
+    figures = {"gate": {"waits": True}}
+    RunFolder(runs_folder(consortium.home) / "r").note(
+        status="finished", flow_run_id=str(asks.id), figures=figures
+    )
+    with pytest.raises(BadInput, match="'r' is finished"):
+        operate.rerun("r", None, path, None, None)
+    mark_tagged_crashed(consortium.tags, "the serving process ended")
+    assert client.read_flow_run(asks.id).state.name == "Crashed"
+    shown = []
+    monkeypatch.setattr("tasks.retrying.wait", lambda *_: None)  # no worker is there
+    monkeypatch.setattr("flows.tables.show_figures", lambda *told: shown.append(told[0]))
+    operate.rerun("r", None, path, None, None)
+    assert (client.read_flow_run(asks.id).state.name, shown) == ("AwaitingRetry", [figures])
 
 
 def test_an_image_needs_a_pool_that_starts_containers(api, tiny, chorus):
