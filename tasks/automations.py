@@ -22,13 +22,14 @@ STUCK_SECONDS = 300
 ENDS = frozenset(f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed"))
 """How a flow run ends, besides the names of our own."""
 OWN_ENDS = frozenset(f"prefect.flow-run.{state}" for state in ("Degraded", "Skipped"))
-MESSAGE = {
-    "consortium": "{{ automation.name }}",
-    "run": "{{ flow_run.name }}",
-    "flow_run_id": "{{ flow_run.id }}",
-    "state": "{{ flow_run.state.name }}",
-    "reason": "{{ flow_run.state.message }}",
-}
+MESSAGE = """{
+  "consortium": %s,
+  "run": {{ flow_run.name | tojson }},
+  "flow_run_id": {{ flow_run.id | string | tojson }},
+  "state": {{ flow_run.state.name | tojson }},
+  "reason": {{ flow_run.state.message | tojson }}
+}"""
+"""What the webhook gets, less the consortium: a template that Prefect fills and does not escape."""
 
 
 def ensure_automations(
@@ -45,7 +46,8 @@ def ensure_automations(
     told: list[Any] = [DoNothing(type="do-nothing")]
     if alerts.webhook is not None:
         block = _webhook(consortium, alerts.webhook.get_secret_value())
-        told = [CallWebhook(type="call-webhook", block_document_id=block, payload=json.dumps(MESSAGE))]
+        payload = MESSAGE % json.dumps(consortium)
+        told = [CallWebhook(type="call-webhook", block_document_id=block, payload=payload)]
     for name, trigger in (("failed", _when(runs, "Failed", "Crashed")), ("late", _when(runs, "Late"))):
         _ensure(client, f"{consortium}: a run {name}", trigger, told)
     _ensure(client, f"{consortium}: a run went on without somebody", _when(runs, "Degraded"), told)

@@ -107,7 +107,7 @@ def test_failed_late_and_degraded_runs_call_the_webhook(client, deploy, tiny, li
     made = training(client, "alarm")
     time.sleep(1.5)  # the server's triggers read new automations as events
     wanted = {
-        "Failed": Failed(message="TooFew: needs 3"),
+        "Failed": Failed(message='TooFew: needs "3",\nnot 2'),
         "Degraded": Completed(name="Degraded", message="without north"),
         "Late": Scheduled(name="Late"),
         "Completed": Completed(),
@@ -119,7 +119,9 @@ def test_failed_late_and_degraded_runs_call_the_webhook(client, deploy, tiny, li
     while len(heard) < 3 and time.monotonic() < deadline:
         time.sleep(0.2)
     assert {each["state"] for each in heard} == {"Failed", "Degraded", "Late"}
-    assert {each["reason"] for each in heard} >= {"TooFew: needs 3", "without north"}
+    assert {each["reason"] for each in heard} >= {'TooFew: needs "3",\nnot 2', "without north"}
+    assert {each["consortium"] for each in heard} == {"alarm"}
+    assert all(client.read_flow_run(each["flow_run_id"]).name == each["run"] for each in heard)
     from prefect.blocks.webhook import Webhook
 
     assert Webhook.load("chorus-alarm").url.get_secret_value() == url
