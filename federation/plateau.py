@@ -69,11 +69,12 @@ def follow_gains(
     present = policy.within(interval)
     if alarm := _alarm(policy, history):
         return policy.shortest, alarm
-    alarms = _alarms(policy, history)
+    told = trainings(history, policy, costs)[-policy.memory :]
+    alarms = _alarms(policy, history, told[0].at if told else -math.inf)
     if alarms and alarms[-1].test is None:
         return policy.shortest, "the last alarm waits for a training"
     since = max((each.at for each in alarms if each.borne_out), default=-math.inf)
-    told = [each for each in trainings(history, policy, costs) if each.at > since][-policy.memory :]
+    told = [each for each in told if each.at > since]
     if not told:
         return present, "no gain is known of a training since the last alarm, or at all"
     rate, cost = loss_rate(told, policy.middle / policy.shortest), told[-1].cost
@@ -98,10 +99,10 @@ def loss_rate(told: Sequence[Training], middle: float) -> float:
     return above / (certain + sum((each.age / each.error) ** 2 for each in told))
 
 
-def _alarms(policy: Plateau, history: Sequence[Observation]) -> list[Alarm]:
-    """The alarms in the windows that are remembered, each with the first training since."""
-    first = max(len(history) - policy.memory, 0)
-    ends = (end for end in range(first + 1, len(history) + 1) if _alarm(policy, history[:end]))
+def _alarms(policy: Plateau, history: Sequence[Observation], since: float) -> list[Alarm]:
+    """The alarms `since` the oldest training that is remembered, each with the first training after it."""
+    seen = (end for end, each in enumerate(history, 1) if each.at >= since)
+    ends = (end for end in seen if _alarm(policy, history[:end]))
     return [Alarm(history[end - 1].at, next((s for s in history[end:] if s.trained), None)) for end in ends]
 
 

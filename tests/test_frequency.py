@@ -191,6 +191,18 @@ def test_an_alarm_is_tested_by_the_training_that_it_asks_for(calm, gain, borne_o
     assert decision.interval_seconds == (DAY if borne_out else 4 * DAY)
 
 
+def test_what_was_gained_before_an_alarm_stays_forgotten(calm):
+    """While a training of before it is among the last twelve; windows there are more."""
+    config = FrequencyConfig(policy=Plateau())
+    without = [each.model_copy(update={"gain": each.gain and 0.0}) for each in calm]
+    after = [calm[-1].model_copy(update={"metric": 0.4, "at": 34 * DAY})]
+    for day in range(35, 60):
+        trained = {"trained": day % 2 == 1, "gain": 0.05 if day % 2 else None}
+        after.append(calm[-1].model_copy(update={"at": day * DAY, **trained}))
+        told = [decide(config, [*before, *after], 4 * DAY) for before in (calm, without)]
+        assert told[0] == told[1]
+
+
 def test_what_a_fresh_model_loses_is_no_alarm(calm):
     trained = calm[-1].model_copy(update={"metric": 0.4, "at": 34 * DAY, "trained": True, "gain": 0.0})
     assert decide(FrequencyConfig(policy=Plateau()), [*calm, trained], 4 * DAY).interval_seconds == 4 * DAY
