@@ -1,7 +1,7 @@
 """Which registered version is the champion: an alias, and a history of how it came there in tags.
 
-Each change is a tag `chorus.champion.<number>` of the registered model, written before the alias moves: what
-was interrupted in between is done by doing it again.
+Each change is a tag `chorus.champion.<number>` of the registered model, and tags of the trainings' runs, all
+written before the alias moves: what was interrupted in between is done by doing it again.
 """
 
 import json
@@ -108,8 +108,17 @@ class Champions:
             )
             key = f"{TAG}{len(known) + 1:06}"
             self.client.set_registered_model_tag(self.name, key, json.dumps(change.model_dump(mode="json")))
+        self._tell(version, True, reason)
+        if before is not None and before > version:  # policies count ages from the last that is promoted
+            self._tell(before, False, f"Left for version {version}: {reason}")
         if before != version:
             self.client.set_registered_model_alias(self.name, CHAMPION, str(version))
+
+    def _tell(self, version: int, promoted: bool, verdict: str) -> None:
+        run_id = self.client.get_model_version(self.name, str(version)).run_id
+        self.client.set_tag(run_id, "chorus.promoted", str(promoted).lower())
+        self.client.set_tag(run_id, "chorus.verdict", verdict[:5000])
+        self.judge(version, verdict)
 
 
 def stack(changes: Sequence[Change]) -> list[int]:

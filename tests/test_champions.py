@@ -31,6 +31,14 @@ def champions(tracking, name, versions):
     return Champions(tracking, name)
 
 
+def promoted(found, version):
+    """What the version's run says of it at MLflow; the version itself says the same."""
+    registered = found.client.get_model_version(found.name, str(version))
+    tags = found.client.get_run(registered.run_id).data.tags
+    assert registered.tags["chorus.verdict"] == tags["chorus.verdict"]
+    return tags["chorus.promoted"], tags["chorus.verdict"]
+
+
 def test_nothing_is_champion_before_anything_is_registered(tracking):
     found = Champions(tracking, "nobody")
     assert (found.version(), found.run(), found.changes(), found.standing()) == (None, None, [], [])
@@ -154,9 +162,12 @@ def test_a_person_promotes_by_run_or_version_and_goes_back(tiny, tmp_path, capsy
         folder = RunFolder(runs_folder(consortium.home) / f"tiny-{number}")
         folder.note(mlflow_run_id=tracking.client.get_model_version("tiny", str(number)).run_id)
     champion.promote("tiny-2", path, None)
+    assert (found.run(), promoted(found, 2)) == ("tiny-2", ("true", "A person promoted it."))
     champion.promote("1", path, None)
-    assert found.run() == "tiny-1"
+    assert (found.run(), promoted(found, 1)) == ("tiny-1", ("true", "A person promoted it."))
+    assert promoted(found, 2) == ("false", "Left for version 1: A person promoted it.")
     champion.rollback(path, tmp_path / "back.json")
+    assert (promoted(found, 1)[0], promoted(found, 2)) == ("true", ("true", "A person went back to it."))
     told = json.loads((tmp_path / "back.json").read_text())
     assert (told["champion"], told["run"], len(told["changes"])) == (2, "tiny-2", 3)
     assert "The champion is version 2, of run tiny-2." in capsys.readouterr().out
