@@ -1,6 +1,7 @@
 """A person's approval, asked for in Prefect's own page while the flow run is paused."""
 
 from typing import Any
+from uuid import uuid4
 
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run
@@ -37,7 +38,14 @@ def approved(figures: dict[str, Any], consortium: Consortium) -> dict[str, Any]:
     )
     hours = consortium.gate.approval_hours
     try:
-        told = pause_flow_run(wait_for_input=form, timeout=int(hours * 3_600), poll_interval=POLL_SECONDS)
+        told = pause_flow_run(
+            wait_for_input=form,
+            timeout=int(hours * 3_600),
+            poll_interval=POLL_SECONDS,
+            key=str(
+                uuid4()
+            ),  # in a retry Prefect would take the default for answered, with what the form has
+        )
         promote, reason = told.promote, told.reason
     except FlowPauseTimeout:
         promote, reason = False, f"Nobody answered within {hours:g} hours."
