@@ -14,6 +14,7 @@ from tasks.schedule import AlertConfig
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.events import EventTrigger
+    from prefect.events.schemas.automations import AutomationCore
 
 SILENT_SECONDS = 75
 """Two heartbeats and a half."""
@@ -35,7 +36,7 @@ MESSAGE = """{
 def ensure_automations(
     client: "SyncPrefectClient", consortium: str, deployment_ids: Sequence[Any], alerts: AlertConfig
 ) -> None:
-    """The automations of the consortium's deployments, each made once and brought up to date after.
+    """The automations of the consortium's deployments, each made once, and changed after where it differs.
 
     Without a webhook, actions that a person added in Prefect's page stay.
     """
@@ -44,13 +45,13 @@ def ensure_automations(
 
     runs = [f"prefect.deployment.{each}" for each in deployment_ids]
     told: list[Any] = [DoNothing(type="do-nothing")]
+    block = _webhook(client, consortium, alerts)
     if alerts.webhook is not None:
-        block = _webhook(consortium, alerts.webhook.get_secret_value())
         payload = MESSAGE % json.dumps(consortium)
         told = [CallWebhook(type="call-webhook", block_document_id=block, payload=payload)]
     for name, trigger in (("failed", _when(runs, "Failed", "Crashed")), ("late", _when(runs, "Late"))):
-        _ensure(client, f"{consortium}: a run {name}", trigger, told)
-    _ensure(client, f"{consortium}: a run went on without somebody", _when(runs, "Degraded"), told)
+        _ensure(client, f"{consortium}: a run {name}", trigger, told, block)
+    _ensure(client, f"{consortium}: a run went on without somebody", _when(runs, "Degraded"), told, block)
     for name, trigger in (
         ("silent: no heartbeat", _silent(runs, {"heartbeat"}, SILENT_SECONDS)),
         ("stuck: never began", _silent(runs, {"Pending"}, STUCK_SECONDS)),
@@ -100,21 +101,38 @@ def _of(runs: list[str]) -> Any:
     return ResourceSpecification({"prefect.resource.role": "deployment", "prefect.resource.id": runs})
 
 
-def _webhook(consortium: str, url: str) -> Any:
-    """The id of the block that knows the address; Prefect keeps it encrypted."""
+def _webhook(client: "SyncPrefectClient", consortium: str, alerts: AlertConfig) -> Any:
+    """The id of the block that knows the address, if there is one; Prefect keeps it encrypted."""
     from prefect.blocks.webhook import Webhook
+    from prefect.exceptions import ObjectNotFound
 
-    return Webhook(url=url, allow_private_urls=True).save(f"chorus-{consortium}", overwrite=True)
+    name = f"chorus-{consortium}"
+    if alerts.webhook is not None:
+        url = alerts.webhook.get_secret_value()
+        return Webhook(url=url, allow_private_urls=True).save(name, overwrite=True)
+    try:
+        return client.read_block_document_by_name(name, "webhook").id
+    except ObjectNotFound:
+        return None
 
 
-def _ensure(client: "SyncPrefectClient", name: str, trigger: "EventTrigger", actions: list[Any]) -> None:
+def _ensure(
+    client: "SyncPrefectClient", name: str, trigger: "EventTrigger", actions: list[Any], block: Any = None
+) -> None:
+    """The automation as wanted: a change, even to the same, drops what its trigger has counted."""
     from prefect.events.schemas.automations import AutomationCore
 
     present = client.read_automations_by_name(name)
     if present and actions[0].type == "do-nothing":
-        actions = present[0].actions
+        found = present[0].actions
+        theirs = [each for each in found if each.type != "call-webhook" or each.block_document_id != block]
+        actions = theirs or actions
     wanted = AutomationCore(name=name, description="Made by chorus.", trigger=trigger, actions=actions)
-    if present:
-        client.update_automation(present[0].id, wanted)
-    else:
+    if not present:
         client.create_automation(wanted)
+    elif _does(present[0]) != _does(wanted):
+        client.update_automation(present[0].id, wanted)
+
+
+def _does(automation: "AutomationCore") -> tuple[dict[str, Any], list[Any]]:
+    return automation.trigger.model_dump(exclude={"id"}), automation.actions
