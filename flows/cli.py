@@ -281,15 +281,15 @@ def main() -> None:
     os.umask(0o077)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a model's bits do not depend on the number of cores
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # returned, not raised: 0 of --help, 130 of Ctrl-C
     except typer._click.exceptions.ClickException as error:
         error.show()
-        sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(130)
+        code = 2
     except Exception as error:
-        sys.exit(_tell(error))
+        code = _tell(error)
+    if code == 130:
+        typer.echo("interrupted", err=True)
+    sys.exit(code)
 
 
 def _tell(error: Exception) -> int:

@@ -126,13 +126,18 @@ def _train(
     tables.say(
         f"run {run} of {consortium.name}: its data, then a Prefect server (the first start is the longest)"
     )
+    again = f"{tables.typed()} resume {run} {path}"
     with (
         at_work(consortium),
         server.prefect_server(consortium.home, consortium.prefect_api_url),
     ):
-        tables.say(f"the server runs; if this run is interrupted: {tables.typed()} resume {run} {path}")
+        tables.say(f"the server runs; if this run is interrupted: {again}")
         mark_crashed(consortium.home)
-        figures = _flow(pooled)(consortium=consortium, run=run, redo=redo)
+        try:
+            figures = _flow(pooled)(consortium=consortium, run=run, redo=redo)
+        except KeyboardInterrupt:
+            tables.say(f"what is done is kept; to go on: {again}")
+            raise
     tables.show_figures(figures, consortium, json)
     tables.show_next(path, consortium)
 
