@@ -201,14 +201,14 @@ def read_consortium(path: Path, data: Path | None = None, folder: Path | None = 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.safe_load(path.read_bytes())
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror}); expected a consortium.yaml") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # the latter of a date such as 2024-02-30
         raise BadInput(f"{path}: is not YAML: {error}") from None
     if not isinstance(raw, dict):
         raise BadInput(f"{path}: found {type(raw).__name__}, expected keys such as name and participants")
-    return {key: value for key, value in raw.items() if not key.startswith("x-")}
+    return {key: value for key, value in raw.items() if not str(key).startswith("x-")}
 
 
 def _explain(path: Path, error: ValidationError) -> str:
@@ -223,6 +223,8 @@ def _explain(path: Path, error: ValidationError) -> str:
         elif each["type"] == "extra_forbidden":
             known = ", ".join(_keys(each["loc"][:-1]))
             said, found = f"found this key, expected one of {known}", ""
+        elif each["type"] == "invalid_key":
+            said, found = f"found the key {each['input']!r}, expected text; on, off, yes, no need quotes", ""
         lines.append(f"{path}: {key}: {said}{found}")
     return "\n".join(lines)
 

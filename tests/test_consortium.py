@@ -51,6 +51,9 @@ rounds: {minimum: 3}
         ),
         ("name: three", "nmae: three", "nmae: found this key, expected one of "),
         ("name: three", "name: [", "is not YAML"),
+        ("test: 0.9", "cuts: [2018-02-30, 2019-02-24]", "is not YAML: day is out of range for month"),
+        ("name: three", "name: three\non: x", "1: found the key True, expected text; on, off, yes, no need"),
+        ("rounds: {", "rounds: {1: x, ", "rounds.1: found the key 1, expected text"),
         ("\nrounds: {minimum: 3}", "\nrounds: 3", "rounds: Input should be a valid dictionary"),
     ],
 )
@@ -69,6 +72,13 @@ def test_what_is_wrong_is_told_with_what_was_expected(good, bad, told, tmp_path)
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(BadInput, match=r"nowhere\.yaml: cannot be read .* expected a consortium\.yaml"):
         read_consortium(tmp_path / "nowhere.yaml")
+
+
+def test_a_file_of_another_encoding_is_named(tmp_path):
+    path = tmp_path / "consortium.yaml"
+    path.write_text(GOOD.replace("three", "caf\u00e9"), "latin-1")
+    with pytest.raises(BadInput, match=f"{path}: is not YAML: unacceptable character #x00e9"):
+        read_consortium(path)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
