@@ -130,8 +130,7 @@ def _new_files(source: Source, rules: CleaningRules, manifest: Manifest) -> dict
     """The files that are not in the store yet, by digest."""
     known = {digest: done.settings for done in manifest.imports for digest in done.files}
     files: dict[str, Path] = {}
-    for path in source.files():
-        digest = file_hash(path)
+    for path, digest in _digests(source):
         if known.setdefault(digest, settings := _settings(source, rules)) != settings:
             raise BadData(
                 f"{path}: found in the store already, read or cleaned with other settings;"
@@ -140,6 +139,15 @@ def _new_files(source: Source, rules: CleaningRules, manifest: Manifest) -> dict
         if all(digest not in done.files for done in manifest.imports):
             files.setdefault(digest, path)
     return files
+
+
+def _digests(source: Source) -> list[tuple[Path, str]]:
+    """The files of `source`, each with the digest of its content."""
+    try:
+        return [(path, file_hash(path)) for path in source.files()]
+    except OSError as error:
+        place = error.filename or source.path
+        raise BadData(f"{place}: expected files that can be read, found: {error.strerror}") from error
 
 
 def _spool(

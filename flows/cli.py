@@ -4,7 +4,6 @@
 Heavy imports wait inside the commands, so that `chorus --help` answers at once.
 """
 
-import errno
 import os
 import sys
 from datetime import datetime
@@ -13,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from federation.errors import ChorusError
+from flows.telling import tell, writable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,7 +28,10 @@ schedule = typer.Typer(no_args_is_help=True, help="See and pin how often the con
 app.add_typer(schedule, name="schedule")
 Config = Annotated[Path, typer.Argument(metavar="CONSORTIUM", help="the consortium's file, a .yaml")]
 Data = Annotated[Path | None, typer.Option("--data", help="folder that the participants' paths start from")]
-Json = Annotated[Path | None, typer.Option("--json", metavar="PATH", help="write the figures here, too")]
+Json = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="PATH", callback=writable, help="write the figures here, too"),
+]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name, as `chorus runs` shows it")]
 DEMO = Path("examples/demo.yaml")
 HERE = Path("consortium.yaml")
@@ -152,7 +154,9 @@ def replay(
     consortium: Config = DEMO,
     data: Data = None,
     json: Json = None,
-    plot: Annotated[Path | None, typer.Option("--plot", metavar="PATH", help="draw it here, a .png")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="PATH", callback=writable, help="draw it here, a .png")
+    ] = None,
     step: Annotated[float, typer.Option("--step", min=0.01, help="days between two chances to train")] = 7,
     begin: Annotated[
         datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first day; none: after a fifth")
@@ -286,20 +290,10 @@ def main() -> None:
         error.show()
         code = 2
     except Exception as error:
-        code = _tell(error)
+        code = tell(error)
     if code == 130:
         typer.echo("interrupted", err=True)
     sys.exit(code)
-
-
-def _tell(error: Exception) -> int:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        error = ChorusError(f"{error.strerror}; what is done is kept, resume the run when there is room")
-    code = getattr(error, "exit_code", None)
-    if code is None:
-        raise error
-    typer.echo(f"chorus: {error}", err=True)
-    return int(code)
 
 
 if __name__ == "__main__":

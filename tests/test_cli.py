@@ -19,7 +19,7 @@ def ends(monkeypatch, capsys):
         with pytest.raises(SystemExit) as ended:
             cli.main()
         os.umask(umask)
-        told = capsys.readouterr().err
+        told = "".join(capsys.readouterr())
         assert (ended.value.code or 0) == code, told
         return told
 
@@ -45,3 +45,34 @@ def test_an_interrupted_training_tells_how_to_go_on(ends, monkeypatch, tiny):
     assert hint.startswith("what is done is kept; to go on: ")
     assert hint.endswith(f" {path}")
     assert last == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("nowhere/figures.json", "nowhere/figures.json: found no folder nowhere, expected one"),
+        (".", ".: found a folder, expected where a file can be written"),
+    ],
+)
+def test_figures_that_cannot_be_written_are_refused_before_the_work(ends, monkeypatch, path, told):
+    monkeypatch.setattr(setup, "check", lambda *_: pytest.fail("it began"))
+    assert f"chorus: {told}" in ends("check", "--json", path, code=2)
+
+
+def test_a_path_that_cannot_be_used_is_told_without_a_traceback(ends, tiny, tmp_path):
+    assert "c.yaml.tmp: No such file or directory" in ends("init", tmp_path / "nowhere" / "c.yaml", code=2)
+    path = tiny("tiny")
+    (tmp_path / "state").write_text("in the way")
+    assert "state/tiny: Not a directory" in ends("run", path, code=2)
+
+
+def test_a_file_that_cannot_be_read_leaves_the_others_checked(ends, tmp_path):
+    columns, path = "{user: u, item: i, time: t}", tmp_path / "three.yaml"
+    for name in "ac":
+        (tmp_path / f"{name}.csv").write_text("u,i,t\n1,x,2024-01-01\n")
+    (tmp_path / "b.csv").symlink_to("/proc/self/mem")
+    each = (f"  - {{name: {name}, events: {{path: {name}.csv, columns: {columns}}}}}\n" for name in "abc")
+    path.write_text("name: three\nparticipants:\n" + "".join(each))
+    told = ends("check", path, code=2)
+    assert f"chorus: b: {tmp_path}/b.csv: expected files that can be read, found: Input/output error" in told
+    assert [line.split()[1] for line in told.splitlines() if line.startswith("│")] == ["a", "c"]
