@@ -16,7 +16,7 @@ from feature_store.errors import BadData
 def read_catalogue(path: Path) -> pa.Array:
     """The ids of a text file, one a line, or of the first column of a Parquet file, as strings in order.
 
-    Raises `BadData` for a file that cannot be read or is empty, and for empty or repeated ids.
+    Raises `BadData` for a file that cannot be read or is empty, and for ids that could not be written.
     """
     parquet = path.suffix in (".parquet", ".pq")
     try:
@@ -32,9 +32,6 @@ def read_catalogue(path: Path) -> pa.Array:
 def write_catalogue(path: Path, ids: Sequence[str]) -> None:
     """Write `ids` as text, one a line; raises `BadData` for ids that are empty, repeated or of two lines."""
     _check(ids, f"{path}, line")
-    for line, item in enumerate(ids, 1):
-        if "\n" in item or "\r" in item:
-            raise BadData(f"{path}, line {line}: found a line break in an id, expected none")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".tmp")
     beside.write_bytes("".join(f"{item}\n" for item in ids).encode())
@@ -76,6 +73,8 @@ def _check(ids: Sequence[str | None], place: str) -> None:
     for line, item in enumerate(ids, 1):
         if not item:
             raise BadData(f"{place} {line}: found an empty id, expected one item id")
+        if "\n" in item or "\r" in item:
+            raise BadData(f"{place} {line}: found a line break in an id, expected none")
         if (before := first.setdefault(item, line)) != line:
             raise BadData(
                 f"{place} {line}: found {item!r} again, expected it once: it is at {before} already"

@@ -28,7 +28,8 @@ class Recommender(mlflow.pyfunc.PythonModel):
     def load_context(self, context):
         """Read the catalogue and the arrays."""
         folder = Path(context.artifacts["model"])
-        self.items = np.array((folder / "catalogue.txt").read_text().splitlines(), dtype=object)
+        lines = (folder / "catalogue.txt").read_bytes().decode().split("\n")  # an id may hold other breaks
+        self.items = np.array(lines[:-1], dtype=object)
         self.place = {item: place for place, item in enumerate(self.items)}
         self.popularity = np.load(folder / "popularity.npy", allow_pickle=False)
         weights = folder / "weights.npy"

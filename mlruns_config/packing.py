@@ -41,7 +41,7 @@ def _save(model: "LoggedModel", run_id: str, folder: Path, path: Path, metadata:
     """The packed model at `path`, tried there with its example."""
     import mlflow
 
-    first = (folder / "catalogue.txt").read_text().split("\n", 1)[0]
+    first = (folder / "catalogue.txt").read_bytes().decode().split("\n", 1)[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         mlflow.pyfunc.save_model(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from feature_store.catalogue import read_catalogue
+from feature_store.catalogue import read_catalogue, write_catalogue
 from mlruns_config.figures import bars_figure, gain_figure, gain_table, growth_figure, learning_figure
 from recommenders import item_to_item
 from recommenders.boosting import State
@@ -68,7 +68,7 @@ def pack(figures: dict[str, Any], run: Run) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     last = len(run.folder.rounds) - 1
     catalogue = read_catalogue(run.catalogue)
-    shutil.copyfile(run.catalogue, folder / "catalogue.txt")
+    write_catalogue(folder / "catalogue.txt", catalogue.to_pylist())
     part = run.folder.part(last)
     counts = run.folder.opened(f"{last}/popularity/{part}").reshape(-1, len(catalogue))
     np.save(folder / "popularity.npy", counts[0].astype(np.float32))

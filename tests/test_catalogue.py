@@ -38,6 +38,7 @@ def test_the_first_column_of_parquet_is_read(tmp_path, ids):
         ("a\n\nb\n", "line 2: found an empty id"),
         ("a\nb\na\n", "line 3: found 'a' again.*at 1"),
         ("", "found no item ids"),
+        ("a\rb\n", r"line 1: found a line break in an id"),
     ],
 )
 def test_wrong_text_is_refused(tmp_path, text, told):
@@ -51,6 +52,9 @@ def test_wrong_parquet_is_refused(tmp_path):
     path = tmp_path / "items.parquet"
     pq.write_table(pa.table({"id": ["a", None]}), path)
     with pytest.raises(BadData, match="row 2: found an empty id"):
+        read_catalogue(path)
+    pq.write_table(pa.table({"id": ["a\nb"]}), path)
+    with pytest.raises(BadData, match="row 1: found a line break in an id"):
         read_catalogue(path)
     path.write_bytes(b"no parquet")
     with pytest.raises(BadData, match="expected a readable list"):

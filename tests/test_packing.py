@@ -3,12 +3,18 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mlruns_config.champions import Champions
 from mlruns_config.tracking import Tracking, TrackingConfig
+from tasks.model import ModelConfig
+from tasks.publish import pack
+from tasks.runs import RunFolder, save, write_json
 
 ITEMS = 23
 ASK = """
@@ -80,6 +86,27 @@ def test_what_is_stored_is_code_text_and_plain_arrays(tracking, arrays, tmp_path
     stored = {path.name for path in folder.rglob("*") if path.is_file()}
     assert stored >= {"model_code.py", "catalogue.txt", "popularity.npy", "weights.npy", "MLmodel"}
     assert {name.rpartition(".")[2] for name in stored} <= {"py", "txt", "npy", "json", "MLmodel", "yaml"}
+
+
+@pytest.mark.parametrize("name", ["ids.parquet", "ids.txt"])
+def test_a_catalogue_of_any_kind_is_packed_with_each_id_at_its_place(tracking, tmp_path, name):
+    ids = ["a", "b\x0bc", "d\x85e\u2028f", "g"]
+    if name == "ids.txt":
+        (tmp_path / name).write_bytes("\ufeff".encode() + "\r\n".join(ids).encode())
+    else:
+        pq.write_table(pa.table({"id": ids}), tmp_path / name)
+    folder = RunFolder(tmp_path / "runs" / "r")
+    folder.note(cuts=[])
+    for number in (0, 1):
+        write_json(folder.path / f"round-{number:04}" / "record.json", {})
+    save(folder.path / "round-0001" / "popularity" / "2.npy", np.arange(4, 0, -1))
+    run = SimpleNamespace(
+        name="r", folder=folder, catalogue=tmp_path / name, model=ModelConfig(kind="popularity")
+    )
+    run_id = tracking.start_or_continue(name, name, {}, {})
+    tracking.register(run_id, pack({}, run), name, {})
+    Champions(tracking, name).promote(1, "the first")
+    assert tracking.champion(name)([{"history": ["a"]}])[0].items == ids[1:]
 
 
 def test_the_alias_stays_where_it_is_until_a_promotion(tracking, tmp_path, arrays):
