@@ -123,6 +123,7 @@ def _sweep(folder: Path, manifest: Manifest) -> None:
 
 def _settings(source: Source, rules: CleaningRules) -> str:
     read = source.model_dump_json(exclude={"path"})
+    read += source.aliases.digest if source.aliases else ""
     return hashlib.sha256((read + rules.model_dump_json()).encode()).hexdigest()
 
 

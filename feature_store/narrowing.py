@@ -1,7 +1,9 @@
 """From a file that serves several organisations or names items its own way to one organisation's events."""
 
+import hashlib
 import zlib
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated
 
 import pyarrow as pa
@@ -21,6 +23,14 @@ class Aliases(BaseModel):
     own: str = Field(description="column of the organisation's own ids")
     common: str = Field(description="column of the catalogue's ids")
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the file holds; empty where it cannot be read, which those who read it tell."""
+        try:
+            return hashlib.sha256(Path(self.path).read_bytes()).hexdigest()
+        except OSError:
+            return ""
+
 
 class PartOfUsers(BaseModel):
     """One of several parts that a hash (CRC-32) of the user's id deals the users of a file into."""
@@ -39,7 +49,7 @@ class PartOfUsers(BaseModel):
 
 def in_common_ids(events: pa.RecordBatch, aliases: Aliases) -> pa.RecordBatch:
     """The events under the catalogue's item ids; an item without one becomes null, and is counted so."""
-    own, common = _table(aliases)
+    own, common = _table(aliases, aliases.digest)
     place = pc.index_in(events.column("item"), value_set=own)
     return events.set_column(events.schema.get_field_index("item"), "item", pc.take(common, place))
 
@@ -55,7 +65,8 @@ def of_part(events: pa.RecordBatch, part: PartOfUsers) -> pa.RecordBatch:
 
 
 @lru_cache(maxsize=4)
-def _table(aliases: Aliases) -> tuple[pa.Array, pa.Array]:
+def _table(aliases: Aliases, digest: str) -> tuple[pa.Array, pa.Array]:
+    """Own and common ids; `digest` has a file that was changed read again."""
     try:
         as_text = pacsv.ConvertOptions(
             include_columns=[aliases.own, aliases.common],

@@ -184,4 +184,6 @@ def named(run: str) -> str:
 def _settings(membership: Membership) -> str:
     """A short hash of how files are read and cleaned: other settings, another store."""
     decides = membership.model_dump_json(include={"source", "test", "cleaning"})
+    sources = filter(None, (membership.source, membership.test))
+    decides += "".join(each.aliases.digest for each in sources if each.aliases)
     return hashlib.sha256(decides.encode()).hexdigest()[:12]

@@ -71,3 +71,16 @@ def test_a_changed_test_file_is_another_version_and_the_old_one_can_be_read(tmp_
     assert jobs.prepare(east, {"version": first}, None)["rows"] == len(days)
     asked = [np.sort(east.prepared(each, ()).queries(2).users).tolist() for each in (first, again)]
     assert asked == [[0, 1], [0, 1, 2, 3]]
+
+
+def test_corrected_aliases_are_imported_anew(tmp_path):
+    (tmp_path / "east.csv").write_text("u,i,t\na,x,2020-01-01\n")
+    (tmp_path / "test.csv").write_text("u,i,t\na,y,2020-02-01\n")
+    aliases = "path: east.csv, aliases: {path: links.csv, own: own, common: common}"
+    (tmp_path / "given.yaml").write_text(GIVEN.format(folder=tmp_path).replace("path: east.csv", aliases))
+    consortium, found = read_consortium(tmp_path / "given.yaml"), []
+    for common in ("wrong", "right"):
+        (tmp_path / "links.csv").write_text(f"own,common\nx,{common}\n")
+        east = Room(tmp_path / "east", consortium.membership(consortium.participants[0]))
+        found += jobs.items(east, {"version": jobs.prepare(east, {}, None)["version"]}, None)["items"]
+    assert found == ["wrong", "right"]

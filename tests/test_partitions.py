@@ -21,6 +21,7 @@ from feature_store import importing, spool
 from feature_store.cleaning import CleaningReport, CleaningRules
 from feature_store.errors import BadData
 from feature_store.importing import ImportOutcome, import_events
+from feature_store.narrowing import Aliases
 from feature_store.partitions import PART_SCHEMA, Store
 from feature_store.schema import check_events
 from feature_store.sources import Columns, Source
@@ -93,6 +94,19 @@ def test_the_same_file_under_other_settings_is_refused(store: Store, tmp_path: P
     put(store, tmp_path, JANUARY)
     with pytest.raises(BadData, match="read or cleaned with other settings"):
         put(store, tmp_path, JANUARY, rules=CleaningRules(lowest=2))
+
+
+def test_corrected_aliases_are_other_settings(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("u,i,t\na,x,2016-01-05\n")
+    links, columns = tmp_path / "links.csv", Columns(user="u", item="i", time="t")
+    aliases = Aliases(path=str(links), own="own", common="common")
+    source = Source(path=str(tmp_path / "e.csv"), columns=columns, aliases=aliases)
+    for other, common in ((store, "wrong"), (Store(tmp_path / "other"), "right")):
+        links.write_text(f"own,common\nx,{common}\n")
+        import_events(other, "shop", source)
+        assert other.events("shop")["item"].to_pylist() == [common]
+    with pytest.raises(BadData, match="read or cleaned with other settings"):
+        import_events(store, "shop", source)
 
 
 def test_late_events_come_as_new_parts_without_duplicates(store: Store, tmp_path: Path) -> None:
