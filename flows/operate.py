@@ -44,7 +44,7 @@ def rerun(run: str, participant: str | None, path: Path, data: Path | None, json
     consortium = read_consortium(path, data)
     folder = find_run(consortium.home, run)
     done = folder.facts.get("status") == "finished"
-    waits = done and folder.facts["figures"]["gate"]["waits"]
+    waits = done and folder.facts.get("figures", {}).get("gate", {}).get("waits", False)
     if participant is not None and participant not in consortium.names:
         raise BadInput(
             f"participant '{participant}' is not known; expected one of {', '.join(consortium.names)}"
