@@ -14,19 +14,19 @@ def require_news(run: Run) -> None:
     """Raise `NothingNew` where fewer than a sum may be opened of bring something new since an earlier run.
 
     An unfinished run counts where it opened a sum.  Runs of another configuration, or with others in
-    them, do not.  An evaluation of the champion, which the run will meet, counts as well.
+    them, do not.  An evaluation of the champion, which the run will meet, counts as well, where its folder
+    is on this machine.
     """
-    state = run.folder.path.parents[2]
-    for each in reversed(all_runs(state)):
+    known = all_runs(run.folder.path.parents[2])
+    for each in reversed(known):
         facts, finished = each.facts, each.facts.get("status") == "finished"
         if facts.get("fingerprint") == run.fingerprint and (finished or each.cohort):
             new = _new(run.versions, facts["versions"], run.policy.minimum, f"run {each.run}")
             if finished and new == []:
                 raise NothingNew(f"data and configuration are those of run {each.run}")
-    if champion := run.folder.facts["champion"]:
-        _require_since_evaluations(
-            RunFolder(run.folder.path.with_name(champion)), run.versions, run.policy.minimum
-        )
+    for each in known:
+        if each.run == run.folder.facts["champion"]:
+            _require_since_evaluations(each, run.versions, run.policy.minimum)
 
 
 def require_new_window(champion: RunFolder, versions: Versions, minimum: int) -> None:

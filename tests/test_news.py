@@ -81,6 +81,10 @@ def test_an_evaluation_counts_for_the_next_and_for_a_training(champion, tmp_path
     require_news(run_on(tmp_path, dict.fromkeys("abc", "2"), champion="first"))
 
 
+def test_a_champion_that_was_trained_elsewhere_has_no_evaluations_here(champion, tmp_path):
+    require_news(run_on(tmp_path, dict.fromkeys("abc", "2"), champion="elsewhere"))
+
+
 def test_an_evaluation_on_the_same_data_is_noted_once(champion):
     for versions in (OLD, {**OLD, "a": "2"}, OLD):
         champion.evaluate_on(versions)
