@@ -22,7 +22,7 @@ def start(path: Path, data: Path | None, json: Path | None) -> None:
     """A new run of the consortium in the file at `path`, and its table."""
     consortium = read_consortium(path, data)
     run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    _train(consortium, run, path, json)
+    _train(consortium, run, path, data, json)
 
 
 def resume(run: str, path: Path, data: Path | None, json: Path | None) -> None:
@@ -32,7 +32,7 @@ def resume(run: str, path: Path, data: Path | None, json: Path | None) -> None:
     if facts.get("status") == "finished":
         tables.show_figures(facts["figures"], consortium, json)
         return
-    _train(consortium, run, path, json)
+    _train(consortium, run, path, data, json)
 
 
 def rerun(run: str, participant: str | None, path: Path, data: Path | None, json: Path | None) -> None:
@@ -54,7 +54,7 @@ def rerun(run: str, participant: str | None, path: Path, data: Path | None, json
     elif done:
         raise BadInput(f"run '{run}' is finished; expected one with a part to redo (start a new run instead)")
     else:
-        _train(consortium, run, path, json, redo=participant)
+        _train(consortium, run, path, data, json, redo=participant)
 
 
 def _retried(consortium: Consortium, flow_run_id: str | None, redo: str | None) -> bool:
@@ -84,12 +84,13 @@ def recommend(
     consortium = read_consortium(path)
     champion = Champions(Tracking(consortium.tracking, consortium.home), consortium.name).run()
     if champion is None:
-        raise BadInput(f"{consortium.home}: has no champion yet; run `{tables.typed()} run {path}`")
+        raise BadInput(
+            f"{consortium.home}: has no champion yet; run `{tables.typed()} run {tables.typed_file(path)}`"
+        )
     if participant is not None and user is not None:
         from tasks.answers import ask_participant
 
-        memberships = [consortium.membership(each) for each in consortium.participants]
-        answer = ask_participant(consortium.home, memberships, participant, champion, user, top)
+        answer = ask_participant(consortium.home, consortium.names, participant, champion, user, top)
     elif history is not None and participant is None:
         from tasks.answers import ask_common
 
@@ -104,7 +105,7 @@ def compare(path: Path, data: Path | None, json: Path | None) -> None:
     """A run whose table has a pooled column, too."""
     consortium = read_consortium(path, data)
     run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    _train(consortium, run, path, json, pooled=True)
+    _train(consortium, run, path, data, json, pooled=True)
 
 
 def show_pages(path: Path) -> None:
@@ -119,6 +120,7 @@ def _train(
     consortium: Consortium,
     run: str,
     path: Path,
+    data: Path | None,
     json: Path | None,
     redo: str | None = None,
     pooled: bool = False,
@@ -126,7 +128,7 @@ def _train(
     tables.say(
         f"run {run} of {consortium.name}: its data, then a Prefect server (the first start is the longest)"
     )
-    again = f"{tables.typed()} resume {run} {path}"
+    again = f"{tables.typed()} resume {run} {tables.typed_file(path, data)}"
     with (
         at_work(consortium),
         server.prefect_server(consortium.home, consortium.prefect_api_url),

@@ -14,7 +14,7 @@ from feature_store.manifest import Manifest
 from feature_store.world import generate
 from federation.errors import BadInput
 from flows.consortium import Consortium, Participant, read_consortium
-from flows.tables import console, typed, write_json
+from flows.tables import console, typed, typed_file, write_json
 from tasks.room import Room
 
 TEMPLATE = Path(__file__).with_name("template.yaml")
@@ -27,7 +27,9 @@ def write_template(path: Path) -> None:
     beside = path.with_name(path.name + ".tmp")
     beside.write_text(TEMPLATE.read_text())
     os.replace(beside, path)
-    console.print(f"Wrote {path}. Name your participants and files in it, then: {typed()} check {path}")
+    console.print(
+        f"Wrote {path}. Name your participants and files in it, then: {typed()} check {typed_file(path)}"
+    )
 
 
 def make_catalogue(path: Path, data: Path | None) -> None:
@@ -66,7 +68,7 @@ def check(path: Path, data: Path | None, json: Path | None = None) -> None:
     write_json(json, {"participants": found})
     if problems:
         raise BadInput("\n".join(problems))
-    console.print(f"{path} is ready: {typed()} run {path}")
+    console.print(f"{path} is ready: {typed()} run {typed_file(path, data)}")
 
 
 def _read(path: Path, data: Path | None) -> Consortium:

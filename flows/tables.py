@@ -56,7 +56,7 @@ def show_figures(figures: Mapping[str, Any], consortium: Consortium, path: Path 
 def show_next(path: Path, consortium: Consortium) -> None:
     """What to type next, as it must be typed in this shell."""
     chorus = typed()
-    file = shlex.quote(str(path))
+    file = typed_file(path)
     console.print(f"\nThe pages of MLflow and Prefect:  [bold]{chorus} ui {file}[/bold]", highlight=False)
     console.print(f"The runs so far:                  [bold]{chorus} runs {file}[/bold]", highlight=False)
 
@@ -197,6 +197,11 @@ def typed() -> str:
         return "chorus"
     here = Path.cwd()
     return str(program.relative_to(here) if program.is_relative_to(here) else program)
+
+
+def typed_file(path: Path, data: Path | None = None) -> str:
+    """The arguments that name the consortium's file, and where its data lie, as they must be typed."""
+    return shlex.join([str(path), *(["--data", str(data)] if data else [])])
 
 
 def _judged(figures: Mapping[str, Any]) -> str:

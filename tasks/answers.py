@@ -6,21 +6,23 @@ from typing import Any
 
 from federation.errors import BadInput
 from mlruns_config.tracking import Tracking
-from tasks.membership import Membership
 from tasks.opening import Settings
-from tasks.run import open_doors
+from tasks.run import door_to
 
 
 def ask_participant(
-    home: Path, memberships: Sequence[Membership], participant: str, run: str, user: str, top: int
+    home: Path, names: Sequence[str], participant: str, run: str, user: str, top: int
 ) -> dict[str, Any]:
-    """Items and scores for one of the participant's users, answered in the participant's own process."""
-    chosen = [each for each in memberships if each.name == participant]
-    if not chosen:
-        names = ", ".join(each.name for each in memberships)
-        raise BadInput(f"participant '{participant}' is not known; expected one of {names}")
-    with open_doors(home, chosen) as doors:
-        return doors[participant].ask("recommend", {"run": run, "user": user, "top": top})
+    """Items and scores for one of the participant's users, answered in the participant's own process.
+
+    It goes by what it was told in its last run, wherever that had its files; nothing is written.
+    """
+    if participant not in names:
+        raise BadInput(f"participant '{participant}' is not known; expected one of {', '.join(names)}")
+    if not (told := home / "participants" / participant / "membership.json").is_file():
+        raise BadInput(f"{told}: found none, expected what '{participant}' is told when a run begins")
+    with door_to(home, participant) as door:
+        return door.ask("recommend", {"run": run, "user": user, "top": top})
 
 
 def ask_common(home: Path, settings: Settings, history: Sequence[str], top: int) -> dict[str, Any]:

@@ -140,14 +140,18 @@ class Run:
 
 @contextmanager
 def open_doors(home: Path, memberships: Sequence[Membership], threads: int = 1) -> Iterator[dict[str, Door]]:
-    """A door to each participant's process; the processes end with the block, or with this process."""
-    environment = {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    """A door to each participant, which is told its part; the processes end with the block, or this one."""
     with ExitStack() as stack:
         doors = {}
-        for membership in memberships:
-            own = home / "participants" / membership.name
-            write_json(own / "membership.json", membership.model_dump(mode="json"))
-            program = [sys.executable, "-m", "tasks.participant", str(own)]
-            door = Door(membership.name, program, own / "participant.log", environment)
-            doors[membership.name] = stack.enter_context(door)
+        for each in memberships:
+            write_json(home / "participants" / each.name / "membership.json", each.model_dump(mode="json"))
+            doors[each.name] = stack.enter_context(door_to(home, each.name, threads))
         yield doors
+
+
+def door_to(home: Path, name: str, threads: int = 1) -> Door:
+    """A door to a participant's process, which goes by what it was told last."""
+    environment = {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    own = home / "participants" / name
+    program = [sys.executable, "-m", "tasks.participant", str(own)]
+    return Door(name, program, own / "participant.log", environment)

@@ -41,9 +41,9 @@ def test_an_interrupted_training_tells_how_to_go_on(ends, monkeypatch, tiny):
     monkeypatch.setattr(operate.server, "prefect_server", lambda *_: nullcontext())
     monkeypatch.setattr(operate, "_flow", lambda _: interrupt)
     path = tiny("tiny")
-    *_, hint, last = ends("run", path, code=130).splitlines()
+    *_, hint, last = ends("run", path, "--data", "my data", code=130).splitlines()
     assert hint.startswith("what is done is kept; to go on: ")
-    assert hint.endswith(f" {path}")
+    assert hint.endswith(f" {path} --data 'my data'")
     assert last == "interrupted"
 
 

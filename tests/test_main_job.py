@@ -141,7 +141,12 @@ def test_recommendations_for_a_user_and_for_a_history(ran):
     asked = ("--participant", "north", "--user", _a_user(ran), "--json", "list.json")
     done = ran.chorus("recommend", path, *asked)
     assert done.returncode == 0, done.stderr
-    assert len(json.loads((ran.folder / "list.json").read_text())["items"]) == 10
+    assert len((listed := json.loads((ran.folder / "list.json").read_text()))["items"]) == 10
+    told = (ran.home / "participants" / "north" / "membership.json").read_bytes()
+    (ran.folder / "away.yaml").write_text(path.read_text() + "data: where-the-run-had-none\n")
+    assert ran.chorus("recommend", "away.yaml", *asked).returncode == 0
+    assert json.loads((ran.folder / "list.json").read_text()) == listed
+    assert (ran.home / "participants" / "north" / "membership.json").read_bytes() == told
     item = (ran.home / "catalogue.txt").read_text().split()[0]
     done = ran.chorus("recommend", path, "--history", item, "--top", 3, "--json", "common.json")
     assert done.returncode == 0, done.stderr
