@@ -1,7 +1,6 @@
 """`consortium.yaml`: who takes part, with which data, and what is trained. The one type of `flows`."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ from federation.errors import BadInput
 from federation.frequency import FrequencyConfig
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
+from flows.explaining import explain
 from mlruns_config.tracking import TrackingConfig
 from tasks.engines import EngineConfig
 from tasks.membership import Disclosures, Membership
@@ -188,7 +188,7 @@ def read_consortium(path: Path, data: Path | None = None, folder: Path | None = 
     try:
         consortium = Consortium.model_validate(raw)
     except ValidationError as error:
-        raise BadInput(_explain(path, error)) from None
+        raise BadInput(explain(path, error, Consortium)) from None
     folder = folder or Path.cwd()
     base = folder if consortium.world or data is not None else here
     return consortium.model_copy(
@@ -209,47 +209,6 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise BadInput(f"{path}: found {type(raw).__name__}, expected keys such as name and participants")
     return {key: value for key, value in raw.items() if not str(key).startswith("x-")}
-
-
-def _explain(path: Path, error: ValidationError) -> str:
-    lines, errors = [], error.errors()
-    for each in errors:
-        if each["type"] == "too_short" and any(len(other["loc"]) > 1 for other in errors):
-            continue  # parts that are wrong were left out of the count
-        key = ".".join(str(part) for part in each["loc"]) or "(the whole file)"
-        said, found = each["msg"], f"; found {_short(each['input'])}"
-        if each["type"] == "missing":
-            said, found = "found nothing, expected this key", ""
-        elif each["type"] == "extra_forbidden":
-            known = ", ".join(_keys(each["loc"][:-1]))
-            said, found = f"found this key, expected one of {known}", ""
-        elif each["type"] == "invalid_key":
-            said, found = f"found the key {each['input']!r}, expected text; on, off, yes, no need quotes", ""
-        lines.append(f"{path}: {key}: {said}{found}")
-    return "\n".join(lines)
-
-
-def _keys(place: Sequence[int | str]) -> list[str]:
-    """The keys that are known at a place of the file, by the schema of the whole."""
-    schema = Consortium.model_json_schema()
-    here = [schema]
-    for part in place:
-        below = [each.get("properties", {}).get(part) or each.get("items") for each in here]
-        below += [each for each in here if part == each.get("properties", {}).get("kind", {}).get("const")]
-        here = [choice for each in below if each for choice in _choices(each, schema["$defs"])]
-    return sorted({key for each in here for key in each.get("properties", {})})
-
-
-def _choices(schema: dict[str, Any], known: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What a part of a schema may be, references followed."""
-    schema = known[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
-    some = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
-    return [choice for each in some for choice in _choices(each, known)] or [schema]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _under(data: Path, source: Source) -> Source:
