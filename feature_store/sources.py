@@ -39,7 +39,7 @@ class Columns(BaseModel):
     user: str | int = Field(description="column of the user's id")
     item: str | int = Field(description="column of the item's id")
     time: str | int | None = Field(
-        default=None, description="column of the event's time; none only for `given` splits"
+        default=None, description="column of the event's time; none: no `temporal` split"
     )
     value: str | int | None = Field(
         default=None, description="column of the event's value, such as a rating; none: no values"

@@ -108,6 +108,20 @@ class Consortium(Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _split_finds_what_it_needs(self) -> "Consortium":
+        for number, each in enumerate(self.participants):
+            if self.split.kind == "temporal" and each.events.columns.time is None:
+                raise ValueError(
+                    f"participants.{number}.events.columns.time: found none at '{each.name}', expected the "
+                    "column of times, by which split.kind: temporal cuts; or set split.kind: leave-last-out"
+                )
+        if self.split.kind == "given" and not any(each.test for each in self.participants):
+            raise ValueError(
+                "participants: found no test of anybody, expected the test events of split.kind: given"
+            )
+        return self
+
     @property
     def names(self) -> tuple[str, ...]:
         """The participants' names, in order."""

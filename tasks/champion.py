@@ -28,6 +28,8 @@ def verdict(run: Run) -> Verdict:
     champion, last = run.folder.facts["champion"], run.folder.rounds[-1]
     if changed := _changed(Champions(run.tracking, run.consortium), run.folder):
         return Verdict(promote=False, reason=changed)
+    if not last["overall"]["consortium"]["queries"]:
+        return Verdict(promote=False, reason="Nobody has a user to ask about in the test part: no figures.")
     compared = None if champion is None else _compared(champion, last)
     return judge(run.gate, run.policy.minimum, compared)
 

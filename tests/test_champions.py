@@ -1,6 +1,7 @@
 """Champions in a real MLflow registry: promoted, rolled back, interrupted, remembered."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from federation.errors import BadInput
+from federation.gate import GateConfig
+from federation.policy import RoundPolicy
 from flows import champion
 from flows.consortium import read_consortium
 from mlruns_config.champions import Champions, Change, stack
 from mlruns_config.tracking import Tracking, TrackingConfig
-from tasks.champion import answer
-from tasks.runs import RunFolder, runs_folder
+from tasks.champion import answer, verdict
+from tasks.runs import RunFolder, runs_folder, write_json
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +106,16 @@ def test_a_rollback_that_was_interrupted_goes_back_once(tracking, monkeypatch):
     assert found.rollback("not good") == 2
     assert (found.version(), len(found.changes())) == (2, 4)
     assert found.rollback("nor this") == 1
+
+
+@pytest.mark.parametrize("queries", [0.0, 1.0])
+def test_no_training_is_promoted_where_nobody_was_asked(tracking, tmp_path, queries):
+    folder = RunFolder(tmp_path / "unasked-1")
+    folder.note(champion=None)
+    write_json(folder.path / "round-0000" / "record.json", {"overall": {"consortium": {"queries": queries}}})
+    policy, name = RoundPolicy(), "unasked"
+    run = SimpleNamespace(folder=folder, tracking=tracking, consortium=name, gate=GateConfig(), policy=policy)
+    assert verdict(run).promote == bool(queries)
 
 
 def test_a_late_approval_does_not_replace_another_champion(tracking, tmp_path):

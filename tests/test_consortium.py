@@ -54,6 +54,16 @@ rounds: {minimum: 3}
         ("test: 0.9", "cuts: [2018-02-30, 2019-02-24]", "is not YAML: day is out of range for month"),
         ("name: three", "name: three\non: x", "1: found the key True, expected text; on, off, yes, no need"),
         ("rounds: {", "rounds: {1: x, ", "rounds.1: found the key 1, expected text"),
+        (
+            "i, time: t}}}",
+            "i}}}",
+            "participants.1.events.columns.time: found none at 'b', expected the column of times",
+        ),
+        (
+            "split: {kind: temporal, test: 0.9}",
+            "split: {kind: given}\nmodel: {kind: popularity}",
+            "participants: found no test of anybody, expected the test events of split.kind: given",
+        ),
         ("\nrounds: {minimum: 3}", "\nrounds: 3", "rounds: Input should be a valid dictionary"),
     ],
 )
