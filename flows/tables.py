@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from flows.consortium import Consortium
 
@@ -26,7 +27,7 @@ HEADS = {
     "bagged": "bagged",
     "reachable": "best",
 }
-console = Console()
+console = Console(markup=False, emoji=False)  # an id may be [new] or :new:
 
 
 def show_figures(figures: Mapping[str, Any], consortium: Consortium, path: Path | None) -> None:
@@ -57,14 +58,16 @@ def show_next(path: Path, consortium: Consortium) -> None:
     """What to type next, as it must be typed in this shell."""
     chorus = typed()
     file = typed_file(path)
-    console.print(f"\nThe pages of MLflow and Prefect:  [bold]{chorus} ui {file}[/bold]", highlight=False)
-    console.print(f"The runs so far:                  [bold]{chorus} runs {file}[/bold]", highlight=False)
+    pages, runs = (f"{chorus} ui {file}", "bold"), (f"{chorus} runs {file}", "bold")
+    console.print(Text.assemble("\nThe pages of MLflow and Prefect:  ", pages))
+    console.print(Text.assemble("The runs so far:                  ", runs))
 
 
 def show_runs(facts: Sequence[Mapping[str, Any]], path: Path | None) -> None:
     """When, how far and how good."""
     table = Table()
-    for column in ("run", "created", "status", "NDCG", "registered", "reason"):
+    table.add_column("run", no_wrap=True)
+    for column in ("created", "status", "NDCG", "registered", "reason"):
         table.add_column(column)
     for each in facts:
         overall = each.get("figures", {}).get("overall", {}).get("consortium", {})

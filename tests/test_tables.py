@@ -1,0 +1,37 @@
+"""What the tables show is what there is: nothing in it is taken for markup, and names stay whole."""
+
+import pytest
+
+from flows import tables
+
+RUN = "20261128-094613-33f3"
+
+
+@pytest.fixture
+def shown(monkeypatch, capsys):
+    """The lines that a table prints on a terminal of 80 columns."""
+    monkeypatch.setattr(tables.console, "width", 80)
+
+    def shown(show, *told):
+        show(*told, None)
+        return capsys.readouterr().out.splitlines()
+
+    return shown
+
+
+def test_ids_are_printed_as_they_are(shown):
+    ids = ["[new] shirt", "shoes [/sale]", "[bold]", ":heart:", "[b", "back\\[x]"]
+    lines = shown(tables.show_list, {"items": ids, "scores": [0.5] * len(ids)})
+    assert [line.split("│")[2].strip() for line in lines if line.startswith("│")] == ids
+
+
+def test_the_names_of_runs_are_whole_to_be_typed(shown):
+    facts = {"run": RUN, "created_at": "2026-11-28T09:46:13+00:00", "status": "finished", "model_version": 12}
+    facts |= {"figures": {"overall": {"consortium": {"ndcg_at_10": 0.1734}}}}
+    told = shown(tables.show_runs, [facts, {**facts, "reason": "its process ended without a word " * 3}])
+    assert sum(line.startswith(f"│ {RUN} │") for line in told) == 2
+
+
+def test_a_reason_with_brackets_is_printed_as_it_is(shown):
+    told = shown(tables.show_runs, [{"run": RUN, "reason": "found [a]"}])
+    assert any("found [a]" in line for line in told)
