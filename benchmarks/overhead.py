@@ -53,7 +53,7 @@ class Idle:
             name = f"popularity/{plan.number + 1}"
             header = Header(label=plan.label, name=name, form=COUNTS, length=words.size)
             relay.add(self.name, header, [words])
-        arms = {arm: {"ndcg_at_10": 0.0} for arm in ("popularity", "alone", "consortium")}
+        arms = {arm: {"ndcg_at_10": 0.0, "queries": 1.0} for arm in ("popularity", "alone", "consortium")}
         if job == "prepare":
             return {"version": "0" * 64}
         evaluated = {"overall": arms, "looks_at": {}, "judged": {"compared": 0}}

@@ -269,6 +269,6 @@ def test_who_has_nobody_to_ask_keeps_the_middle_of_the_grids(everyone):
 def test_bad_input_is_told(tmp_path, everyone):
     with pytest.raises(BadInput, match="0 whole windows"):
         windows(everyone, 100.0, None, None)
-    path = consortium(tmp_path, time="null")
+    path = consortium(tmp_path, "split: {kind: leave-last-out}\nmodel: {kind: popularity}", time="null")
     with pytest.raises(BadInput, match=r"east: events.columns.time: found none"):
         CliRunner().invoke(app, ["replay", str(path)], catch_exceptions=False)
