@@ -42,9 +42,7 @@ def approved(figures: dict[str, Any], consortium: Consortium) -> dict[str, Any]:
             wait_for_input=form,
             timeout=int(hours * 3_600),
             poll_interval=POLL_SECONDS,
-            key=str(
-                uuid4()
-            ),  # in a retry Prefect would take the default for answered, with what the form has
+            key=str(uuid4()),  # or a retry takes the pause for answered, by the form's default
         )
         promote, reason = told.promote, told.reason
     except FlowPauseTimeout:
