@@ -1,5 +1,6 @@
 """Recency popularity: how often an item was had in the last days; the baseline that many models lose to."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,16 +30,27 @@ def blend(own: NDArray[np.int64], total: NDArray[Any], share: float) -> NDArray[
 
 
 def moved(
-    others: NDArray[np.int64], before: NDArray[np.int64], now: NDArray[np.int64]
+    others: NDArray[np.int64], before: NDArray[np.int64], now: NDArray[np.int64], left: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """What the others' counts, as of when the own were `before`, may be `now`: (windows, items) each.
 
     What an item has gained or lost at home it has elsewhere, too, times the slope of the others' counts over
     the own at the training: 0 where what is had here tells nothing of what is had there.  A ridge of one
-    event an item keeps a newcomer's few events from speaking for everybody.
+    event an item keeps a newcomer's few events from speaking for everybody.  What the others had beyond that
+    fades with what is `left` (windows,) of each window, as far as the own explain the others' (r squared).
     """
     centred = before - before.mean(axis=1, keepdims=True)
     spread = (centred**2 + 1).sum(axis=1, keepdims=True)
-    slope = np.maximum((centred * others).sum(axis=1, keepdims=True) / spread, 0.0)
-    found: NDArray[np.float64] = np.maximum(others + slope * (now - before), 0.0)
+    together = np.maximum((centred * others).sum(axis=1, keepdims=True), 0.0)
+    slope, theirs = together / spread, others.var(axis=1, keepdims=True) * others.shape[1]
+    faded = (1 - left[:, None]) * slope * together / np.maximum(theirs, 1.0)
+    found: NDArray[np.float64] = np.maximum(
+        others + slope * (now - before) - faded * (others - slope * before), 0.0
+    )
+    return found
+
+
+def left_of(windows: Sequence[int], passed: int) -> NDArray[np.float64]:
+    """How much of each of the `windows`, in days, is left after `passed` microseconds, (windows,)."""
+    found: NDArray[np.float64] = np.clip(1 - passed / (np.array(windows) * DAY), 0.0, 1.0)
     return found

@@ -1,5 +1,6 @@
 """What a participant knows at a moment: its own events before it, and the consortium's sums as of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from recommenders import item_to_item
 from recommenders.choice import Choice
 from recommenders.interactions import Interactions
 from recommenders.metrics import Queries
-from recommenders.popularity import blend, moved
+from recommenders.popularity import blend, left_of, moved
 from recommenders.topk import top_items, top_popular
 
 Floats = NDArray[np.float32]
@@ -21,12 +22,13 @@ Floats = NDArray[np.float32]
 class Others(NamedTuple):
     """The others' part of a snapshot: counts (windows, catalogue), and X'X over the m `items`, (m, m).
 
-    `own_counts` are the own at the same moment.
+    `own_counts` are the own at the same `moment`, (1,).
     """
 
     items: NDArray[np.int32]
     counts: NDArray[np.int64]
     own_counts: NDArray[np.int64]
+    moment: NDArray[np.int64]
     gram: NDArray[Any]
 
 
@@ -55,18 +57,20 @@ class Snapshot:
         """What came from the others: the sums less the own terms."""
         gram = self.total_gram.astype(np.int32)  # sums of users; the blocks' own type may be unsigned
         gram -= self.own_gram
-        return Others(self.own_items, self.total_counts - self.own_counts, self.own_counts, gram)
+        counts, moment = self.total_counts - self.own_counts, np.array([self.moment], np.int64)
+        return Others(self.own_items, counts, self.own_counts, moment, gram)
 
-    def joined(self, others: Others) -> "Snapshot":
+    def joined(self, others: Others, windows: Sequence[int]) -> "Snapshot":
         """The own events as they are here, and of the others what was kept of an earlier snapshot.
 
-        Their counts are taken to have moved since as the own have.
+        Their counts in `windows` are taken to have moved since as the own have.
         """
         total = self.own_gram.copy()
         if others.gram.size:
             _, here, there = np.intersect1d(self.own_items, others.items, return_indices=True)
             total[np.ix_(here, here)] += others.gram[np.ix_(there, there)]
-        theirs = moved(others.counts, others.own_counts, self.own_counts)
+        left = left_of(windows, self.moment - int(others.moment[0]))
+        theirs = moved(others.counts, others.own_counts, self.own_counts, left)
         return replace(self, total_counts=self.own_counts + theirs, total_gram=total)
 
     def lists(self, choice: Choice, queries: Queries, top: int) -> NDArray[np.int32]:

@@ -26,7 +26,7 @@ from recommenders.choice import Choice
 from recommenders.interactions import Interactions
 from recommenders.interpolation import Interpolated
 from recommenders.metrics import Queries
-from recommenders.popularity import blend, moved
+from recommenders.popularity import blend, left_of, moved
 from recommenders.snapshot import Others, Snapshot
 from recommenders.topk import top_items, top_popular
 from tasks.model import ModelConfig
@@ -70,14 +70,15 @@ def kept(room: Room, run: str) -> Kept | None:
     """The participant's model of `run`; none where it has none, or another catalogue since.
 
     Items are known by their place in the catalogue.  What another version has kept may be no model any more,
-    as its ranker knows other features.
+    as its ranker knows other features or less was kept.
     """
     try:
         model = Kept.model_validate_json((room.model(run) / "model.json").read_text())
     except (FileNotFoundError, ValidationError):
         return None
     same = not model.ranks or model.features == two_stage.names(model.model.windows)
-    return model if same and model.catalogue == catalogue_hash(room) else None
+    whole = all((room.model(run) / "others" / f"{name}.npy").is_file() for name in Others._fields)
+    return model if same and whole and model.catalogue == catalogue_hash(room) else None
 
 
 def catalogue_hash(room: Room) -> str:
@@ -89,7 +90,7 @@ def fresh(room: Room, model: Kept, prepared: Prepared, part: int) -> Arrays:
     """What lists are made of, anew: own events as of the beginning of `part`, the others' of the training."""
     data, at = prepared.before(part), prepared.begins(part)
     own = own_snapshot(data, at, prepared.data.own_items(), model.model)
-    return _made(model, own.joined(_others(room, model)))
+    return _made(model, own.joined(_others(room, model), model.model.windows))
 
 
 def serve(room: Room, model: Kept, name: str, arrays: Arrays) -> None:
@@ -183,7 +184,8 @@ def _counts(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The own counts as of the moment `at`, and with them everybody's as estimated, (windows, catalogue)."""
     mine, others = counts(own, at, model.model), _others(room, model)
-    return mine, mine + moved(others.counts, others.own_counts, mine)
+    left = left_of(model.model.windows, at - int(others.moment[0]))
+    return mine, mine + moved(others.counts, others.own_counts, mine, left)
 
 
 def _scored(

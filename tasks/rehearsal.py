@@ -28,7 +28,7 @@ from recommenders.choice import Choice, Kind
 from recommenders.incremental import Inverse
 from recommenders.interactions import Interactions
 from recommenders.metrics import COUNTS, SUMS, Queries, bootstrap_sums, per_query
-from recommenders.popularity import blend, moved, windowed_counts
+from recommenders.popularity import blend, left_of, moved, windowed_counts
 from recommenders.topk import top_items, top_popular
 from tasks.membership import Membership
 from tasks.model import ModelConfig
@@ -67,7 +67,7 @@ class Settings:
 class Learned:
     """A participant's models of one training, over the items that it has sold, ascending.
 
-    `others` and `own` (catalogue,) are recent counts at the training, `popular` (items,) the scores made
+    `others` and `own` (catalogue,) are recent counts `at` the training, `popular` (items,) the scores made
     of them and of the own counts since.  `inverse` is in the order in which the items were first sold,
     `sold`, of which `order` is what makes it ascend.
     """
@@ -77,6 +77,7 @@ class Learned:
     others: NDArray[np.int64]
     own: NDArray[np.int64]
     popular: NDArray[np.float32]
+    at: int
     inverse: Inverse | None
 
 
@@ -120,12 +121,12 @@ class Rehearsal:
             incremental.update(whole, *(sparse.vstack(rows) for rows in zip(*changes, strict=True)))
             inverse, self.known = Inverse.of(whole, self.weighted.strength), len(sold)
         others = recent[int(self.settings.choices["popularity"].strength)] - own
-        return self._learned(window[1], others, own, inverse)
+        return self._learned(window[1], others, own, inverse, window[1])
 
     def refresh(self, learned: Learned, window: Window) -> Learned:
         """`learned` as of the begin of `window` brought to its end: the own follows, the others' stays."""
         inverse = learned.inverse and learned.inverse.after(*self.own_changes(window))
-        return self._learned(window[1], learned.others, learned.own, inverse)
+        return self._learned(window[1], learned.others, learned.own, inverse, learned.at)
 
     def judge(
         self,
@@ -178,13 +179,19 @@ class Rehearsal:
         return top_items(scores, queries, items, self.data.item_count, self.settings.top)
 
     def _learned(
-        self, until: int, others: NDArray[np.int64], own: NDArray[np.int64], inverse: Inverse | None
+        self,
+        until: int,
+        others: NDArray[np.int64],
+        own: NDArray[np.int64],
+        inverse: Inverse | None,
+        at: int,
     ) -> Learned:
         sold, now = self._sold(until), self._recent(until)
         order = np.argsort(sold)
-        theirs = moved(others[None], own[None], now[None])[0]
+        left = left_of([self._recent_days], until - at)
+        theirs = moved(others[None], own[None], now[None], left)[0]
         popular = blend(now, now + theirs, self.settings.choices["popularity"].share)[sold[order]]
-        return Learned(sold, order, others, own, popular, inverse)
+        return Learned(sold, order, others, own, popular, at, inverse)
 
     def _sold(self, until: int) -> NDArray[np.int32]:
         return self.sold[: np.searchsorted(self.sold_at, until)]
@@ -204,8 +211,11 @@ class Rehearsal:
         return tuple(rows * weight**0.5 for rows in incremental.changed_rows(before, after))
 
     def _recent(self, until: int) -> NDArray[np.int64]:
-        days = self.settings.windows[int(self.settings.choices["popularity"].strength)]
-        return windowed_counts(self.data, until, days)
+        return windowed_counts(self.data, until, self._recent_days)
+
+    @property
+    def _recent_days(self) -> int:
+        return self.settings.windows[int(self.settings.choices["popularity"].strength)]
 
     def between(self, begin: int, end: int) -> Interactions:
         """The own events from `begin` to before `end`."""

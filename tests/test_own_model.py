@@ -13,7 +13,7 @@ from flows.consortium import read_consortium
 from recommenders import item_to_item, two_stage
 from recommenders.boosting import State
 from recommenders.choice import Choice
-from recommenders.popularity import windowed_counts
+from recommenders.popularity import DAY, windowed_counts
 from tasks import own_model, terms
 from tasks.rehearsal import rehearsals
 from tasks.room import Room
@@ -105,11 +105,13 @@ def test_later_the_own_has_moved_on_and_the_others_has_not(trained):
     others = [each for name, each in trained.prepared.items() if name != "east"]
 
     def popular(days):
-        """Own counts as of now, and the others' as of then, moved as the own have since."""
+        """Own counts as of now, and the others' as of then, moved as the own have since, less what fades."""
         mine, before = (windowed_counts(later.data, at, days) for at in (now, then))
         theirs = sum(windowed_counts(each.data, then, days) for each in others)
         slope = np.cov(before, theirs, ddof=0)[0, 1] / (before.var() + 1)  # ridge: an event an item
-        return mine, np.maximum(theirs + slope * (mine - before), 0)
+        explained = slope * np.cov(before, theirs, ddof=0)[0, 1] / theirs.var()
+        faded = min((now - then) / (days * DAY), 1) * explained * (theirs - slope * before)
+        return mine, np.maximum(theirs + slope * (mine - before) - faded, 0)
 
     gram = item_to_item.own_gram(later.before(TEST), own_items)
     theirs = sum(item_to_item.own_gram(each.before(TEST), own_items) for each in others)

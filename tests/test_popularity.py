@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from recommenders.interactions import Interactions
-from recommenders.popularity import DAY, blend, moved, returning, windowed_counts
+from recommenders.popularity import DAY, blend, left_of, moved, returning, windowed_counts
+
+WHOLE = np.ones(2)
 
 
 def test_only_the_days_before_count():
@@ -47,9 +49,10 @@ def test_the_others_are_taken_to_move_as_the_own_did():
         np.array([[100, 300, 500]]),
         np.array([[400, 200, 500]]),
     )
-    assert moved(others, before, now)[0] == pytest.approx([800, 400, 1000], rel=1e-3)
-    assert moved(others, before, np.array([[100, 300, 0]]))[0] == pytest.approx([200, 600, 0], abs=0.1)
-    assert moved(others, before, before).tolist() == others.tolist()
+    assert moved(others, before, now, WHOLE[: len(others)])[0] == pytest.approx([800, 400, 1000], rel=1e-3)
+    lately = np.array([[100, 300, 0]])
+    assert moved(others, before, lately, WHOLE[:1])[0] == pytest.approx([200, 600, 0], abs=0.1)
+    assert moved(others, before, before, WHOLE[:1]).tolist() == others.tolist()
 
 
 def test_the_slope_is_that_of_a_ridge_in_each_window():
@@ -57,7 +60,7 @@ def test_the_slope_is_that_of_a_ridge_in_each_window():
     rng = np.random.default_rng(0)
     before = rng.poisson(20, (2, 50))
     others, now = 3 * before + rng.poisson(30, (2, 50)), before + rng.poisson(2, (2, 50))
-    for window, found in enumerate(moved(others, before, now)):
+    for window, found in enumerate(moved(others, before, now, WHOLE[: len(others)])):
         centred = before[window] - before[window].mean()
         slope = np.linalg.lstsq(np.append(centred, 50**0.5)[:, None], np.append(others[window], 0))[0][0]
         assert found == pytest.approx(others[window] + slope * (now - before)[window])
@@ -69,10 +72,30 @@ def test_few_own_events_do_not_speak_for_everybody():
     before[0, 0] = 1
     now = before.copy()
     now[0, 50] = 3
-    assert moved(others, before, now).argmax() == 0
+    assert moved(others, before, now, WHOLE[: len(others)]).argmax() == 0
 
 
 def test_where_the_own_tell_nothing_of_the_others_these_stay():
     others, nothing = np.array([[7, 0, 9]]), np.zeros((1, 3), np.int64)
     for before in (nothing, nothing + 1, np.array([[1, 5, 0]])):
-        assert moved(others, before, before + np.array([[0, 4, 1]])).tolist() == others.tolist()
+        assert moved(others, before, before + np.array([[0, 4, 1]]), np.zeros(1)).tolist() == others.tolist()
+
+
+def test_what_the_others_had_beyond_the_own_fades_as_far_as_these_explain_it():
+    rng = np.random.default_rng(1)
+    before = rng.poisson(20, (2, 50))
+    others, now = 3 * before + rng.poisson(9, (2, 50)), rng.poisson(20, (2, 50))
+    assert np.array_equal(moved(others, before, before, WHOLE), others)
+    for window, found in enumerate(moved(others, before, now, np.array([0.25, 0.0]))):
+        covariance = np.cov(before[window], others[window], ddof=0)[0, 1]
+        slope = covariance / (before[window].var() + 1)
+        explained = slope * covariance / others[window].var()
+        beyond = others[window] - slope * before[window]
+        rest = 1 - (0.75, 1.0)[window] * explained
+        assert found == pytest.approx(np.maximum(slope * now[window] + rest * beyond, 0))
+
+
+def test_what_is_left_of_a_window():
+    assert left_of((7, 30), 0).tolist() == [1, 1]
+    assert left_of((8, 16), 12 * DAY).tolist() == [0, 0.25]
+    assert left_of((7,), -DAY).tolist() == [1]

@@ -64,7 +64,7 @@ def pipelines(data, until, everyone, now=None):
     total = item_to_item.assemble(iter(blocks), ITEMS, mine.own_items())
     at_training = own_snapshot(mine, until)
     trained = changed(at_training, total_counts=counts, total_gram=total)
-    return own_snapshot(data.where(data.times < now), now).joined(trained.others())
+    return own_snapshot(data.where(data.times < now), now).joined(trained.others(), MODEL.windows)
 
 
 def own_snapshot(mine, until):
