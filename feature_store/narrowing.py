@@ -2,7 +2,6 @@
 
 import hashlib
 import zlib
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -47,9 +46,9 @@ class PartOfUsers(BaseModel):
         return self
 
 
-def in_common_ids(events: pa.RecordBatch, aliases: Aliases) -> pa.RecordBatch:
+def in_common_ids(events: pa.RecordBatch, known: tuple[pa.Array, pa.Array]) -> pa.RecordBatch:
     """The events under the catalogue's item ids; an item without one becomes null, and is counted so."""
-    own, common = _table(aliases, aliases.digest)
+    own, common = known
     place = pc.index_in(events.column("item"), value_set=own)
     return events.set_column(events.schema.get_field_index("item"), "item", pc.take(common, place))
 
@@ -64,9 +63,8 @@ def of_part(events: pa.RecordBatch, part: PartOfUsers) -> pa.RecordBatch:
     return events.filter(mine)
 
 
-@lru_cache(maxsize=4)
-def _table(aliases: Aliases, digest: str) -> tuple[pa.Array, pa.Array]:
-    """Own and common ids; `digest` has a file that was changed read again."""
+def read_aliases(aliases: Aliases) -> tuple[pa.Array, pa.Array]:
+    """Own and common ids, beside each other; raises `BadData` where there is no such file or column."""
     try:
         as_text = pacsv.ConvertOptions(
             include_columns=[aliases.own, aliases.common],

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from feature_store import cells
 from feature_store.errors import BadData
-from feature_store.narrowing import Aliases, PartOfUsers, in_common_ids, of_part
+from feature_store.narrowing import Aliases, PartOfUsers, in_common_ids, of_part, read_aliases
 from feature_store.readers import Cells, read_csv, read_jsonl, read_parquet
 
 EVENT_SCHEMA = pa.schema(
@@ -123,13 +123,13 @@ def read_batches(source: Source) -> Iterator[pa.RecordBatch]:
 
 def read_file(source: Source, path: Path) -> Iterator[pa.RecordBatch]:
     """One file of `source`, as `read_batches`."""
-    line = 1
+    line, common = 1, read_aliases(source.aliases) if source.aliases else None
     try:
         for found in _cells(source, path):
             batch = _events(found, source, f"{path}, from row {line}", first=line == 1)
             line += batch.num_rows
             batch = batch if source.users is None else of_part(batch, source.users)
-            yield batch if source.aliases is None else in_common_ids(batch, source.aliases)
+            yield batch if common is None else in_common_ids(batch, common)
     except (pa.ArrowException, OSError, EOFError, UnicodeError) as error:
         expected = source.format_of(path)
         raise BadData(f"{path}: after row {line - 1}: expected readable {expected}", error) from error
