@@ -76,7 +76,7 @@ def read_csv(path: Path, columns: Columns, separator: str, header: bool) -> Iter
         raise BadData(
             f"{path}, line {row.number}: found {row.actual_columns} cells, expected {row.expected_columns}"
         )
-    if stream.lines > rows and _quotes(separator):
+    if stream.lines > rows and _quotes(separator):  # blank lines, or cells in quotes that run over several
         _check_quotes(path, separator)
 
 
@@ -85,7 +85,7 @@ def _quotes(separator: str) -> bool:
 
 
 def _check_quotes(path: Path, separator: str) -> None:
-    """Lines were fewer rows than they should be: only well-formed cells in quotes may run over several."""
+    """Raise `BadData`, naming the line, unless every cell in quotes is closed as it should be."""
     with _open(path) as stream:
         text = io.TextIOWrapper(stream, "utf-8", "replace", newline="")
         reader, line = csv.reader(text, delimiter=separator, strict=True), 1
