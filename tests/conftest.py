@@ -181,6 +181,24 @@ def client(api):
 
 
 @pytest.fixture
+def until_paused(client):
+    """Wait for the flow run that waits for an answer; returns it."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+
+    paused = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=["PAUSED"])))
+
+    def until_paused():
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if found := client.read_flow_runs(flow_run_filter=paused):
+                return found[0]
+            time.sleep(0.2)
+        pytest.fail("no flow run has paused")
+
+    return until_paused
+
+
+@pytest.fixture
 def deploy(api):
     """Deploy a consortium's file, as `chorus deploy` does; returns the deployments' names."""
 

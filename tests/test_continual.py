@@ -10,7 +10,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
 from flows.consortium import read_consortium
@@ -177,7 +176,7 @@ def test_a_participant_with_a_cadence_takes_part_with_what_it_brought_last(train
 
 
 @pytest.mark.parametrize("yes", [True, False])
-def test_a_person_answers_in_prefects_page(trained, tiny, client, yes):
+def test_a_person_answers_in_prefects_page(trained, tiny, client, until_paused, yes):
     path = small(tiny, "popularity", "gate: {approval: true}\nschedule: {always: true}")
     consortium = read_consortium(path)
     champions = Champions(Tracking(consortium.tracking, consortium.home), consortium.name)
@@ -192,7 +191,7 @@ def test_a_person_answers_in_prefects_page(trained, tiny, client, yes):
 
     with ThreadPoolExecutor(1) as pool:
         training = pool.submit(copy_context().run, trained, path, always=True)
-        paused = until_paused(client)
+        paused = until_paused()
         assert champions.version() == 1
         assert (
             RunFolder(runs_folder(consortium.home) / run_name(str(paused.id))).facts["status"] == "finished"
@@ -207,14 +206,3 @@ def test_a_person_answers_in_prefects_page(trained, tiny, client, yes):
     assert said in state.message
     tags = champions.client.get_run(facts["mlflow_run_id"]).data.tags
     assert (tags["chorus.promoted"], tags["chorus.verdict"]) == (str(yes).lower(), said)
-
-
-def until_paused(client):
-    """The flow run that waits for an answer."""
-    paused = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=["PAUSED"])))
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if found := client.read_flow_runs(flow_run_filter=paused):
-            return found[0]
-        time.sleep(0.5)
-    pytest.fail("no flow run has paused")
