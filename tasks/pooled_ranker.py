@@ -5,6 +5,7 @@ stand those of each organisation's own rows, as in the consortium, which grows t
 Bagging, as Flower does it, is not additive: each participant shows its trees.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -28,8 +29,10 @@ Lists = dict[str, NDArray[np.int32]]
 
 def ranked_lists(everyone: Mapping[str, Prepared], model: ModelConfig, trees: int) -> dict[str, Lists]:
     """Everyone's lists for the test by a ranker of `trees` trees, or rounds: `pooled` and `bagged`."""
-    test = next(iter(everyone.values())).scored_in(1)
-    tables = [pooled_tables(everyone, part, model) for part in range(1, test + 1)]
+    test, tables = next(iter(everyone.values())).scored_in(1), []
+    for part in range(1, test + 1):
+        tables.append(pooled_tables(everyone, part, model))
+        sys.stderr.write(f"pooled rows: candidates are found in {part} of {test} windows\n")
     apart = [rows for rows in _apart(tables[:-1], model).values() if len(rows.labels)]
     chosen = {
         name: share_by(ranker, tables[-2][name], model)
@@ -40,6 +43,7 @@ def ranked_lists(everyone: Mapping[str, Prepared], model: ModelConfig, trees: in
         for name, ranker in _rankers(tables[:-1], trees, model).items()
     }
     common = next(iter(pooled.values())).common
+    sys.stderr.write(f"pooled rows: {trees} trees\n")
     bag = bagged(apart, common.bins, model.two_stage.boosting, trees)
     arms = {"pooled": pooled, "bagged": dict.fromkeys(everyone, bag)}
     return {

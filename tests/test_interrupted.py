@@ -111,6 +111,7 @@ def test_compare_shows_pooled_beside_the_consortium(small):
     for told in (figures["overall"], *(figures["participants"][name] for name in ("east", "north"))):
         assert told["pooled"].items() <= told["consortium"].items()  # the very model that pooled rows give
         assert not told["bagged"].items() <= told["consortium"].items()
+    assert "pooled rows: candidates are found in 1 of " in done.stdout + done.stderr
     assert [*(small.home / "mlflow" / "artifacts").rglob("compare.png")]
     for table in ("flow_run", "task_run"):
         assert {state for _, state, _ in states(small, table)} == {"COMPLETED"}
