@@ -29,7 +29,9 @@ def evaluate(order: Order) -> State[Any]:
     except NothingNew as why:
         return Completed(name="Skipped", message=str(why))
     metric = f"ndcg_at_{consortium.model.top}"
-    told = f"champion of run {found['champion']}: {metric} {found['figures'][metric]:.4f}"
+    value = found["figures"].get(metric)
+    figure = "nobody has a user to ask about" if value is None else f"{metric} {value:.4f}"
+    told = f"champion of run {found['champion']}: {figure}"
     missing = "; ".join(f"{name}: {why}" for name, why in sorted(found["lost"].items()))
     if missing:
         return Completed(name="Degraded", message=f"{told}. Without {missing}")

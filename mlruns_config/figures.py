@@ -55,7 +55,7 @@ def learning_figure(rounds: Sequence[Mapping[str, float]], metric: str) -> "Figu
     axes.set_xlabel("round")
     axes.set_ylabel(metric)
     axes.spines[["top", "right"]].set_visible(False)
-    if rounds:
+    if axes.lines:
         axes.legend(frameon=False)
     return figure
 

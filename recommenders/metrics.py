@@ -80,12 +80,10 @@ def item_counts(top: NDArray[np.int32], item_count: int) -> NDArray[np.int64]:
 
 
 def metrics(sums: NDArray[np.float64], k: int, counts: NDArray[np.int64] | None = None) -> dict[str, float]:
-    """Means over all queries, by name (`ndcg_at_10`, ...), and `queries`; NaN where nobody asked."""
+    """Means over all queries, by name (`ndcg_at_10`, ...), and `queries`; no means where nobody asked."""
     queries = float(sums[-1])
-    means = {
-        f"{name}_at_{1 if name == 'accuracy' else k}": float(value) / queries if queries else float("nan")
-        for name, value in zip(NAMES, sums[:-1], strict=True)
-    }
+    named = zip(NAMES, sums[:-1], strict=True) if queries else ()
+    means = {f"{name}_at_{1 if name == 'accuracy' else k}": float(value) / queries for name, value in named}
     if counts is not None:
         means[f"coverage_at_{k}"] = float(np.count_nonzero(counts)) / len(counts)
     return {**means, "queries": queries}

@@ -41,7 +41,8 @@ def _report(number: int, run: Run) -> None:
         "bytes_down": sum(last["bytes_down"].values()),
     }
     part = "validation" if number == 0 else "refit"
-    told = {f"ranker/{part}/{name}": value for name, value in {**figures, **overall}.items()}
-    run.tracking.log_metrics(run.folder.facts["mlflow_run_id"], trees, told)
-    ndcg = f", NDCG {overall[f'ndcg_at_{run.model.top}']:.4f} on validation" if overall else ""
-    run.say(f"round {number}: {trees} trees{ndcg}")
+    named = {f"ranker/{part}/{name}": value for name, value in {**figures, **overall}.items()}
+    run.tracking.log_metrics(run.folder.facts["mlflow_run_id"], trees, named)
+    ndcg = overall.get(f"ndcg_at_{run.model.top}")
+    told = "" if ndcg is None else f", NDCG {ndcg:.4f} on validation"
+    run.say(f"round {number}: {trees} trees{told}")

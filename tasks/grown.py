@@ -30,7 +30,7 @@ def ranker(number: int, run: Run) -> dict[str, Any] | None:
 def history(run: Run) -> list[float]:
     """The consortium's NDCG on the validation parts after each step of round 0."""
     grown = run.folder.steps(0, "grown")
-    return [each["overall"][f"ndcg_at_{run.model.top}"] for each in grown]
+    return [each["overall"].get(f"ndcg_at_{run.model.top}", float("nan")) for each in grown]
 
 
 def _decision(run: Run) -> Decision:

@@ -30,15 +30,18 @@ def publish(figures: dict[str, Any], run: Run) -> int:
     }
     run.tracking.log_inputs(run_id, versions)
     run.tracking.log_json(run_id, figures, "figures.json")
-    top = next(name for name in figures["overall"]["consortium"] if name.startswith("ndcg_at_"))
+    top = f"ndcg_at_{run.model.top}"
     gains = {
         name: {arm: (told.get(arm) or {}).get(top) for arm in ("alone", "consortium", "reachable")}
         for name, told in figures["participants"].items()
     }
     run.tracking.log_figure(run_id, gain_figure(gains, top), "gain.png")
-    everyone = {arm: values[top] for arm, values in figures["overall"].items()}
+    everyone = {arm: values.get(top) for arm, values in figures["overall"].items()}
     run.tracking.describe(run_id, gain_table({**gains, "all users": everyone}, top))
-    curve = [{arm: values[top] for arm, values in record["overall"].items()} for record in run.folder.rounds]
+    curve = [
+        {arm: values[top] for arm, values in record["overall"].items() if top in values}
+        for record in run.folder.rounds
+    ]
     run.tracking.log_figure(run_id, learning_figure(curve, top), "learning.png")
     if run.model.kind == "two_stage":
         _show_ranker(run_id, run)

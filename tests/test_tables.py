@@ -1,8 +1,11 @@
 """What the tables show is what there is: nothing in it is taken for markup, and names stay whole."""
 
+import numpy as np
 import pytest
 
 from flows import tables
+from flows.consortium import read_consortium
+from recommenders.metrics import metrics
 
 RUN = "20261128-094613-33f3"
 
@@ -35,3 +38,14 @@ def test_the_names_of_runs_are_whole_to_be_typed(shown):
 def test_a_reason_with_brackets_is_printed_as_it_is(shown):
     told = shown(tables.show_runs, [{"run": RUN, "reason": "found [a]"}])
     assert any("found [a]" in line for line in told)
+
+
+def test_who_has_nobody_to_ask_about_has_no_figures_and_is_named(shown, tiny):
+    asked = {"ndcg_at_10": 0.2, "hit_rate_at_10": 0.5, "queries": 4.0}
+    told = {"rows": 7, "users": 3, "consortium": asked, "alone": asked}
+    nobody = {**told, "consortium": metrics(np.zeros(8), 10), "alone": metrics(np.zeros(8), 10)}
+    figures = {"run": RUN, "overall": {"alone": asked, "consortium": asked}, "lost": {}}
+    figures |= {"participants": {"north": told, "tiny": nobody, "west": {**told, "consortium": None}}}
+    lines = shown(lambda *figures: tables.show_figures(figures[0], read_consortium(tiny("t")), None), figures)
+    assert [line.split() for line in lines if line.startswith(" tiny")] == [["tiny", "7", "3"]] * 2
+    assert "no figures of tiny: no user to ask about in the test part" in lines

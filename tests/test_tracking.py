@@ -136,3 +136,4 @@ def test_figures_show_who_discloses(tmp_path):
     )
     curve.savefig(tmp_path / "learning.png")
     assert curve.axes[0].get_ylabel() == "ndcg_at_10"
+    assert learning_figure([{}, {}], "ndcg_at_10").axes[0].get_legend() is None
