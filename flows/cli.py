@@ -26,15 +26,30 @@ app = typer.Typer(
 
 schedule = typer.Typer(no_args_is_help=True, help="See and pin how often the consortium trains.")
 app.add_typer(schedule, name="schedule")
-Config = Annotated[Path, typer.Argument(metavar="CONSORTIUM", help="the consortium's file, a .yaml")]
 Data = Annotated[Path | None, typer.Option("--data", help="folder that the participants' paths start from")]
 Json = Annotated[
     Path | None,
     typer.Option("--json", metavar="PATH", callback=writable, help="write the figures here, too"),
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name, as `chorus runs` shows it")]
-DEMO = Path("examples/demo.yaml")
 HERE = Path("consortium.yaml")
+DEMO = Path("examples/demo.yaml")
+
+
+def nearest() -> Path:
+    """The consortium of this folder; where it has none, the demo's, if that is here."""
+    return DEMO if DEMO.exists() and not HERE.exists() else HERE
+
+
+Config = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CONSORTIUM",
+        default_factory=nearest,
+        show_default=f"{HERE}; without one {DEMO}",
+        help="the consortium's file",
+    ),
+]
 
 
 @app.command()
@@ -60,7 +75,7 @@ def init(
 
 
 @app.command()
-def check(consortium: Config = HERE, data: Data = None, json: Json = None) -> None:
+def check(consortium: Config, data: Data = None, json: Json = None) -> None:
     """Validate a consortium and every participant's data, without training.
 
     Example: `chorus check examples/xmarket.yaml --data ~/xmarket`
@@ -71,7 +86,7 @@ def check(consortium: Config = HERE, data: Data = None, json: Json = None) -> No
 
 
 @app.command()
-def run(consortium: Config = DEMO, data: Data = None, json: Json = None) -> None:
+def run(consortium: Config, data: Data = None, json: Json = None) -> None:
     """Train the consortium's recommender and register it: the main job.
 
     Example: `chorus run examples/xmarket.yaml --data ~/xmarket --json figures.json`
@@ -82,10 +97,10 @@ def run(consortium: Config = DEMO, data: Data = None, json: Json = None) -> None
 
 
 @app.command()
-def resume(name: RunName, consortium: Config = DEMO, data: Data = None, json: Json = None) -> None:
+def resume(name: RunName, consortium: Config, data: Data = None, json: Json = None) -> None:
     """Go on with a run that was interrupted; what it finished is not done again.
 
-    Example: `chorus resume brave-otter-1a2b examples/demo.yaml`
+    Example: `chorus resume 20261128-094613-33f3 examples/demo.yaml`
     """
     from flows import operate
 
@@ -95,7 +110,7 @@ def resume(name: RunName, consortium: Config = DEMO, data: Data = None, json: Js
 @app.command()
 def rerun(
     name: RunName,
-    consortium: Config = DEMO,
+    consortium: Config,
     participant: Annotated[
         str | None, typer.Option("--participant", help="whose part of the round to redo, though it is done")
     ] = None,
@@ -112,7 +127,7 @@ def rerun(
 
 
 @app.command()
-def runs(consortium: Config = DEMO, json: Json = None) -> None:
+def runs(consortium: Config, json: Json = None) -> None:
     """List the runs of a consortium: when, how far, how good."""
     from flows import operate
 
@@ -121,7 +136,7 @@ def runs(consortium: Config = DEMO, json: Json = None) -> None:
 
 @app.command()
 def recommend(
-    consortium: Config = DEMO,
+    consortium: Config,
     user: Annotated[str | None, typer.Option("--user", help="a user of the participant")] = None,
     history: Annotated[str | None, typer.Option("--history", help="item ids, comma separated")] = None,
     participant: Annotated[str | None, typer.Option("--participant", help="whose model and users")] = None,
@@ -139,7 +154,7 @@ def recommend(
 
 
 @app.command()
-def compare(consortium: Config = DEMO, data: Data = None, json: Json = None) -> None:
+def compare(consortium: Config, data: Data = None, json: Json = None) -> None:
     """Train alone, in the consortium and on pooled rows, and show the three side by side.
 
     For data that lies on one machine anyway: pooling happens in this command only.
@@ -151,7 +166,7 @@ def compare(consortium: Config = DEMO, data: Data = None, json: Json = None) -> 
 
 @app.command()
 def replay(
-    consortium: Config = DEMO,
+    consortium: Config,
     data: Data = None,
     json: Json = None,
     plot: Annotated[
@@ -175,7 +190,7 @@ def replay(
 
 
 @app.command()
-def ui(consortium: Config = DEMO) -> None:
+def ui(consortium: Config) -> None:
     """Show the MLflow and Prefect pages of a consortium until Ctrl-C."""
     from flows import operate
 
@@ -184,7 +199,7 @@ def ui(consortium: Config = DEMO) -> None:
 
 @app.command()
 def serve(
-    consortium: Config = DEMO,
+    consortium: Config,
     data: Data = None,
     port: Annotated[int, typer.Option("--port", help="where Prefect's pages and API are")] = 4200,
 ) -> None:
@@ -199,7 +214,7 @@ def serve(
 
 @app.command()
 def deploy(
-    consortium: Config = DEMO,
+    consortium: Config,
     data: Data = None,
     pool: Annotated[str, typer.Option("--pool", help="the work pool whose workers train")] = "chorus",
     image: Annotated[
@@ -219,7 +234,7 @@ def deploy(
 @app.command()
 def promote(
     which: Annotated[str, typer.Argument(metavar="RUN|VERSION", help="a run's name or a version's number")],
-    consortium: Config = DEMO,
+    consortium: Config,
     json: Json = None,
 ) -> None:
     """Make a registered model the champion, whatever the gate said of it.
@@ -232,7 +247,7 @@ def promote(
 
 
 @app.command()
-def rollback(consortium: Config = DEMO, json: Json = None) -> None:
+def rollback(consortium: Config, json: Json = None) -> None:
     """Go back to the model that was champion before; once more goes further back.
 
     Example: `chorus rollback examples/demo.yaml`
@@ -243,7 +258,7 @@ def rollback(consortium: Config = DEMO, json: Json = None) -> None:
 
 
 @schedule.command("show")
-def show_schedule(consortium: Config = DEMO, json: Json = None) -> None:
+def show_schedule(consortium: Config, json: Json = None) -> None:
     """Show what runs when: configured, decided by a policy, pinned, and what Prefect has."""
     from flows import schedule
 
@@ -253,7 +268,7 @@ def show_schedule(consortium: Config = DEMO, json: Json = None) -> None:
 @schedule.command("pin")
 def pin_schedule(
     every: Annotated[str, typer.Argument(metavar="EVERY", help="1d, 6h, 90m, or a cron line in quotes")],
-    consortium: Config = DEMO,
+    consortium: Config,
 ) -> None:
     """Train at this interval from now on, whatever the policy says.
 
@@ -265,7 +280,7 @@ def pin_schedule(
 
 
 @schedule.command("unpin")
-def unpin_schedule(consortium: Config = DEMO) -> None:
+def unpin_schedule(consortium: Config) -> None:
     """Let configuration and policy decide again; a schedule edited in Prefect's page is a pin, too."""
     from flows import schedule
 
@@ -273,7 +288,7 @@ def unpin_schedule(consortium: Config = DEMO) -> None:
 
 
 @schedule.command("history")
-def schedule_history(consortium: Config = DEMO, json: Json = None) -> None:
+def schedule_history(consortium: Config, json: Json = None) -> None:
     """List all decisions about the interval, each with its reason."""
     from flows import schedule
 

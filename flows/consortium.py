@@ -217,7 +217,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_bytes())
     except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror}); expected a consortium.yaml") from None
+        raise BadInput(
+            f"{path}: cannot be read ({error.strerror}); expected a consortium.yaml, as `chorus init` writes"
+        ) from None
     except (yaml.YAMLError, ValueError) as error:  # the latter of a date such as 2024-02-30
         raise BadInput(f"{path}: is not YAML: {error}") from None
     if not isinstance(raw, dict):

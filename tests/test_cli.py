@@ -26,6 +26,17 @@ def ends(monkeypatch, capsys):
     return ends
 
 
+@pytest.mark.parametrize("command", [["check"], ["runs"], ["rollback"], ["schedule", "history"]])
+def test_a_command_takes_the_consortium_that_init_wrote_here(ends, monkeypatch, tmp_path, command):
+    monkeypatch.chdir(tmp_path)
+    assert "chorus: consortium.yaml: cannot be read" in ends(*command, code=2)
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "demo.yaml").write_text("- a list")
+    assert "chorus: examples/demo.yaml: found list" in ends(*command, code=2)
+    (tmp_path / "consortium.yaml").write_text("- a list")
+    assert "chorus: consortium.yaml: found list" in ends(*command, code=2)
+
+
 def interrupt(*_, **__):
     raise KeyboardInterrupt
 
