@@ -81,6 +81,9 @@ def recommend(
     path: Path, participant: str | None, user: str | None, history: str | None, top: int, json: Path | None
 ) -> None:
     """A list from the champion: a participant's own model for its user, or the common one."""
+    given = [each is not None for each in (participant, user, history)]
+    if given not in ([True, True, False], [False, False, True]):
+        raise BadInput("expected --participant NAME --user ID, or --history ITEM,ITEM,... alone")
     consortium = read_consortium(path)
     champion = Champions(Tracking(consortium.tracking, consortium.home), consortium.name).run()
     if champion is None:
@@ -91,13 +94,11 @@ def recommend(
         from tasks.answers import ask_participant
 
         answer = ask_participant(consortium.home, consortium.names, participant, champion, user, top)
-    elif history is not None and participant is None:
+    else:
         from tasks.answers import ask_common
 
-        items = [item for item in history.split(",") if item]
+        items = [item for item in (history or "").split(",") if item]
         answer = ask_common(consortium.home, consortium.settings(), items, top)
-    else:
-        raise BadInput("expected --participant NAME --user ID, or --history ITEM,ITEM,... alone")
     tables.show_list(answer, json)
 
 

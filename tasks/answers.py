@@ -1,5 +1,6 @@
 """Recommendations from models that are already trained."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,12 @@ def ask_participant(
 
 
 def ask_common(home: Path, settings: Settings, history: Sequence[str], top: int) -> dict[str, Any]:
-    """Items and scores for a history, from the consortium's registered champion."""
-    answer = Tracking(settings.tracking, home).champion(settings.name)(
-        [{"history": list(history), "k": top}]
-    )[0]
+    """Items and scores for a history, from the consortium's registered champion.
+
+    Raises `BadInput` for an item that it does not know: the model itself would leave it out silently.
+    """
+    champion = Tracking(settings.tracking, home).champion(settings.name)
+    everything, answer = champion([{"k": sys.maxsize}, {"history": list(history), "k": top}])
+    if unknown := sorted(set(history) - set(everything.items)):
+        raise BadInput(f"--history: found {unknown[0]!r}, expected ids of items that the champion knows")
     return {"items": answer.items, "scores": answer.scores}

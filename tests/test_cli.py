@@ -87,3 +87,17 @@ def test_a_file_that_cannot_be_read_leaves_the_others_checked(ends, tmp_path):
     told = ends("check", path, code=2)
     assert f"chorus: b: {tmp_path}/b.csv: expected files that can be read, found: Input/output error" in told
     assert [line.split()[1] for line in told.splitlines() if line.startswith("│")] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        (),
+        ("--participant", "a"),
+        ("--participant", "a", "--history", "x"),
+        ("--participant", "a", "--user", "u", "--history", "x"),
+    ],
+)
+def test_a_list_is_for_a_user_or_for_a_history(ends, tiny, asked):
+    told = ends("recommend", tiny("tiny"), *asked, code=2)
+    assert told == "chorus: expected --participant NAME --user ID, or --history ITEM,ITEM,... alone\n"

@@ -7,9 +7,13 @@ import sys
 import numpy as np
 import pytest
 
+from federation.errors import BadInput
+from federation.policy import RoundPolicy
 from mlruns_config.champions import Champions
 from mlruns_config.figures import gain_figure, gain_table, learning_figure
 from mlruns_config.tracking import Tracking, TrackingConfig
+from tasks.answers import ask_common
+from tasks.opening import Settings
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +117,20 @@ def test_it_loads_in_a_clean_environment(registered, tmp_path):
     )
     done = subprocess.run([python, "-c", code, registered.uri], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.strip() == "['chalk']", done.stderr
+
+
+def test_a_history_with_an_item_that_the_champion_does_not_know_is_refused(registered, tmp_path):
+    settings = Settings(
+        name="demo",
+        fingerprint="",
+        rounds=RoundPolicy(),
+        tracking=registered.config,
+        catalogue=tmp_path,
+        seed=0,
+    )
+    assert ask_common(registered.folder.parent, settings, ["apple"], 1)["items"] == ["chalk"]
+    with pytest.raises(BadInput, match="--history: found ' bread', expected ids of items that the champion"):
+        ask_common(registered.folder.parent, settings, ["apple", " bread"], 1)
 
 
 def test_figures_show_who_discloses(tmp_path):
