@@ -73,7 +73,8 @@ class Source(BaseModel):
     )
 
     aliases: Aliases | None = Field(
-        default=None, description="common ids of items that the files name otherwise"
+        default=None,
+        description="common ids of items that the files name otherwise; one without counts as missing",
     )
     users: PartOfUsers | None = Field(
         default=None, description="only a part of the users, by a hash of their ids"

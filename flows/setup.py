@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,8 @@ def check(path: Path, data: Path | None, json: Path | None = None) -> None:
             found[participant.name] = _facts(_imported(consortium, participant), participant)
         except BadData as error:
             problems.append(f"{participant.name}: {error}")
-    _show(path, found)
+    if found:
+        _show(path, found)
     _warn(consortium)
     write_json(json, {"participants": found})
     if problems:
@@ -80,7 +81,20 @@ def _read(path: Path, data: Path | None) -> Consortium:
 
 def _imported(consortium: Consortium, participant: Participant) -> Manifest:
     with tempfile.TemporaryDirectory() as scratch:
-        return Room(Path(scratch), consortium.membership(participant)).import_all()
+        room = Room(Path(scratch), consortium.membership(participant))
+        manifest = room.import_all()
+        if consortium.catalogue is not None:
+            _require_known(room.item_ids(), consortium.catalogue_path)
+        return manifest
+
+
+def _require_known(items: Sequence[str], catalogue: Path) -> None:
+    """Raises `BadData` where the catalogue knows none of the items: a run would leave all events out."""
+    if items and set(items).isdisjoint(read_catalogue(catalogue).to_pylist()):
+        raise BadData(
+            f"events.columns.item: found {items[0]!r} and {len(items) - 1:,} others, none of them in "
+            f"{catalogue}; expected ids of the catalogue, or events.aliases to them"
+        )
 
 
 def _facts(manifest: Manifest, participant: Participant) -> dict[str, Any]:

@@ -101,3 +101,25 @@ def test_a_file_that_cannot_be_read_leaves_the_others_checked(ends, tmp_path):
 def test_a_list_is_for_a_user_or_for_a_history(ends, tiny, asked):
     told = ends("recommend", tiny("tiny"), *asked, code=2)
     assert told == "chorus: expected --participant NAME --user ID, or --history ITEM,ITEM,... alone\n"
+
+
+def test_items_of_which_the_catalogue_knows_none_are_told(ends, tmp_path):
+    columns, path = "{user: u, item: i, time: t}", tmp_path / "three.yaml"
+    for name, item in (("a", "x"), ("b", "shop-x"), ("c", "")):
+        (tmp_path / f"{name}.csv").write_text(f"u,i,t\n1,{item},2024-01-01\n2,{item},2024-01-02\n")
+    (tmp_path / "items.txt").write_text("x\ny\n")
+    each = (f"  - {{name: {name}, events: {{path: {name}.csv, columns: {columns}}}}}\n" for name in "abc")
+    path.write_text("name: three\ncatalogue: items.txt\nparticipants:\n" + "".join(each))
+    told = ends("check", path, code=2)
+    assert (
+        f"chorus: b: events.columns.item: found 'shop-x' and 0 others, none of them in {tmp_path}/items.txt; "
+        "expected ids of the catalogue, or events.aliases to them\n" in told
+    )
+    assert [line.split()[1] for line in told.splitlines() if line.startswith("│")] == ["a", "c"]
+
+
+def test_a_check_that_could_read_nobody_shows_no_table(ends, tmp_path):
+    ends("init", tmp_path / "consortium.yaml", code=0)
+    told = ends("check", tmp_path / "consortium.yaml", code=2)
+    assert "no such file" in told
+    assert "rows read" not in told
