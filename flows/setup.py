@@ -28,7 +28,8 @@ def write_template(path: Path) -> None:
     beside.write_text(TEMPLATE.read_text())
     os.replace(beside, path)
     console.print(
-        f"Wrote {path}. Name your participants and files in it, then: {typed()} check {typed_file(path)}"
+        f"Wrote {path}. Name your participants and files in it, then: {typed()} check {typed_file(path)}",
+        soft_wrap=True,
     )
 
 
@@ -69,7 +70,7 @@ def check(path: Path, data: Path | None, json: Path | None = None) -> None:
     write_json(json, {"participants": found})
     if problems:
         raise BadInput("\n".join(problems))
-    console.print(f"{path} is ready: {typed()} run {typed_file(path, data)}")
+    console.print(f"{path} is ready: {typed()} run {typed_file(path, data)}", soft_wrap=True)
 
 
 def _read(path: Path, data: Path | None) -> Consortium:

@@ -59,21 +59,21 @@ def show_next(path: Path, consortium: Consortium) -> None:
     chorus = typed()
     file = typed_file(path)
     pages, runs = (f"{chorus} ui {file}", "bold"), (f"{chorus} runs {file}", "bold")
-    console.print(Text.assemble("\nThe pages of MLflow and Prefect:  ", pages))
-    console.print(Text.assemble("The runs so far:                  ", runs))
+    console.print(Text.assemble("\nThe pages of MLflow and Prefect:  ", pages), soft_wrap=True)
+    console.print(Text.assemble("The runs so far:                  ", runs), soft_wrap=True)
 
 
 def show_runs(facts: Sequence[Mapping[str, Any]], path: Path | None) -> None:
     """When, how far and how good."""
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("run", no_wrap=True)
-    for column in ("created", "status", "NDCG", "registered", "reason"):
+    for column in ("created (UTC)", "status", "NDCG", "version", "reason"):
         table.add_column(column)
     for each in facts:
         overall = each.get("figures", {}).get("overall", {}).get("consortium", {})
         ndcg = next((f"{value:.4f}" for name, value in overall.items() if name.startswith("ndcg_at_")), "")
-        version = f"version {each['model_version']}" if each.get("model_version") else ""
-        created = str(each.get("created_at", ""))
+        version = str(each.get("model_version") or "")
+        created = _minute(each.get("created_at", ""))
         table.add_row(each["run"], created, each.get("status", ""), ndcg, version, each.get("reason") or "")
     console.print(table if facts else "No runs yet.")
     write_json(path, {"runs": list(facts)})
@@ -149,7 +149,7 @@ def show_decisions(decisions: Sequence[Mapping[str, Any]], path: Path | None) ->
     for column in ("", "when (UTC)", "policy", "from", "to", "why"):
         table.add_column(column)
     for each in decisions:
-        at = str(each["at"])[:16].replace("T", " ")
+        at = _minute(each["at"])
         table.add_row(str(each["number"]), at, each["policy"], each["old"], each["new"], each["reason"])
     console.print(table if decisions else "No decisions yet.")
     write_json(path, {"decisions": list(decisions)})
@@ -167,7 +167,7 @@ def show_champions(champions: "Champions", path: Path | None) -> None:
     for column in ("when (UTC)", "", "from", "to", "why"):
         table.add_column(column)
     for each in changes:
-        at, before = each["at"][:16].replace("T", " "), str(each["before"] or "")
+        at, before = _minute(each["at"]), str(each["before"] or "")
         table.add_row(at, each["kind"], before, str(each["version"]), each["reason"])
     console.print(table)
     console.print(
@@ -215,6 +215,11 @@ def _judged(figures: Mapping[str, Any]) -> str:
     changes = (f"{', '.join(gate[kind])} {kind}" for kind in ("joined", "left") if gate[kind])
     since = "; ".join(changes)
     return f"This model {state}. {gate['reason']}" + (f" Since the run before, {since}." if since else "")
+
+
+def _minute(moment: object) -> str:
+    """A moment in ISO format, cut at its minute."""
+    return str(moment)[:16].replace("T", " ")
 
 
 def _count(value: int | None) -> str:

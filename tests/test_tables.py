@@ -28,11 +28,20 @@ def test_ids_are_printed_as_they_are(shown):
     assert [line.split("│")[2].strip() for line in lines if line.startswith("│")] == ids
 
 
-def test_the_names_of_runs_are_whole_to_be_typed(shown):
+def test_names_and_times_of_runs_are_whole(shown):
     facts = {"run": RUN, "created_at": "2026-11-28T09:46:13+00:00", "status": "finished", "model_version": 12}
     facts |= {"figures": {"overall": {"consortium": {"ndcg_at_10": 0.1734}}}}
-    told = shown(tables.show_runs, [facts, {**facts, "reason": "its process ended without a word " * 3}])
-    assert sum(line.startswith(f"│ {RUN} │") for line in told) == 2
+    told = shown(tables.show_runs, [facts])
+    assert told[-1].split() == [RUN, "2026-11-28", "09:46", "finished", "0.1734", "12"]
+    told = shown(tables.show_runs, [{**facts, "reason": "its process ended without a word " * 3}])
+    assert any(line.startswith(f"{RUN} ") for line in told)
+    assert not any("…" in line for line in told)
+
+
+def test_a_command_to_type_is_on_one_line(shown, tiny):
+    path = tiny("a-name-that-is-longer-than-a-line-of-a-narrow-terminal-has-room-for")
+    told = shown(lambda *_: tables.show_next(path, read_consortium(path)))
+    assert [line.endswith(str(path)) for line in told[1:]] == [True, True]
 
 
 def test_a_reason_with_brackets_is_printed_as_it_is(shown):
