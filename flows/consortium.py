@@ -110,11 +110,11 @@ class Consortium(Frozen):
 
     @model_validator(mode="after")
     def _split_finds_what_it_needs(self) -> "Consortium":
-        for number, each in enumerate(self.participants):
+        for each in self.participants:
             if self.split.kind == "temporal" and each.events.columns.time is None:
                 raise ValueError(
-                    f"participants.{number}.events.columns.time: found none at '{each.name}', expected the "
-                    "column of times, by which split.kind: temporal cuts; or set split.kind: leave-last-out"
+                    f"participants.{each.name}.events.columns.time: found none, expected the column of "
+                    "times, by which split.kind: temporal cuts; or set split.kind: leave-last-out"
                 )
         if self.split.kind == "given" and not any(each.test for each in self.participants):
             raise ValueError(
@@ -202,7 +202,7 @@ def read_consortium(path: Path, data: Path | None = None, folder: Path | None = 
     try:
         consortium = Consortium.model_validate(raw)
     except ValidationError as error:
-        raise BadInput(explain(path, error, Consortium)) from None
+        raise BadInput(explain(path, error, Consortium, raw)) from None
     folder = folder or Path.cwd()
     base = folder if consortium.world or data is not None else here
     return consortium.model_copy(

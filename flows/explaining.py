@@ -1,20 +1,22 @@
 """What is wrong in a configuration file, in words: file, key, what was found and what was expected."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 
-def explain(path: Path, error: ValidationError, model: type[BaseModel]) -> str:
-    """A line for each mistake: file, key, what was found, what `model` expects."""
+def explain(path: Path, error: ValidationError, model: type[BaseModel], raw: Any) -> str:
+    """A line for each mistake in `raw`, which the file holds: file, key, what was found, what is expected."""
     lines, errors = [], error.errors()
     for each in errors:
         if each["type"] == "too_short" and any(len(other["loc"]) > 1 for other in errors):
             continue  # parts that are wrong were left out of the count
-        key = ".".join(str(part) for part in each["loc"]) or "(the whole file)"
-        said, found = each["msg"], f"; found {_short(each['input'])}"
+        place = [str(path), ".".join(_named(each["loc"], raw))]
+        said = each["msg"].removeprefix("Value error, ")
+        found = "" if isinstance(each["input"], dict) else f"; found {_short(each['input'])}"
         if each["type"] == "missing":
             said, found = "found nothing, expected this key", ""
         elif each["type"] == "extra_forbidden":
@@ -22,8 +24,17 @@ def explain(path: Path, error: ValidationError, model: type[BaseModel]) -> str:
             said, found = f"found this key, expected one of {known}", ""
         elif each["type"] == "invalid_key":
             said, found = f"found the key {each['input']!r}, expected text; on, off, yes, no need quotes", ""
-        lines.append(f"{path}: {key}: {said}{found}")
+        lines.append(": ".join(part for part in (*place, said + found) if part))
     return "\n".join(lines)
+
+
+def _named(place: Sequence[int | str], raw: Any) -> list[str]:
+    """The parts of a key, a participant by its name where it has one, else by its number."""
+    parts = [str(part) for part in place]
+    with suppress(LookupError, TypeError):
+        if parts[0] == "participants" and isinstance(raw["participants"][place[1]]["name"], str):
+            parts[1] = raw["participants"][place[1]]["name"]
+    return parts
 
 
 def _keys(place: Sequence[int | str], model: type[BaseModel]) -> list[str]:

@@ -32,23 +32,30 @@ rounds: {minimum: 3}
         (
             "discloses: {rows",
             "discloses: {row",
-            "participants.2.discloses.row: found this key, expected one of",
+            "participants.c.discloses.row: found this key, expected one of",
         ),
         (
             "{user: u, ",
             "{usr: u, ",
             "events.columns.usr: found this key, expected one of item, known_time, time,",
         ),
-        ("{user: u, ", "{", "participants.0.events.columns.user: found nothing, expected this key"),
+        ("{user: u, ", "{", "participants.a.events.columns.user: found nothing, expected this key"),
         ("time_unit: s", "time_unit: h", "events.time_unit: Input should be 'iso', 's', 'ms', 'us', 'ns' or"),
         ("minimum: 3", "minimum: 2", "sums of two need agreed_to_two"),
-        ("name: b", "name: a", "participants: 'a' is named twice"),
+        ("name: b", "name: a", "consortium.yaml: participants: 'a' is named twice"),
         ("minimum: 3", "minimum: 4", "rounds.minimum is 4, but there are 3 participants"),
         (
             "name: three",
             "name: Three!",
             "name: String should match pattern '^[a-z0-9][a-z0-9-]*$'; found 'Three!'",
         ),
+        (
+            "{user: u, ",
+            "{user: [u], ",
+            "participants.a.events.columns.user.str: Input should be a valid string",
+        ),
+        ("name: b", "name: [b]", "participants.1.name: Input should be a valid string; found ['b']"),
+        ("participants:", "participants: 3\nx-more:", "participants: Input should be a valid tuple; found 3"),
         ("name: three", "nmae: three", "nmae: found this key, expected one of "),
         ("name: three", "name: [", "is not YAML"),
         ("test: 0.9", "cuts: [2018-02-30, 2019-02-24]", "is not YAML: day is out of range for month"),
@@ -57,7 +64,7 @@ rounds: {minimum: 3}
         (
             "i, time: t}}}",
             "i}}}",
-            "participants.1.events.columns.time: found none at 'b', expected the column of times",
+            "participants.b.events.columns.time: found none, expected the column of times",
         ),
         (
             "split: {kind: temporal, test: 0.9}",
@@ -76,7 +83,7 @@ def test_what_is_wrong_is_told_with_what_was_expected(good, bad, told, tmp_path)
         read_consortium(path)
     assert told in str(caught.value)
     assert str(path) in str(caught.value)
-    assert "at least 1 item" not in str(caught.value)
+    assert not [noise for noise in ("at least 1 item", "Value error", "{'") if noise in str(caught.value)]
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
