@@ -1,6 +1,6 @@
 """Figures for MLflow: what the consortium gains each participant, and how it learned."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SPENT = ("trainings", "bytes", "seconds", "regret")
@@ -61,34 +62,72 @@ def learning_figure(rounds: Sequence[Mapping[str, float]], metric: str) -> "Figu
 
 
 def replay_figure(
-    moments: Sequence[datetime], courses: Mapping[str, Mapping[str, Sequence[float]]], metric: str
+    moments: Sequence[datetime],
+    courses: Mapping[str, Mapping[str, Sequence[float]]],
+    fixed: Collection[str],
+    metric: str,
 ) -> "Figure":
     """Policies side by side: the metric over time, what they spent and lost, and what they kept for it.
 
     `courses` has for each policy, the one that always trains first, its figures in each window, by name:
-    `metric`, `trainings`, `bytes`, `seconds` and `regret`.
+    `metric`, `trainings`, `bytes`, `seconds` and `regret`.  The `fixed` intervals are grey, the longer the
+    lighter, and joined by a line in the last panel: who is above it beats them.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 7), layout="constrained")
+    figure = Figure(figsize=(13, 7.5), layout="constrained")
     panels = dict(zip(("metric", *SPENT, "kept"), figure.subplots(2, 3).ravel(), strict=True))
+    colours = _policy_colours(list(courses), fixed)
     for name, course in courses.items():
-        panels["metric"].plot(moments, _smooth(course["metric"]), label=name, linewidth=1)
+        style = {"color": colours[name], "linewidth": 1 if name in fixed else 2}
+        panels["metric"].plot(moments, _smooth(course["metric"]), label=name, **style)
         for spent in SPENT:
-            panels[spent].plot(moments, np.cumsum(course[spent]), linewidth=1)
-        kept = np.nansum(course["metric"]) / np.nansum(next(iter(courses.values()))["metric"])
-        panels["kept"].plot(sum(course["trainings"]) / len(moments), kept, "o")
-        panels["kept"].annotate(name, (sum(course["trainings"]) / len(moments), kept), fontsize=7)
+            panels[spent].plot(moments, np.cumsum(course[spent]), **style)
+    _draw_kept(panels["kept"], courses, fixed, colours)
+    _dress(panels, metric)
+    figure.legend(loc="outside lower center", ncols=len(courses), frameon=False)
+    return figure
+
+
+def _policy_colours(names: Sequence[str], fixed: Collection[str]) -> dict[str, str]:
+    greys = (str(level) for level in np.linspace(0.0, 0.8, len(fixed)))
+    strong = (f"C{number}" for number in range(len(names)))
+    return {name: next(greys) if name in fixed else next(strong) for name in names}
+
+
+def _draw_kept(
+    axes: "Axes",
+    courses: Mapping[str, Mapping[str, Sequence[float]]],
+    fixed: Collection[str],
+    colours: Mapping[str, str],
+) -> None:
+    """What each policy kept against the share of trainings, and the line of the fixed intervals."""
+    always = np.nansum(next(iter(courses.values()))["metric"])
+    points = {
+        name: (float(np.mean(course["trainings"])), np.nansum(course["metric"]) / always)
+        for name, course in courses.items()
+    }
+    axes.plot(*zip(*sorted(points[name] for name in fixed), strict=True), ":", color="grey", zorder=0)
+    for name, point in points.items():
+        axes.plot(*point, "o", color=colours[name])
+        if name in fixed:
+            axes.annotate(name.removeprefix("every "), point, (4, 4), textcoords="offset points", fontsize=7)
+
+
+def _dress(panels: Mapping[str, "Axes"], metric: str) -> None:
+    from matplotlib.dates import ConciseDateFormatter
+    from matplotlib.ticker import EngFormatter, PercentFormatter
+
+    titles = {"metric": f"{metric}, mean of {SMOOTH} windows", "kept": "kept of what training always has"}
     for name, axes in panels.items():
-        axes.set_title(
-            {"metric": f"{metric}, mean of {SMOOTH} windows", "kept": "kept"}.get(name, f"{name}, so far")
-        )
+        axes.set_title(titles.get(name, f"{name}, so far"))
         axes.spines[["top", "right"]].set_visible(False)
         if name != "kept":
-            axes.tick_params(axis="x", rotation=30)
+            axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
+    panels["bytes"].yaxis.set_major_formatter(EngFormatter("B"))
+    panels["kept"].xaxis.set_major_formatter(PercentFormatter(1.0))
+    panels["kept"].yaxis.set_major_formatter(PercentFormatter(1.0))
     panels["kept"].set_xlabel("trainings, as a share of always")
-    panels["metric"].legend(frameon=False, fontsize=7)
-    return figure
 
 
 def _smooth(values: Sequence[float]) -> NDArray[np.float64]:

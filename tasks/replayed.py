@@ -41,6 +41,11 @@ class Replayed:
         return [each for each in self.followers if not isinstance(each.config.policy, Periodic)]
 
     @property
+    def fixed(self) -> list[Follower]:
+        """The fixed intervals, the shortest first."""
+        return [each for each in self.followers if isinstance(each.config.policy, Periodic)]
+
+    @property
     def best_late(self) -> Follower:
         """Of these the one that kept most, less its cost, when models were chosen and all had learned."""
         return max(self.dynamic, key=lambda each: self.worth(each, BURN_IN))
@@ -78,8 +83,7 @@ class Replayed:
 
     def over_fixed(self, each: Follower) -> float:
         """How far the policy kept more than fixed intervals with as many trainings, interpolated."""
-        fixed = [each for each in self.followers if isinstance(each.config.policy, Periodic)]
-        points = sorted((self.trained(one), self.kept(one)) for one in fixed)
+        points = sorted((self.trained(one), self.kept(one)) for one in self.fixed)
         return self.kept(each) - float(np.interp(self.trained(each), *zip(*points, strict=True)))
 
     def metrics(self) -> dict[str, float]:
@@ -100,9 +104,8 @@ class Replayed:
     def plot(self) -> "Figure":
         """The course of every policy, side by side."""
         moments = [_date(moment) for moment in self.moments[1:]]
-        return replay_figure(
-            moments, {each.name: self._course(each) for each in self.followers}, f"NDCG@{self.top}"
-        )
+        courses = {each.name: self._course(each) for each in self.followers}
+        return replay_figure(moments, courses, [each.name for each in self.fixed], f"NDCG@{self.top}")
 
     def _figures(self, each: Follower) -> dict[str, float]:
         course = self._course(each)

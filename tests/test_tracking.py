@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from federation.errors import BadInput
 from federation.policy import RoundPolicy
 from mlruns_config.champions import Champions
-from mlruns_config.figures import gain_figure, gain_table, learning_figure
+from mlruns_config.figures import gain_figure, gain_table, learning_figure, replay_figure
 from mlruns_config.tracking import Tracking, TrackingConfig
 from tasks.answers import ask_common
 from tasks.opening import Settings
@@ -155,3 +156,22 @@ def test_figures_show_who_discloses(tmp_path):
     curve.savefig(tmp_path / "learning.png")
     assert curve.axes[0].get_ylabel() == "ndcg_at_10"
     assert learning_figure([{}, {}], "ndcg_at_10").axes[0].get_legend() is None
+
+
+def test_a_replay_s_plot_tells_fixed_intervals_from_policies(tmp_path):
+    names = ("every 1 d", "every 2 d", "plateau")
+    spent = {key: [0.0, 0.0] for key in ("bytes", "seconds", "regret")}
+    trainings, values = ([1, 1], [1, 0], [1, 0]), ([0.5, 0.5], [0.5, 0.3], [0.5, 0.4])
+    courses = {
+        name: {**spent, "trainings": trained, "metric": metric}
+        for name, trained, metric in zip(names, trainings, values, strict=True)
+    }
+    figure = replay_figure(
+        [datetime(2024, 1, 1), datetime(2024, 1, 8)], courses, ["every 1 d", "every 2 d"], "NDCG@10"
+    )
+    figure.savefig(tmp_path / "replay.png")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [*names]
+    line, *dots = figure.axes[-1].lines
+    np.testing.assert_allclose(line.get_xydata(), [[0.5, 0.8], [1.0, 1.0]])
+    assert [text.get_text() for text in figure.axes[-1].texts] == ["1 d", "2 d"]
+    np.testing.assert_allclose(dots[2].get_xydata(), [[0.5, 0.9]])
