@@ -13,8 +13,19 @@ if TYPE_CHECKING:
 
 SPENT = ("trainings", "bytes", "seconds", "regret")
 SMOOTH = 8
-COLOURS = {"alone": "#9aa5b1", "consortium": "#1f6f8b", "popularity": "#d8a44a", "reachable": "#333333"}
-MARKERS = {"alone": ("o", "alone"), "consortium": ("D", "consortium"), "reachable": ("|", "best possible")}
+COLOURS = {
+    "alone": "#9aa5b1",
+    "consortium": "#1f6f8b",
+    "pooled": "#b5403a",
+    "popularity": "#d8a44a",
+    "reachable": "#333333",
+}
+MARKERS = {
+    "alone": ("o", "alone"),
+    "consortium": ("D", "consortium"),
+    "pooled": ("x", "pooled"),
+    "reachable": ("|", "best possible"),
+}
 
 
 def gain_figure(participants: Mapping[str, Mapping[str, float | None]], metric: str) -> "Figure":
@@ -34,7 +45,7 @@ def gain_figure(participants: Mapping[str, Mapping[str, float | None]], metric: 
     axes.set_yticks([])
     for place, name in enumerate(shown):  # a tick would take four times as long as its label
         axes.text(-0.01, place, name, transform=axes.get_yaxis_transform(), ha="right", va="center")
-    axes.invert_yaxis()
+    axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
     axes.set_xlabel(metric)
     axes.set_title("What the consortium brings each participant")
     axes.spines[["top", "right"]].set_visible(False)

@@ -144,6 +144,9 @@ def test_figures_show_who_discloses(tmp_path):
     )
     figure.savefig(tmp_path / "gain.png")
     assert [label.get_text() for label in figure.axes[0].texts] == ["north"]
+    compared = gain_figure({"north": {"alone": 0.1, "consortium": 0.2, "pooled": 0.2}}, "ndcg_at_10")
+    legend = [text.get_text() for text in compared.axes[0].get_legend().get_texts()]
+    assert legend == ["alone", "consortium", "pooled"]
     nobody = gain_figure({"south": {"alone": None, "consortium": None}}, "ndcg_at_10")
     nobody.savefig(tmp_path / "nobody.png")
     assert nobody.axes[0].get_legend() is None
