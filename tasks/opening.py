@@ -136,7 +136,7 @@ def _prefect_tags() -> dict[str, str]:
 
     if not flow_run.id:
         return {"prefect.flow_run_id": ""}
-    link = f"[{flow_run.name} at Prefect]({flow_run.ui_url})"
+    link = f"[{flow_run.name} at Prefect]({flow_run.ui_url}); if that server has ended, `chorus ui` shows it"
     return {"prefect.flow_run_id": str(flow_run.id), "mlflow.note.content": link}
 
 

@@ -100,6 +100,7 @@ def test_mlflow_holds_one_run_with_metrics_inputs_figures_and_a_registered_model
     assert run.data.metrics["participant/north/bytes_up"] > 0
     assert {"seed", "split", "masks", "model.kind"} <= run.data.params.keys()
     assert len(run.data.tags["mlflow.source.git.commit"]) == 40
+    assert "if that server has ended, `chorus ui` shows it\n" in run.data.tags["mlflow.note.content"]
     assert "| all users |" in run.data.tags["mlflow.note.content"]
     assert "| south |  |  |  |" in run.data.tags["mlflow.note.content"]
     assert "participant/south/ndcg_at_10" not in run.data.metrics
