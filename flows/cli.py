@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from flows.telling import tell, writable
+from flows.telling import drawable, tell, writable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -170,7 +170,7 @@ def replay(
     data: Data = None,
     json: Json = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="PATH", callback=writable, help="draw it here, a .png")
+        Path | None, typer.Option("--plot", metavar="PATH", callback=drawable, help="draw it here, a .png")
     ] = None,
     step: Annotated[float, typer.Option("--step", min=0.01, help="days between two chances to train")] = 7,
     begin: Annotated[

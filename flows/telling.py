@@ -32,3 +32,10 @@ def writable(path: Path | None) -> Path | None:
         found = "a folder" if path.is_dir() else "no permission to write"
         raise BadInput(f"{path}: found {found}, expected where a file can be written")
     return path
+
+
+def drawable(path: Path | None) -> Path | None:
+    """`path` as it is, for a plot; raises `BadInput` for another suffix than .png, and as `writable`."""
+    if path is not None and path.suffix != ".png":
+        raise BadInput(f"{path}: found suffix {path.suffix!r}, expected .png")
+    return writable(path)

@@ -70,6 +70,12 @@ def test_figures_that_cannot_be_written_are_refused_before_the_work(ends, monkey
     assert f"chorus: {told}" in ends("check", "--json", path, code=2)
 
 
+def test_a_plot_of_another_kind_is_refused_before_the_work(ends, tmp_path):
+    told = ends("replay", tmp_path / "three.yaml", "--plot", "replay.txt", code=2)
+    assert told == "chorus: replay.txt: found suffix '.txt', expected .png\n"
+    assert "found no folder" in ends("replay", "--plot", "nowhere/replay.png", code=2)
+
+
 def test_a_path_that_cannot_be_used_is_told_without_a_traceback(ends, tiny, tmp_path):
     assert "c.yaml.tmp: No such file or directory" in ends("init", tmp_path / "nowhere" / "c.yaml", code=2)
     path = tiny("tiny")
