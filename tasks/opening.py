@@ -103,7 +103,8 @@ def _noted(folder: RunFolder, tracking: Tracking) -> Iterator[None]:
         tracking.finish(run_id, "KILLED")
         raise
     except BaseException as error:
-        folder.note(status="failed", reason=f"{type(error).__name__}: {error}")
+        by_hand = isinstance(error, KeyboardInterrupt)
+        folder.note(status="failed", reason="interrupted" if by_hand else f"{type(error).__name__}: {error}")
         tracking.finish(run_id, "FAILED")
         raise
     folder.note(status="finished", reason=None)

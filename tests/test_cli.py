@@ -2,10 +2,13 @@
 
 import os
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 
 from flows import cli, operate, setup
+from tasks.opening import _noted
+from tasks.runs import RunFolder
 
 
 @pytest.fixture
@@ -129,3 +132,11 @@ def test_a_check_that_could_read_nobody_shows_no_table(ends, tmp_path):
     told = ends("check", tmp_path / "consortium.yaml", code=2)
     assert "no such file" in told
     assert "rows read" not in told
+
+
+def test_a_run_that_was_interrupted_says_so_in_the_list(tmp_path):
+    folder = RunFolder(tmp_path / "a-run")
+    folder.note(mlflow_run_id="m")
+    with pytest.raises(KeyboardInterrupt), _noted(folder, SimpleNamespace(finish=lambda *_: None)):
+        raise KeyboardInterrupt
+    assert (folder.facts["status"], folder.facts["reason"]) == ("failed", "interrupted")
