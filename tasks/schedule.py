@@ -2,8 +2,9 @@
 
 from datetime import UTC, datetime
 from typing import Annotated
+from zoneinfo import available_timezones
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from tasks.timing import Timing, parse_timing
 
@@ -38,6 +39,13 @@ class ScheduleConfig(Frozen):
     keep_runs: Annotated[int, Field(ge=1)] = Field(
         20, description="finished runs whose sums and models are kept, and the champion's"
     )
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, timezone: str) -> str:
+        if timezone not in available_timezones():  # Prefect knows these and no other
+            raise ValueError("expected a name such as UTC or Europe/Berlin")
+        return timezone
 
     def timing(self, days: float | None) -> Timing:
         """When training runs as configured: by cron, else every `days`, else every `start_days`."""

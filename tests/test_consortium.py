@@ -72,6 +72,11 @@ rounds: {minimum: 3}
             "participants: found no test of anybody, expected the test events of split.kind: given",
         ),
         ("\nrounds: {minimum: 3}", "\nrounds: 3", "rounds: Input should be a valid dictionary"),
+        (
+            "name: three",
+            "name: three\nschedule: {cron: 0 3 * * 1, timezone: Europe/Berln}",
+            "schedule.timezone: Value error, expected a name such as UTC or Europe/Berlin; found",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_with_what_was_expected(good, bad, told, tmp_path):
