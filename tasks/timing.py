@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 INTERVAL = re.compile(r"(\d+(?:\.\d+)?)([wdhms])")
 CRON_FIELDS = 5
+LONGEST_SECONDS = 36_525 * 86_400
+"""A hundred years: beyond some thousands the next time of a schedule is no date any more."""
 
 
 class Timing(BaseModel):
@@ -21,7 +23,7 @@ class Timing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seconds: Annotated[float, Field(ge=1)] | None = None
+    seconds: Annotated[float, Field(ge=1, le=LONGEST_SECONDS)] | None = None
     anchor: datetime | None = None
     cron: str | None = None
     rrule: str | None = None
@@ -74,10 +76,12 @@ def parse_timing(text: str, anchor: datetime, timezone: str = "UTC") -> Timing:
         return Timing(cron=_cron(text), timezone=timezone)
     pieces = INTERVAL.findall(text)
     seconds = sum(float(number) * SECONDS[unit] for number, unit in pieces)
-    if "".join(number + unit for number, unit in pieces) != text or seconds < 1:
+    if not pieces or "".join(number + unit for number, unit in pieces) != text:
         raise BadInput(
             f"schedule: found {text!r}, expected an interval such as 1d, 6h or 30m, or a cron line"
         )
+    if not 1 <= seconds <= LONGEST_SECONDS:
+        raise BadInput(f"schedule: found {text!r}, expected an interval from 1s to a hundred years")
     return Timing(seconds=seconds, anchor=anchor)
 
 

@@ -28,9 +28,15 @@ def test_an_interval_is_read(text, seconds):
     assert parse_timing(text, ANCHOR) == every(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "soon", "1", "-1d", "1d later", "0s", "61 * * * *", "* * *"])
+@pytest.mark.parametrize("text", ["", "soon", "1", "-1d", "1d later", "61 * * * *", "* * *"])
 def test_anything_else_is_refused_with_what_was_expected(text):
     with pytest.raises(BadInput, match=r"expected an interval|expected a cron line"):
+        parse_timing(text, ANCHOR)
+
+
+@pytest.mark.parametrize("text", ["0s", "0.5s", "99999999999d", "36525d1s", "9" * 400 + "d"])
+def test_an_interval_that_no_schedule_can_have_is_refused(text):
+    with pytest.raises(BadInput, match=f"found '{text}', expected an interval from 1s to a hundred years"):
         parse_timing(text, ANCHOR)
 
 
