@@ -6,6 +6,7 @@ Nothing happens on import; MLflow itself is imported when it is first spoken to.
 import json
 import logging
 import math
+import re
 import subprocess
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -38,6 +39,12 @@ class TrackingConfig(BaseModel):
     )
 
 
+class NoTracking(Exception):
+    """MLflow cannot be used; the message names where it was looked for, without password, and why."""
+
+    exit_code = 1
+
+
 class Tracking:
     """MLflow as one consortium uses it; safe to call from several threads."""
 
@@ -54,13 +61,29 @@ class Tracking:
 
     @cached_property
     def client(self) -> "MlflowClient":
-        """MLflow's client; the SQLite store is made when it is first asked for."""
+        """MLflow's client; the SQLite store is made when it is first asked for.
+
+        Raises `NoTracking` where the store cannot be opened or does not answer.
+        """
         import mlflow
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         if self.config.uri is None:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        try:
+            client = mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            client.search_experiments(max_results=1)
+        except OSError:
+            raise
+        except Exception as error:  # MLflow's, a database's, its driver's, or that there is no driver
+            raise NoTracking(self._trouble(error)) from None
+        return client
+
+    def _trouble(self, error: Exception) -> str:
+        """Why the store cannot be used, in a line; MLflow's own messages repeat the URI with its password."""
+        shown = re.sub("^([^:]*:(?://)?)[^/].*@", r"\1", self.uri).partition("?")[0]
+        why = (str(error).strip() or type(error).__name__).replace(self.uri, shown).split("\n")[0][:300]
+        return f"tracking.uri: found {shown}, expected a store of MLflow's that can be opened: {why}"
 
     @cached_property
     def experiment_id(self) -> str:

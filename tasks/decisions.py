@@ -15,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from federation.observation import Observation
-from mlruns_config.tracking import Tracking
+from mlruns_config.tracking import NoTracking, Tracking
 from tasks.runs import write_json
 from tasks.timetable import INTERVAL_TAG
 
@@ -71,8 +71,9 @@ def observe(
             max_results=NEWEST,
             order_by=["attributes.end_time DESC"],
         )
-    except (MlflowException, OSError) as error:
-        return [], f"MLflow does not answer ({type(error).__name__})."
+    except (NoTracking, MlflowException, OSError) as error:
+        why = error if isinstance(error, NoTracking) else type(error).__name__
+        return [], f"MLflow does not answer ({why})."
     return [_observation(run, metric, interval_seconds) for run in reversed(found)], None
 
 
@@ -90,7 +91,7 @@ def report(tracking: Tracking, consortium: str, home: Path, decided: Decided) ->
     )
     try:
         _tell_mlflow(tracking, consortium, home)
-    except (MlflowException, OSError) as error:
+    except (NoTracking, MlflowException, OSError) as error:
         return f"MLflow was not told ({type(error).__name__}); it will be with the next decision."
     return None
 

@@ -12,7 +12,7 @@ from federation.frequency import FrequencyConfig, decide
 from federation.observation import DAY, Observation
 from flows import schedule
 from flows.consortium import read_consortium
-from mlruns_config.tracking import Tracking
+from mlruns_config.tracking import Tracking, TrackingConfig
 from tasks import timetable
 from tasks.decisions import decisions
 
@@ -107,6 +107,20 @@ def test_many_adjusters_at_once_leave_one_schedule_and_a_history_without_gap(cli
     assert [each.old for each in in_order[1:]] == [each.new for each in in_order[:-1]]
     (timing,) = found(client, "many")
     assert timing.seconds == in_order[-1].interval_seconds
+
+
+@pytest.mark.parametrize("uri", [None, "postgresql://chorus:s3cret@nowhere/mlflow"])
+def test_a_damaged_store_or_a_missing_driver_is_why_nothing_is_known(uri, tmp_path):
+    from tasks.decisions import observe
+
+    tracking = Tracking(TrackingConfig(uri=uri), tmp_path)
+    tracking.folder.mkdir()
+    (tracking.folder / "mlflow.db").write_text("no database, but something else of some length")
+    seen, trouble = observe.fn(tracking, "tiny", "ndcg_at_10", DAY)
+    assert seen == []
+    assert trouble.startswith("MLflow does not answer (tracking.uri: found ")
+    assert ("file is not a database" if uri is None else "psycopg2") in trouble
+    assert "s3cret" not in trouble
 
 
 def test_an_adjuster_without_a_deployment_says_so(adjust, tiny):

@@ -12,7 +12,7 @@ from federation.errors import BadInput
 from federation.policy import RoundPolicy
 from mlruns_config.champions import Champions
 from mlruns_config.figures import gain_figure, gain_table, learning_figure, replay_figure
-from mlruns_config.tracking import Tracking, TrackingConfig
+from mlruns_config.tracking import NoTracking, Tracking, TrackingConfig
 from tasks.answers import ask_common
 from tasks.opening import Settings
 
@@ -37,6 +37,25 @@ def test_a_rerun_goes_on_in_the_same_run_and_repeats_no_step(tracking):
     assert run.data.params["seed"] == "1"
     assert run.data.metrics["late"] == 1
     assert not {"nothing", "too_much"} & run.data.metrics.keys()
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown", "why"),
+    [
+        ("postgresql://chorus:s3cret@h:1/m?x=s3cret", "postgresql://h:1/m", "No module named 'psycopg2'"),
+        ("postgress://chorus:s3cret@h/m", "postgress://h/m", "got unsupported URI 'postgress://h/m'"),
+        ("postgresql:chorus:s3cret@h", "postgresql:h", "Could not parse"),
+        ("http://chorus:s3cret@127.0.0.1:9", "http://127.0.0.1:9", "API request to http://127.0.0.1:9/api"),
+        ("mlruns", "mlruns", "The filesystem tracking backend"),
+    ],
+)
+def test_a_store_that_cannot_be_opened_is_named_without_its_password(uri, shown, why, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(NoTracking) as caught:
+        Tracking(TrackingConfig(uri=uri), tmp_path).client  # noqa: B018
+    assert f"tracking.uri: found {shown}, expected a store" in str(caught.value)
+    assert why in str(caught.value)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_run_tells_its_source_and_is_described_below_what_it_says(tracking):
