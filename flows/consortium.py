@@ -209,6 +209,7 @@ def read_consortium(path: Path, data: Path | None = None, folder: Path | None = 
         update={
             "data": (base / consortium.data).resolve(),
             "state": (folder / consortium.state).resolve(),
+            "tracking": consortium.tracking.under(folder.resolve()),
         }
     )
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 RUN_TAG = "chorus.run"
 NOTE = "mlflow.note.content"
 CHAMPION = "champion"
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
 class TrackingConfig(BaseModel):
@@ -37,6 +38,11 @@ class TrackingConfig(BaseModel):
     registered_model: str | None = Field(
         default=None, description="name of the registered model; none: the consortium's name"
     )
+
+    def under(self, folder: Path) -> "TrackingConfig":
+        """The same, where the relative path of an SQLite file starts from `folder`."""
+        uri = self.uri and re.sub("^sqlite:///(?!/)", lambda _: f"sqlite:///{folder}/", self.uri)
+        return self.model_copy(update={"uri": uri})
 
 
 class NoTracking(Exception):
@@ -91,7 +97,8 @@ class Tracking:
         found = self.client.get_experiment_by_name(self.config.experiment)
         if found is not None:
             return str(found.experiment_id)
-        place = None if self.config.uri else (self.folder / "artifacts").as_uri()
+        # Else MLflow takes the working folder, which a worker drops after a run; servers have a place.
+        place = (self.folder / "artifacts").as_uri() if self.uri.startswith(DATABASES) else None
         tags = {"mlflow.experimentKind": "custom_model_development"}  # else its pages are those of chat logs
         return str(self.client.create_experiment(self.config.experiment, artifact_location=place, tags=tags))
 

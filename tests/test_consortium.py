@@ -112,6 +112,14 @@ def test_the_examples_are_read_and_cannot_change(path, tmp_path):
         consortium.name = "other"
 
 
+def test_relative_paths_of_what_runs_leave_start_from_where_the_command_was_typed(tmp_path):
+    path = tmp_path / "consortium.yaml"
+    path.write_text(GOOD + "state: kept\ntracking: {uri: 'sqlite:///runs.db'}\n")
+    consortium = read_consortium(path, folder=tmp_path / "typed")
+    assert consortium.state == tmp_path / "typed" / "kept"
+    assert consortium.tracking.uri == f"sqlite:///{tmp_path}/typed/runs.db"
+
+
 def test_where_things_lie_does_not_change_the_fingerprint_and_settings_do(tmp_path):
     path = tmp_path / "consortium.yaml"
     path.write_text(GOOD)

@@ -58,6 +58,19 @@ def test_a_store_that_cannot_be_opened_is_named_without_its_password(uri, shown,
     assert "s3cret" not in str(caught.value)
 
 
+def test_a_database_of_ones_own_has_its_models_in_the_state_folder_wherever_the_process_is(
+    tmp_path, monkeypatch
+):
+    config = TrackingConfig(uri="sqlite:///own.db").under(tmp_path)
+    assert TrackingConfig(uri=config.uri).under(tmp_path / "elsewhere") == config
+    (tmp_path / "of a worker").mkdir()
+    monkeypatch.chdir(tmp_path / "of a worker")
+    tracking = Tracking(config, tmp_path / "state")
+    place = tracking.client.get_experiment(tracking.experiment_id).artifact_location
+    assert place == (tmp_path / "state" / "mlflow" / "artifacts").as_uri()
+    assert (tmp_path / "own.db").is_file()
+
+
 def test_a_run_tells_its_source_and_is_described_below_what_it_says(tracking):
     run_id = tracking.start_or_continue("told", "told", {}, {"mlflow.note.content": "[at Prefect](x)"})
     for _ in range(2):
