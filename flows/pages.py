@@ -41,8 +41,8 @@ def _mlflow_server(tracking: Tracking) -> Iterator[str]:
         return
     port, log = server.free_port(), tracking.folder / "server.log"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", tracking.uri]
-    command += ["--default-artifact-root", (tracking.folder / "artifacts").as_uri()]
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = tracking.uri  # its password is not for the list of processes
+    command += ["--workers", "1", "--default-artifact-root", (tracking.folder / "artifacts").as_uri()]
     tracking.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with server.leashed(command, log) as process:
         server.wait_for(f"http://127.0.0.1:{port}/health", process, log)

@@ -185,7 +185,10 @@ def test_both_pages_are_shown_until_a_signal_and_end(ran):
         request = urllib.request.Request(address, headers={"Accept": "text/html"})
         with urllib.request.urlopen(request, timeout=20) as page:
             assert page.status == 200
+    listed = subprocess.run(["ps", "axww", "-o", "args="], capture_output=True, text=True).stdout
     shown.terminate()
+    assert str(home / "mlflow" / "artifacts") in listed
+    assert str(home / "mlflow" / "mlflow.db") not in listed  # the URI of another store has a password
     assert shown.wait(timeout=40) == 0
     shown.stdout.close()
     assert not processes_that_name(home)
