@@ -1,5 +1,6 @@
 """What is wrong in a configuration file, in words: file, key, what was found and what was expected."""
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -56,5 +57,5 @@ def _choices(schema: dict[str, Any], known: Mapping[str, Any]) -> list[dict[str,
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = re.sub("//[^/]*@", "//***@", repr(value))  # an address may have a password
     return text if len(text) <= 60 else text[:57] + "..."

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,6 +38,16 @@ class TrackingConfig(BaseModel):
     registered_model: str | None = Field(
         default=None, description="name of the registered model; none: the consortium's name"
     )
+
+    @field_validator("uri")
+    @classmethod
+    def _no_password_at_a_server(cls, uri: str | None) -> str | None:
+        if uri and re.match("https?://[^/]*@", uri):  # MLflow's messages would repeat it
+            raise ValueError(
+                "expected a server's address without user and password, which MLflow takes from "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        return uri
 
     def under(self, folder: Path) -> "TrackingConfig":
         """The same, where the relative path of an SQLite file starts from `folder`."""
@@ -87,7 +97,7 @@ class Tracking:
 
     def _trouble(self, error: Exception) -> str:
         """Why the store cannot be used, in a line; MLflow's own messages repeat the URI with its password."""
-        shown = re.sub("^([^:]*:(?://)?)[^/].*@", r"\1", self.uri).partition("?")[0]
+        shown = without_password(self.uri)
         why = (str(error).strip() or type(error).__name__).replace(self.uri, shown).split("\n")[0][:300]
         return f"tracking.uri: found {shown}, expected a store of MLflow's that can be opened: {why}"
 
@@ -212,6 +222,11 @@ class Tracking:
             told = f"Ask it: `mlflow.pyfunc.{asked}`"
             known = [self.client.create_model_version(name, source, run_id=run_id, description=told)]
         return int(known[0].version)
+
+
+def without_password(uri: str) -> str:
+    """The URI without user, password and query, as it may be told."""
+    return re.sub("^([^:]*:(?://)?)[^/].*@", r"\1", uri).partition("?")[0]
 
 
 def _commit() -> dict[str, str]:

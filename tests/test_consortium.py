@@ -112,6 +112,20 @@ def test_the_examples_are_read_and_cannot_change(path, tmp_path):
         consortium.name = "other"
 
 
+def test_a_password_in_a_servers_address_is_refused_and_not_repeated(tmp_path):
+    path = tmp_path / "consortium.yaml"
+    path.write_text(GOOD + "tracking: {uri: 'https://chorus:s3cret@mlflow.example'}\n")
+    with pytest.raises(
+        BadInput, match=r"tracking\.uri: .* without user and password.*MLFLOW_TRACKING"
+    ) as told:
+        read_consortium(path)
+    assert "s3cret" not in str(told.value)
+    path.write_text(GOOD + "tracking: postgresql://chorus:s3cret@mlflow.example\n")
+    with pytest.raises(BadInput, match=r"tracking: Input should be a valid dict.*found 'postgresql:") as told:
+        read_consortium(path)
+    assert "s3cret" not in str(told.value)
+
+
 def test_relative_paths_of_what_runs_leave_start_from_where_the_command_was_typed(tmp_path):
     path = tmp_path / "consortium.yaml"
     path.write_text(GOOD + "state: kept\ntracking: {uri: 'sqlite:///runs.db'}\n")

