@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,6 +48,11 @@ class TrackingConfig(BaseModel):
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             )
         return uri
+
+    @field_serializer("uri", when_used="json")
+    def _without_password(self, uri: str | None) -> str | None:
+        """What Prefect stores of a flow's parameters in clear."""
+        return uri and without_password(uri)
 
     def under(self, folder: Path) -> "TrackingConfig":
         """The same, where the relative path of an SQLite file starts from `folder`."""

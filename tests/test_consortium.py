@@ -126,6 +126,14 @@ def test_a_password_in_a_servers_address_is_refused_and_not_repeated(tmp_path):
     assert "s3cret" not in str(told.value)
 
 
+def test_a_databases_password_is_not_among_the_parameters_that_prefect_stores(tmp_path):
+    path = tmp_path / "consortium.yaml"
+    path.write_text(GOOD + "tracking: {uri: 'postgresql://chorus:s3cret@db/mlflow?sslpassword=s3cret'}\n")
+    consortium = read_consortium(path)
+    assert consortium.model_dump(mode="json")["tracking"]["uri"] == "postgresql://db/mlflow"
+    assert consortium.tracking.uri.count("s3cret") == 2
+
+
 def test_relative_paths_of_what_runs_leave_start_from_where_the_command_was_typed(tmp_path):
     path = tmp_path / "consortium.yaml"
     path.write_text(GOOD + "state: kept\ntracking: {uri: 'sqlite:///runs.db'}\n")
