@@ -4,8 +4,10 @@ Prefect is imported only after its settings stand in the environment; so nothing
 """
 
 import fcntl
+import http.client
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -35,6 +37,7 @@ QUIET = {
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "50",
 }
 START_SECONDS = 120.0
+ANSWER_SECONDS = 20.0
 LEASH_SECONDS = 20.0
 """How long what a killed process had started may take to end."""
 
@@ -85,13 +88,15 @@ def prefect_server(home: Path, url: str | None = None) -> Iterator[str]:
 
     The server's database and results lie in `<home>/prefect`; it ends with this process, however
     this process ends.  Where `chorus serve` runs, its server is used.
-    Raises `ChorusError` where it does not start.
+    Raises `ChorusError` where it does not start, or that at `url` is silent.
     """
     url = url or served(home)
     if url is None:
         with started(home, free_port()) as (url, _):
             yield url
         return
+    if not answers(url):
+        raise ChorusError(f"the Prefect server at {url} does not answer; start it, or change prefect_api_url")
     os.environ.update(environment(home, url))
     yield url
 
@@ -186,9 +191,11 @@ def free_port() -> int:
 def answers(url: str) -> bool:
     """Whether a Prefect server is alive at the API's `url`."""
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5):
+        with urllib.request.urlopen(f"{url}/health", timeout=ANSWER_SECONDS):
             return True
-    except (urllib.error.URLError, OSError):
+    except urllib.error.URLError as error:
+        return isinstance(error.reason, ssl.SSLError)  # which certificates it trusts is Prefect's to say
+    except (OSError, ValueError, http.client.HTTPException):  # the latter two: it is no address
         return False
 
 

@@ -168,6 +168,17 @@ def test_a_server_that_ends_at_once_is_told_with_its_log(tmp_path):
     assert "no port" in log.read_text()
 
 
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9/api", "prefect:4200/api", "4200", "http://127.0.0.1:x/api"]
+)
+def test_a_server_that_is_silent_or_none_is_told_before_anything_is_asked_of_it(url, tmp_path):
+    with (
+        pytest.raises(ChorusError, match=f"the Prefect server at {url} does not answer"),
+        server.prefect_server(tmp_path, url),
+    ):
+        pytest.fail("it went on")
+
+
 @pytest.mark.slow
 def test_both_pages_are_shown_until_a_signal_and_end(ran):
     home, _ = ran
