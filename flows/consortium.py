@@ -1,11 +1,12 @@
 """`consortium.yaml`: who takes part, with which data, and what is trained. The one type of `flows`."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from feature_store.cleaning import CleaningRules
 from feature_store.sources import Source
@@ -76,6 +77,16 @@ class Consortium(Frozen):
         7.0, description="days that a failed run's local work is kept for a resume"
     )
     seed: int = Field(0, description="seed of all public random streams")
+
+    @field_validator("prefect_api_url")
+    @classmethod
+    def _no_password_at_a_server(cls, url: str | None) -> str | None:
+        if url and re.match("https?://[^/]*@", url):  # it is shown and stored
+            raise ValueError(
+                "expected a server's address without user and password, which Prefect takes from "
+                "PREFECT_API_AUTH_STRING"
+            )
+        return url
 
     @model_validator(mode="after")
     def _names_once(self) -> "Consortium":

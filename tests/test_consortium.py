@@ -114,6 +114,12 @@ def test_the_examples_are_read_and_cannot_change(path, tmp_path):
 
 def test_a_password_in_a_servers_address_is_refused_and_not_repeated(tmp_path):
     path = tmp_path / "consortium.yaml"
+    path.write_text(GOOD + "prefect_api_url: http://chorus:s3cret@prefect.example/api\n")
+    with pytest.raises(
+        BadInput, match=r"prefect_api_url: .* without user and password.*PREFECT_API_A"
+    ) as told:
+        read_consortium(path)
+    assert "s3cret" not in str(told.value)
     path.write_text(GOOD + "tracking: {uri: 'https://chorus:s3cret@mlflow.example'}\n")
     with pytest.raises(
         BadInput, match=r"tracking\.uri: .* without user and password.*MLFLOW_TRACKING"
