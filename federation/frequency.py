@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from federation.bandit import Bandit, sample
+from federation.durations import Days
 from federation.observation import (
     DAY,
     Bounds,
     Costs,
-    Days,
     Frozen,
     Observation,
     baseline,

@@ -8,6 +8,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from federation.durations import Hours
+
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -37,7 +39,7 @@ class GateConfig(Frozen):
         description="a person must agree: a scheduled training asks in Prefect's page, any other waits for "
         "`chorus promote`",
     )
-    approval_hours: Annotated[float, Field(gt=0)] = Field(
+    approval_hours: Hours = Field(
         default=24.0, description="hours that a scheduled training waits for the answer"
     )
 

@@ -7,10 +7,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from federation.durations import Days
+
 DAY = 86_400.0
 LEAST_ERROR = 0.01  # of a gain, as a share: no training tells more exactly
 LARGEST = 1e9
-Days = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from federation.durations import Seconds
+
 
 class RoundPolicy(BaseModel):
     """When a round is worth it, when its sum may be opened, and what a loss means."""
@@ -20,10 +22,10 @@ class RoundPolicy(BaseModel):
     agreed_to_two: bool = Field(
         default=False, description="every participant agreed to sums of two, where each can subtract itself"
     )
-    deadline_seconds: Annotated[float, Field(gt=0)] = Field(
+    deadline_seconds: Seconds = Field(
         default=600.0, description="seconds that one attempt of a round may take"
     )
-    ready_seconds: Annotated[float, Field(gt=0)] = Field(
+    ready_seconds: Seconds = Field(
         default=60.0, description="seconds that a participant may take to start and say that it is ready"
     )
     masks: bool = Field(default=True, description="pairwise masks, so that the aggregator sees only sums")

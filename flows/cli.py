@@ -172,7 +172,9 @@ def replay(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="PATH", callback=drawable, help="draw it here, a .png")
     ] = None,
-    step: Annotated[float, typer.Option("--step", min=0.01, help="days between two chances to train")] = 7,
+    step: Annotated[
+        float, typer.Option("--step", min=0.01, max=2000, help="days between two chances to train")
+    ] = 7,
     begin: Annotated[
         datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first day; none: after a fifth")
     ] = None,

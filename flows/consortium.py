@@ -12,6 +12,7 @@ from feature_store.cleaning import CleaningRules
 from feature_store.sources import Source
 from feature_store.splits import Split, TemporalSplit
 from feature_store.world import World
+from federation.durations import LONGEST_DAYS, Days
 from federation.errors import BadInput
 from federation.frequency import FrequencyConfig
 from federation.gate import GateConfig
@@ -42,7 +43,7 @@ class Participant(Frozen):
     tolerance: Annotated[float, Field(ge=0)] | None = Field(
         None, description="share of the champion's NDCG that it may lose by a promotion; none: gate.tolerance"
     )
-    cadence_days: Annotated[float, Field(gt=0)] | None = Field(
+    cadence_days: Days | None = Field(
         None, description="days between two times that it brings new events; none: at every training"
     )
 
@@ -73,7 +74,7 @@ class Consortium(Frozen):
     schedule: ScheduleConfig = Field(ScheduleConfig(), description="how often training and the rest run")
     engine: EngineConfig = Field(EngineConfig(), description="where heavy preparation runs")
     alerts: AlertConfig = Field(AlertConfig(), description="whom to tell when a run is amiss")
-    keep_days: Annotated[float, Field(ge=0)] = Field(
+    keep_days: Annotated[float, Field(ge=0, le=LONGEST_DAYS)] = Field(
         7.0, description="days that a failed run's local work is kept for a resume"
     )
     seed: int = Field(0, description="seed of all public random streams")

@@ -6,6 +6,7 @@ from zoneinfo import available_timezones
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from federation.durations import Days, Hours, Seconds
 from tasks.timing import Timing, parse_timing
 
 
@@ -22,20 +23,18 @@ class ScheduleConfig(Frozen):
         None, description="train at these times, as '0 3 * * 1'; none: at the interval of `frequency`"
     )
     timezone: str = Field("UTC", description="zone of the cron line, as Europe/Berlin")
-    start_days: Annotated[float, Field(gt=0)] = Field(
+    start_days: Days = Field(
         1.0, description="days between trainings until a policy other than periodic has decided"
     )
     anchor: AwareDatetime = Field(
         datetime(2026, 1, 1, tzinfo=UTC), description="moment that intervals are counted from"
     )
     always: bool = Field(False, description="train even where there is nothing new to learn from")
-    adjust_hours: Annotated[float, Field(gt=0)] = Field(
-        6.0, description="hours between two looks of the policy at the history"
-    )
-    evaluate_hours: Annotated[float, Field(gt=0)] = Field(
+    adjust_hours: Hours = Field(6.0, description="hours between two looks of the policy at the history")
+    evaluate_hours: Hours = Field(
         24.0, description="hours between two evaluations of the champion on the newest window"
     )
-    tidy_hours: Annotated[float, Field(gt=0)] = Field(24.0, description="hours between housekeepings")
+    tidy_hours: Hours = Field(24.0, description="hours between housekeepings")
     keep_runs: Annotated[int, Field(ge=1)] = Field(
         20, description="finished runs whose sums and models are kept, and the champion's"
     )
@@ -64,6 +63,6 @@ class AlertConfig(Frozen):
     webhook: SecretStr | None = Field(
         None, description="address that gets a JSON message; none: the automations wait for actions of yours"
     )
-    late_seconds: Annotated[float, Field(gt=0)] = Field(
+    late_seconds: Seconds = Field(
         120.0, description="seconds after its time at which a run that has not begun is late (chorus serve)"
     )

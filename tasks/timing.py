@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from federation.durations import LONGEST_DAYS
 from federation.errors import BadInput
 
 if TYPE_CHECKING:
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 INTERVAL = re.compile(r"(\d+(?:\.\d+)?)([wdhms])")
 CRON_FIELDS = 5
-LONGEST_SECONDS = 36_525 * 86_400
-"""A hundred years: beyond some thousands the next time of a schedule is no date any more."""
+LONGEST_SECONDS = LONGEST_DAYS * 86_400
+"""Beyond some thousands of years the next time of a schedule is no date any more."""
 
 
 class Timing(BaseModel):

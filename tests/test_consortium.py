@@ -91,6 +91,26 @@ def test_what_is_wrong_is_told_with_what_was_expected(good, bad, told, tmp_path)
     assert not [noise for noise in ("at least 1 item", "Value error", "{'") if noise in str(caught.value)]
 
 
+@pytest.mark.parametrize(
+    "duration",
+    [
+        "schedule: {adjust_hours: .inf}",
+        "schedule: {evaluate_hours: 1.0e-9}",
+        "schedule: {start_days: 1.0e+12}",
+        "frequency: {policy: {kind: periodic, days: 1.0e+12}}",
+        "frequency: {policy: {kind: drift, shortest_days: 1.0e-9}}",
+        "gate: {approval_hours: .inf}",
+        "alerts: {late_seconds: .inf}",
+        "keep_days: 1.0e+9",
+    ],
+)
+def test_a_duration_that_no_date_can_be_moved_by_is_refused(duration, tmp_path):
+    path = tmp_path / "consortium.yaml"
+    path.write_text(GOOD + duration)
+    with pytest.raises(BadInput, match=r"Input should be (greater|less) than or equal to"):
+        read_consortium(path)
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(BadInput, match=r"nowhere\.yaml: cannot be read .* expected a consortium\.yaml"):
         read_consortium(tmp_path / "nowhere.yaml")
