@@ -56,6 +56,7 @@ def make_catalogue(path: Path, data: Path | None) -> None:
 def check(path: Path, data: Path | None, json: Path | None = None) -> None:
     """Import and clean everybody's files into a scratch folder, and show what a run would find."""
     consortium = _read(path, data)
+    consortium.schedule.timing(None)  # a cron line is Prefect's to judge
     if consortium.catalogue is not None:
         read_catalogue(consortium.catalogue_path)
     found, problems = {}, []

@@ -86,6 +86,11 @@ def test_a_path_that_cannot_be_used_is_told_without_a_traceback(ends, tiny, tmp_
     assert "state/tiny: Not a directory" in ends("run", path, code=2)
 
 
+def test_a_wrong_cron_line_is_found_by_a_check(ends, tiny):
+    path = tiny("tiny", "schedule: {cron: 61 * * * *}")
+    assert "schedule: found '61 * * * *', expected a cron line such as" in ends("check", path, code=2)
+
+
 def test_a_file_that_cannot_be_read_leaves_the_others_checked(ends, tmp_path):
     columns, path = "{user: u, item: i, time: t}", tmp_path / "three.yaml"
     for name in "ac":
