@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from federation.observation import Observation
 from mlruns_config.tracking import NoTracking, Tracking
-from tasks.runs import write_json
+from tasks.runs import read_json, write_json
 from tasks.timetable import INTERVAL_TAG
 
 NEWEST = 1_000
@@ -42,7 +42,7 @@ class Decided(BaseModel):
 
 def decisions(home: Path) -> list[Decided]:
     """All decisions so far, oldest first."""
-    return [Decided.model_validate_json(path.read_bytes()) for path in sorted(_folder(home).glob("*.json"))]
+    return [Decided.model_validate(read_json(path)) for path in sorted(_folder(home).glob("*.json"))]
 
 
 def record(home: Path, **told: Any) -> Decided:

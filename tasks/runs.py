@@ -32,6 +32,16 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(beside, path)
 
 
+def read_json(path: Path) -> Any:
+    """What `write_json` has put at `path`; raises `BadInput`, naming the file, where it is damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:  # as after a loss of power; else it is the old or the new
+        raise BadInput(
+            f"{path}: found no JSON ({error}), expected what was kept there; put a copy back, or remove it"
+        ) from None
+
+
 def save(path: Path, array: NDArray[Any]) -> None:
     """Put `array` at `path`, readable by its owner only, in one step."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=OWNER_ONLY)
@@ -55,7 +65,7 @@ class RunFolder:
     @property
     def facts(self) -> dict[str, Any]:
         """What is known of the run: consortium, status, ids at Prefect and MLflow, figures."""
-        facts: dict[str, Any] = json.loads((self.path / "run.json").read_text())
+        facts: dict[str, Any] = read_json(self.path / "run.json")
         return facts
 
     def note(self, **facts: Any) -> None:
@@ -67,7 +77,7 @@ class RunFolder:
     def rounds(self) -> list[dict[str, Any]]:
         """The records of the rounds that are finished, in order."""
         found = sorted(self.path.glob("round-????/record.json"))
-        return [json.loads(record.read_text()) for record in found]
+        return [read_json(record) for record in found]
 
     @property
     def cohort(self) -> set[str]:
@@ -115,7 +125,7 @@ class RunFolder:
     def steps(self, number: int, kind: str) -> list[dict[str, Any]]:
         """What was noted of the steps of a round, in order."""
         found = (self._round(number, suffix).glob(f"{kind}-????.json") for suffix in ("", "under-way"))
-        return [json.loads(path.read_text()) for each in found for path in sorted(each)]
+        return [read_json(path) for each in found for path in sorted(each)]
 
     def add_step(self, number: int, kind: str, record: dict[str, Any]) -> None:
         """Note a step of the round under way: it will not be repeated."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from tasks.deployments import TRAINING, schedule_now
-from tasks.runs import write_json
+from tasks.runs import read_json, write_json
 from tasks.timing import Timing, read_timing
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def alone(home: Path) -> Iterator[None]:
 def read(home: Path, flow: str) -> Timetable | None:
     """The timetable on record of the deployment of `flow`; none before the first deploy."""
     path = _path(home, flow)
-    return Timetable.model_validate_json(path.read_bytes()) if path.is_file() else None
+    return Timetable.model_validate(read_json(path)) if path.is_file() else None
 
 
 def interval_tag(home: Path) -> dict[str, str]:

@@ -145,3 +145,11 @@ def test_a_run_that_was_interrupted_says_so_in_the_list(tmp_path):
     with pytest.raises(KeyboardInterrupt), _noted(folder, SimpleNamespace(finish=lambda *_: None)):
         raise KeyboardInterrupt
     assert (folder.facts["status"], folder.facts["reason"]) == ("failed", "interrupted")
+
+
+@pytest.mark.parametrize("content", ["", '{"run": "one"', "\x00" * 9, b"\xff\xfe"])
+def test_a_damaged_record_is_named_without_a_traceback(ends, tiny, tmp_path, content):
+    record = tmp_path / "state" / "tiny" / "coordinator" / "runs" / "one" / "run.json"
+    record.parent.mkdir(parents=True)
+    record.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert f"chorus: {record}: found no JSON (" in ends("runs", tiny("tiny"), code=2)
