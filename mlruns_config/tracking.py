@@ -34,9 +34,11 @@ class TrackingConfig(BaseModel):
     uri: str | None = Field(
         default=None, description="MLflow's tracking URI; none: SQLite in the state folder"
     )
-    experiment: str = Field(default="chorus", description="name of the experiment")
+    experiment: str = Field(default="chorus", min_length=1, description="name of the experiment")
     registered_model: str | None = Field(
-        default=None, description="name of the registered model; none: the consortium's name"
+        default=None,
+        pattern="""^[^/:'"]+$""",  # MLflow refuses it else, at the end of a training
+        description="name of the registered model; none: the consortium's name",
     )
 
     @field_validator("uri")

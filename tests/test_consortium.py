@@ -74,6 +74,12 @@ rounds: {minimum: 3}
         ("\nrounds: {minimum: 3}", "\nrounds: 3", "rounds: Input should be a valid dictionary"),
         (
             "name: three",
+            "name: three\ntracking: {registered_model: team/three}",
+            "tracking.registered_model: String should match pattern '^[^/:'\"]+$'; found 'team/three'",
+        ),
+        ("name: three", "name: three\ntracking: {experiment: ''}", "tracking.experiment: String should have"),
+        (
+            "name: three",
             "name: three\nschedule: {cron: 0 3 * * 1, timezone: Europe/Berln}",
             "schedule.timezone: Value error, expected a name such as UTC or Europe/Berlin; found",
         ),
