@@ -4,7 +4,7 @@ import gc
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,7 @@ def _noted(folder: RunFolder, tracking: Tracking) -> Iterator[None]:
     run_id = folder.facts["mlflow_run_id"]
     try:
         yield
+        tracking.finish(run_id, "FINISHED")  # first: what is finished here is not told again
     except NothingNew as error:
         folder.note(status="skipped", reason=str(error))
         tracking.tag(run_id, {"chorus.skipped": str(error)})
@@ -105,10 +106,10 @@ def _noted(folder: RunFolder, tracking: Tracking) -> Iterator[None]:
     except BaseException as error:
         by_hand = isinstance(error, KeyboardInterrupt)
         folder.note(status="failed", reason="interrupted" if by_hand else f"{type(error).__name__}: {error}")
-        tracking.finish(run_id, "FAILED")
+        with suppress(Exception):  # what failed the run is told, not that MLflow cannot hear of it
+            tracking.finish(run_id, "FAILED")
         raise
     folder.note(status="finished", reason=None)
-    tracking.finish(run_id, "FINISHED")
 
 
 def _mlflow_run(

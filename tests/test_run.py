@@ -206,6 +206,24 @@ def test_a_round_that_could_not_be_reported_fails_the_run_and_is_told_by_its_res
     assert (find_run(home, "r").facts["status"], [each.step for each in history]) == ("finished", [0, 1])
 
 
+def test_a_run_whose_end_mlflow_did_not_hear_of_is_told_by_its_resume(trained, monkeypatch, tmp_path):
+    home, finish = tmp_path / "state" / "empty", Tracking.finish
+
+    def silent(tracking, run_id, status):
+        raise OSError("no answer")
+
+    monkeypatch.setattr(Tracking, "finish", silent)
+    with pytest.raises(TooFew):
+        trained(lambda name, job, number: job == "score")
+    with pytest.raises(OSError, match="no answer"):
+        trained(lambda *_: False)
+    assert find_run(home, "r").facts["status"] == "failed"
+    monkeypatch.setattr(Tracking, "finish", finish)
+    trained(lambda *_: False)
+    assert find_run(home, "r").facts["status"] == "finished"
+    assert Tracking(TrackingConfig(), home).is_finished("r")
+
+
 def test_prefects_log_tells_what_was_said_and_not_of_each_task_that_it_completed(trained, client, tmp_path):
     from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
     from prefect.logging.handlers import APILogWorker
