@@ -203,7 +203,9 @@ def ui(consortium: Config) -> None:
 def serve(
     consortium: Config,
     data: Data = None,
-    port: Annotated[int, typer.Option("--port", help="where Prefect's pages and API are")] = 4200,
+    port: Annotated[
+        int, typer.Option("--port", min=1, max=65_535, help="where Prefect's pages and API are")
+    ] = 4200,
 ) -> None:
     """Train on a schedule, on this machine: a Prefect server, the deployments and a worker, until Ctrl-C.
 

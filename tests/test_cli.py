@@ -86,6 +86,11 @@ def test_a_path_that_cannot_be_used_is_told_without_a_traceback(ends, tiny, tmp_
     assert "state/tiny: Not a directory" in ends("run", path, code=2)
 
 
+@pytest.mark.parametrize("port", [0, 65_536])
+def test_a_port_that_is_none_is_refused(ends, tiny, port):
+    assert "Invalid value for '--port'" in ends("serve", tiny("tiny"), "--port", port, code=2)
+
+
 def test_a_wrong_cron_line_is_found_by_a_check(ends, tiny):
     path = tiny("tiny", "schedule: {cron: 61 * * * *}")
     assert "schedule: found '61 * * * *', expected a cron line such as" in ends("check", path, code=2)
