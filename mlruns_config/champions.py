@@ -50,7 +50,7 @@ class Champions:
 
     def standing(self) -> list[str]:
         """The runs of the champion and of the one that a rollback would go back to, where there are any."""
-        versions = {self.version(), *stack(self.changes())[-2:]} - {None}
+        versions = {self.version(), *self._standing(self.changes())[-2:]} - {None}
         return [run for run in map(self.run, sorted(filter(None, versions))) if run is not None]
 
     def versions(self) -> list[int]:
@@ -76,11 +76,15 @@ class Champions:
         self._change("promotion", version, reason)
 
     def rollback(self, reason: str) -> int | None:
-        """Make the one before the present champion it again; returns its version, none without one."""
+        """Make the one before the present champion it again; returns its version, none without one.
+
+        Versions that were deleted at MLflow are passed over.
+        """
         changes = self.changes()
-        standing = stack(changes)
-        if changes and changes[-1].kind == "rollback" and self.version() != standing[-1]:
-            standing.append(0)  # the last one was interrupted: it is done now, not another
+        standing, last = self._standing(changes), stack(changes)[-1:]
+        interrupted = changes and changes[-1].kind == "rollback" and [self.version()] != last
+        if interrupted or last != standing[-1:]:
+            standing.append(0)  # it is done now, not another; or it was the champion that is deleted
         if len(standing) < 2:
             return None
         self._change("rollback", standing[-2], reason)
@@ -89,6 +93,11 @@ class Champions:
     def judge(self, version: int, verdict: str) -> None:
         """Note at `version` what the gate said of it."""
         self.client.set_model_version_tag(self.name, str(version), "chorus.verdict", verdict[:5000])
+
+    def _standing(self, changes: Sequence[Change]) -> list[int]:
+        """The champions that a rollback can go back through, less those that are no more at MLflow."""
+        known = {*self.versions()} if changes else set()
+        return [version for version in stack(changes) if version in known]
 
     def _aliased(self) -> "ModelVersion | None":
         from mlflow.exceptions import MlflowException
@@ -128,4 +137,6 @@ def stack(changes: Sequence[Change]) -> list[int]:
         if not standing and each.before is not None:
             standing = [each.before]
         standing = standing[:-1] if each.kind == "rollback" else [*standing, each.version]
+        while standing and standing[-1] != each.version:  # passed over, since deleted
+            standing.pop()
     return standing

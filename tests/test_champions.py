@@ -48,6 +48,22 @@ def test_nothing_is_champion_before_anything_is_registered(tracking):
     assert found.rollback("why not") is None
 
 
+def test_versions_that_were_deleted_at_mlflow_are_passed_over(tracking):
+    found = champions(tracking, "deleted", 5)
+    for version in (1, 2, 3, 4, 5):
+        found.promote(version, f"because of {version}")
+    for version in ("4", "2"):
+        tracking.client.delete_model_version("deleted", version)
+    assert found.standing() == ["deleted-3", "deleted-5"]
+    assert found.rollback("worse after all") == 3
+    tracking.client.delete_model_version("deleted", "3")
+    assert (found.version(), found.standing()) == (None, ["deleted-1"])
+    assert found.rollback("it is gone") == 1
+    assert (found.version(), found.rollback("once more")) == (1, None)
+    found.promote(5, "a person said so")
+    assert found.rollback("no") == 1
+
+
 def test_rollback_goes_back_through_all_that_were_promoted(tracking):
     found = champions(tracking, "back", 3)
     for version in (1, 2, 3):
