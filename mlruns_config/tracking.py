@@ -201,11 +201,21 @@ class Tracking:
         self.client.set_terminated(run_id, status)
 
     def champion(self, name: str) -> Callable[[list[dict[str, Any]]], list[Any]]:
-        """The registered champion as a function from queries to answers."""
+        """The registered champion as a function from queries to answers.
+
+        Raises `NoTracking` where its files are not where MLflow has them.
+        """
         import mlflow
 
         mlflow.set_tracking_uri(self.uri)
-        loaded = mlflow.pyfunc.load_model(f"models:/{self.config.registered_model or name}@{CHAMPION}")
+        champion = f"models:/{self.config.registered_model or name}@{CHAMPION}"
+        try:
+            loaded = mlflow.pyfunc.load_model(champion)
+        except (mlflow.exceptions.MlflowException, OSError) as error:
+            place = self.client.get_experiment(self.experiment_id).artifact_location
+            raise NoTracking(
+                f"{champion}: {error}; expected its files where MLflow has them, in {place}"
+            ) from None
         return loaded.predict  # type: ignore[no-any-return]
 
     def register(self, run_id: str, folder: Path, name: str, metadata: Mapping[str, Any]) -> int:

@@ -119,6 +119,15 @@ def test_the_champion_recommends_without_what_was_seen(registered):
     assert fourth.items == []
 
 
+def test_a_champion_whose_files_have_moved_is_told_with_where_they_were(registered):
+    artifacts = registered.folder / "artifacts"
+    artifacts.rename(registered.folder / "moved")
+    with pytest.raises(NoTracking, match=f"demo@champion: .*in {artifacts.as_uri()}"):
+        registered.champion("demo")
+    (registered.folder / "moved").rename(artifacts)
+    assert registered.champion("demo")([{"history": ["apple"], "k": 1}])
+
+
 def test_it_loads_without_the_repository_and_holds_no_pickle(registered, tmp_path):
     code = (
         "import sys, mlflow\n"
