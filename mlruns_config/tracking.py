@@ -110,8 +110,13 @@ class Tracking:
 
     @cached_property
     def experiment_id(self) -> str:
-        """The experiment, made if there is none of its name."""
+        """The experiment, made if there is none of its name; raises `NoTracking` where it was deleted."""
         found = self.client.get_experiment_by_name(self.config.experiment)
+        if found is not None and found.lifecycle_stage == "deleted":
+            raise NoTracking(
+                f"tracking.experiment: found '{found.name}', which was deleted at MLflow; expected one in "
+                f"use: name another, or restore it (mlflow experiments restore -x {found.experiment_id})"
+            )
         if found is not None:
             return str(found.experiment_id)
         # Else MLflow takes the working folder, which a worker drops after a run; servers have a place.

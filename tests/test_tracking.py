@@ -128,6 +128,15 @@ def test_a_champion_whose_files_have_moved_is_told_with_where_they_were(register
     assert registered.champion("demo")([{"history": ["apple"], "k": 1}])
 
 
+def test_an_experiment_that_was_deleted_is_named(tmp_path):
+    tracking = Tracking(TrackingConfig(), tmp_path)
+    tracking.client.delete_experiment(tracking.experiment_id)
+    with pytest.raises(
+        NoTracking, match=r"tracking\.experiment: found 'chorus', which was deleted at MLflow"
+    ):
+        Tracking(TrackingConfig(), tmp_path).start_or_continue("one", "one", {}, {})
+
+
 def test_it_loads_without_the_repository_and_holds_no_pickle(registered, tmp_path):
     code = (
         "import sys, mlflow\n"
