@@ -81,18 +81,26 @@ def test_where_the_own_tell_nothing_of_the_others_these_stay():
         assert moved(others, before, before + np.array([[0, 4, 1]]), np.zeros(1)).tolist() == others.tolist()
 
 
-def test_what_the_others_had_beyond_the_own_fades_as_far_as_these_explain_it():
+@pytest.mark.parametrize("agreed", [0.0, 0.5, 1.0])
+def test_what_the_others_had_beyond_the_own_fades_as_far_as_tastes_agree(agreed):
+    """With counts so few that chance hides it: these correlate by less than half of what tastes do."""
     rng = np.random.default_rng(1)
-    before = rng.poisson(20, (2, 50))
-    others, now = 3 * before + rng.poisson(9, (2, 50)), rng.poisson(20, (2, 50))
-    assert np.array_equal(moved(others, before, before, WHOLE), others)
-    for window, found in enumerate(moved(others, before, now, np.array([0.25, 0.0]))):
-        covariance = np.cov(before[window], others[window], ddof=0)[0, 1]
-        slope = covariance / (before[window].var() + 1)
-        explained = slope * covariance / others[window].var()
-        beyond = others[window] - slope * before[window]
-        rest = 1 - (0.75, 1.0)[window] * explained
-        assert found == pytest.approx(np.maximum(slope * now[window] + rest * beyond, 0))
+    common, here, there = rng.gamma(0.5, 1.0, (3, 200_000))
+    tastes = (agreed**0.5 * common + (1 - agreed**0.5) * each for each in (here, there))
+    own_tastes, their_tastes = tastes
+    before, others = rng.poisson(own_tastes)[None], rng.poisson(3 * their_tastes)[None]
+    expected = np.corrcoef(own_tastes, their_tastes)[0, 1] ** 2
+    slope = np.cov(before[0], others[0], ddof=0)[0, 1] / (before.var() + 1)
+    assert np.array_equal(moved(others, before, before, WHOLE[:1]), others)
+    for left in (0.25, 0.0):
+        found = moved(others, before, before, np.array([left]))[0]
+        beyond = others[0] - slope * before[0]
+        rest = (
+            (found - slope * before[0])[found > 0]
+            @ beyond[found > 0]
+            / (beyond[found > 0] @ beyond[found > 0])
+        )
+        assert rest == pytest.approx(1 - (1 - left) * expected, abs=0.02)
 
 
 def test_what_is_left_of_a_window():
