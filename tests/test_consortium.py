@@ -81,7 +81,7 @@ rounds: {minimum: 3}
         (
             "name: three",
             "name: three\nschedule: {cron: 0 3 * * 1, timezone: Europe/Berln}",
-            "schedule.timezone: Value error, expected a name such as UTC or Europe/Berlin; found",
+            "schedule.timezone: expected a name such as UTC or Europe/Berlin; found",
         ),
     ],
 )
