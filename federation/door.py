@@ -206,6 +206,7 @@ class _Conversation:
         self, name: str, frames: Frames, relay: Relay | None, read: Read | None, deadline: float
     ) -> None:
         self.name, self.frames, self.relay, self.read, self.deadline = name, frames, relay, read, deadline
+        self.latest = deadline + GRACE  # however often it errs
 
     def reply(self) -> dict[str, Any]:
         """The participant's final answer; raises the error that it reports."""
@@ -218,7 +219,7 @@ class _Conversation:
             try:
                 self._serve(message, size)
             except ChorusError as error:
-                self.deadline = max(self.deadline, time.monotonic() + GRACE)
+                self.deadline = self.latest
                 self.frames.send({"error": to_message(error)}, deadline=self.deadline)
 
     def _serve(self, message: dict[str, Any], size: int) -> None:

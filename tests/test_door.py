@@ -105,6 +105,26 @@ def test_killed_from_another_thread(door):
         door.ask("sleep", {"seconds": 600})
 
 
+NAGS = """
+import socket, sys, time
+from federation.frames import Frames
+frames = Frames(socket.socket(fileno=int(sys.argv[2])))
+frames.receive()
+for _ in range(100):
+    frames.send({"say": "anything"})
+    frames.receive()
+    time.sleep(0.05)
+"""
+
+
+def test_who_goes_on_after_errors_is_ended_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("federation.door.GRACE", 0.5)
+    door, started = Door("a", [sys.executable, "-c", NAGS], tmp_path / "a.log"), time.monotonic()
+    with door, pytest.raises(Lost, match=r"a: silent until its deadline of 1 s"):
+        door.ask("echo", deadline_seconds=1.0)
+    assert time.monotonic() - started < 4
+
+
 def test_a_program_that_does_not_start_is_told(tmp_path):
     with pytest.raises(BadInput, match="a: cannot start /nonexistent"):
         Door("a", ["/nonexistent"], tmp_path / "a.log").ask("echo")
