@@ -66,7 +66,7 @@ class Frames:
             raise NotAFrame(f"not a frame, or one over the limit ({size} + {payload} bytes)")
         try:
             header = json.loads(self._exactly(size, deadline))
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter where it is nested too deeply
             header = None
         if not isinstance(header, dict):
             raise NotAFrame("expected a JSON object")

@@ -37,8 +37,10 @@ def to_message(error: Exception, shown: tuple[type[Exception], ...] = ()) -> dic
     return {"type": "ChorusError", "message": f"{what} ({MORE})"}
 
 
-def from_message(message: dict[str, Any]) -> ChorusError:
-    """The error that `to_message` was given."""
-    if message.get("type") == "Lost":
-        return Lost({str(name): str(why) for name, why in message.get("participants", {}).items()})
-    return _KINDS.get(str(message.get("type")), ChorusError)(str(message.get("message", "unknown error")))
+def from_message(message: Any) -> ChorusError:
+    """The error that `to_message` was given; an unknown one for whatever else a participant may say."""
+    told = message if isinstance(message, dict) else {}
+    lost = told.get("participants")
+    if told.get("type") == "Lost" and isinstance(lost, dict):
+        return Lost({str(name): str(why) for name, why in lost.items()})
+    return _KINDS.get(str(told.get("type")), ChorusError)(str(told.get("message", "unknown error")))

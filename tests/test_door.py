@@ -125,6 +125,25 @@ def test_who_goes_on_after_errors_is_ended_too(tmp_path, monkeypatch):
     assert time.monotonic() - started < 4
 
 
+ERRS = """
+import json, socket, sys
+from federation.frames import Frames
+frames = Frames(socket.socket(fileno=int(sys.argv[3])))
+frames.receive()
+frames.send({"say": "error", "error": json.loads(sys.argv[1])})
+frames.receive()
+"""
+
+
+@pytest.mark.parametrize("error", ["null", '"x"', '{"type": "Lost", "participants": ["b"]}', '{"type": []}'])
+def test_an_error_that_cannot_be_read_is_one_of_the_participant(error, tmp_path):
+    with (
+        Door("a", [sys.executable, "-c", ERRS, error], tmp_path / "a.log") as door,
+        pytest.raises(ChorusError, match="unknown error"),
+    ):
+        door.ask("echo")
+
+
 def test_a_program_that_does_not_start_is_told(tmp_path):
     with pytest.raises(BadInput, match="a: cannot start /nonexistent"):
         Door("a", ["/nonexistent"], tmp_path / "a.log").ask("echo")

@@ -115,6 +115,7 @@ def test_a_closed_connection_is_told(ends):
         struct.pack(">4sIQ", b"CHO1", 2, MAX_PAYLOAD + 1),
         struct.pack(">4sIQ", b"CHO1", 2, 0) + b"[]",
         struct.pack(">4sIQ", b"CHO1", 2, 0) + b"\xff{",
+        struct.pack(">4sIQ", b"CHO1", 100_000, 0) + b"[" * 100_000,
     ],
 )
 def test_refuses_what_is_not_a_frame(ends, start):
