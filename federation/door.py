@@ -144,7 +144,7 @@ class Door:
         except TimeoutError:
             self._end()
             raise Lost({self.name: f"silent until its deadline of {seconds:g} s"}) from None
-        except (EOFError, OSError):
+        except (EOFError, ConnectionError):  # other errors of the system are ours: a sum that cannot be kept
             raise Lost({self.name: f"its process ended ({self._end()})"}) from None
         except NotAFrame as error:
             self._end()
@@ -162,26 +162,30 @@ class Door:
             self._end()
         if self._frames is None:
             ours, theirs = socket.socketpair()
-            log = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:
-                self._process = subprocess.Popen(
-                    [*self._argv, "--fd", str(theirs.fileno())],
-                    pass_fds=(theirs.fileno(),),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env=self._environment,
-                    start_new_session=True,
-                )
+                self._process = self._started(theirs.fileno())
             except OSError as error:
                 ours.close()
                 raise BadInput(f"{self.name}: cannot start {self._argv[0]}: {error.strerror}") from None
             finally:
-                os.close(log)
                 theirs.close()
             self.starts += 1
             self._frames = Frames(ours)
         return self._frames
+
+    def _started(self, theirs: int) -> subprocess.Popen[bytes]:
+        """Its program, with the other end of the connection; what it prints goes to its log."""
+        descriptor = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "ab") as log:
+            return subprocess.Popen(
+                [*self._argv, "--fd", str(theirs)],
+                pass_fds=(theirs,),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,
+            )
 
     def _end(self) -> str:
         """Kill and forget the process; returns how it ended."""

@@ -1,3 +1,4 @@
+import errno
 import json
 import sys
 import time
@@ -195,6 +196,16 @@ def test_whoever_is_missing_from_the_sums_before_the_resumption_is_exposed(conso
         done = agreed.round(d={"trouble": "nan"})
         assert (done.cohort, done.exposed) == (("a", "b", "c"), ("d",))
     assert agreed.memory.everyone("r") == set("abcd")
+
+
+def test_a_sum_that_cannot_be_kept_is_no_fault_of_a_participant(consortium):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    three = consortium(names="abc")
+    three.opened = full
+    with pytest.raises(OSError, match="No space left on device"):
+        three.round()
 
 
 def test_too_few_left_stops_the_round(consortium):
