@@ -160,7 +160,11 @@ class _Round:
         """The job at the whole cohort: results, culprits, and whether a sum was opened."""
         on_opened = self.on_opened
         relay = Relay(plan, None if on_opened is None else lambda *opened: on_opened(plan, *opened))
-        results, failed = _in_threads(plan.cohort, lambda name: self._ask(name, plan, keys, relay))
+        try:
+            results, failed = _in_threads(plan.cohort, lambda name: self._ask(name, plan, keys, relay))
+        except BaseException:  # an interruption: else whoever waits for a term goes on until the deadline
+            relay.fail("coordinator", "gave the round up")
+            raise
         self.bytes_up.update(relay.bytes_up)
         self.bytes_down.update(relay.bytes_down)
         causes = {name: why for name, why in relay.culprits.items() if name in plan.cohort}

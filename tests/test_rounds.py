@@ -1,6 +1,9 @@
 import errno
 import json
+import os
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -206,6 +209,18 @@ def test_a_sum_that_cannot_be_kept_is_no_fault_of_a_participant(consortium):
     three.opened = full
     with pytest.raises(OSError, match="No space left on device"):
         three.round()
+
+
+def test_an_interruption_waits_for_nobody(consortium):
+    three = consortium(names="abc")
+    for door in three.doors.values():
+        door.ask("echo")
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        three.round(a={"trouble": "stop"})
+    started = time.monotonic()
+    three.doors["c"].close()
+    assert time.monotonic() - started < 5
 
 
 def test_too_few_left_stops_the_round(consortium):
