@@ -12,7 +12,9 @@ from typing import Any
 
 from federation.errors import Refused
 
-MAX_HEADER = 1 << 24
+MAX_HEADER = 1 << 26
+"""Bytes; a grown model travels in a header, with about 100 for each leaf."""
+
 MAX_PAYLOAD = 1 << 36
 BLOCK = 1 << 20
 """Bytes of a payload sent or held at once."""

@@ -235,9 +235,17 @@ def serve(
     try:
         while True:
             request, _ = frames.receive()
-            frames.send(participant.answer(request))
+            _send(frames, participant.answer(request))
     except (OSError, EOFError, Disconnected):
         frames.close()
+
+
+def _send(frames: Frames, answer: dict[str, Any]) -> None:
+    """Send the answer; in place of one that is too large, that it is."""
+    try:
+        frames.send(answer)
+    except Refused as error:
+        frames.send({"say": "error", "error": to_message(error)})
 
 
 def _end_with(connection: socket.socket) -> None:

@@ -25,6 +25,10 @@ def echo(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     return arguments
 
 
+def long(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    return {"text": "x" * arguments["length"]}
+
+
 def sleep(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     time.sleep(arguments["seconds"])
     return {}
@@ -100,6 +104,7 @@ JOBS = {
     job.__name__: job
     for job in (
         echo,
+        long,
         sleep,
         stop,
         sum_vector,

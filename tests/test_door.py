@@ -12,7 +12,7 @@ import pytest
 
 from federation.door import Door
 from federation.errors import BadInput, ChorusError, Lost, Refused
-from federation.frames import Frames
+from federation.frames import MAX_HEADER, Frames
 from federation.plan import RoundPlan
 
 PROGRAM = str(Path(__file__).with_name("participant_program.py"))
@@ -76,6 +76,13 @@ def test_errors_say_what_is_known_and_never_data(door, tmp_path):
     assert door.starts == 1
 
 
+def test_an_answer_that_is_too_large_is_told(door):
+    with pytest.raises(Refused, match=r"a frame of \d+ \+ 0 bytes is over the limit"):
+        door.ask("long", {"length": MAX_HEADER})
+    assert door.ask("echo", {"again": True}) == {"again": True}
+    assert door.starts == 1
+
+
 def test_a_log_of_its_own_is_its_owners_only(tmp_path):
     log = tmp_path / "own.log"
     with Door("a", [sys.executable, PROGRAM, "a", "--log", str(log)], tmp_path / "a.log") as door:
@@ -107,7 +114,7 @@ def test_killed_from_another_thread(door):
 
 NAGS = """
 import socket, sys, time
-from federation.frames import Frames
+from federation.frames import MAX_HEADER, Frames
 frames = Frames(socket.socket(fileno=int(sys.argv[2])))
 frames.receive()
 for _ in range(100):
@@ -127,7 +134,7 @@ def test_who_goes_on_after_errors_is_ended_too(tmp_path, monkeypatch):
 
 ERRS = """
 import json, socket, sys
-from federation.frames import Frames
+from federation.frames import MAX_HEADER, Frames
 frames = Frames(socket.socket(fileno=int(sys.argv[3])))
 frames.receive()
 frames.send({"say": "error", "error": json.loads(sys.argv[1])})
