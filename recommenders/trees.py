@@ -172,7 +172,7 @@ def _walk(
             if kind & 1:
                 which, goes_left = int(threshold[node]), False
                 first, last = category_starts[which], category_starts[which + 1]
-                if 0.0 <= value < 32.0 * (last - first):
+                if -1.0 < value < 32.0 * (last - first):  # a fraction counts as what is left of its point
                     category = int(value)
                     word = np.int64(categories[first + category // 32])
                     goes_left = (word >> (category % 32)) & 1 == 1

@@ -231,6 +231,17 @@ def test_outputs_tell_the_leaves(seed):
     np.testing.assert_array_equal(found, leaf)
 
 
+def test_rows_walk_as_lightgbm_predicts_them():
+    """Also where a category is a fraction, outside the list, or none."""
+    values = np.tile([0.0, 1.0, 2.0, 40.0, -0.5, 0.5, 2.5, -1.0, -1.5, 3.0, 1e10, np.nan], 30)
+    rows = Rows(values[:, None], np.random.default_rng(1).normal(size=len(values)) + (values == 1))
+    config = BoostingConfig(objective="regression", min_data_in_leaf=1, min_data_per_group=1)
+    state = alone(rows, agree(Solo(), rows.features, "c", {"c": (0, 1, 2, 40)}), config, 3)
+    leaf = lightgbm.Booster(model_str=state.text).predict(rows.features, pred_leaf=True)
+    walked = [walk(read_tree(block), rows.features) for block in state.trees]
+    np.testing.assert_array_equal(np.transpose(walked), leaf)
+
+
 @pytest.mark.parametrize("floor", [7, 40])
 def test_no_leaf_has_fewer_rows_than_the_floor(floor):
     rows, _, _ = world(5)
