@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from federation.channel import Vector
 from federation.errors import BadInput, ChorusError, Lost, Refused
 from federation.frames import Frames, NotAFrame
+from federation.masks import serves
 from federation.messages import GRACE, from_message, to_message
 from federation.plan import RoundPlan
 from federation.relay import HEADERS, Relay
@@ -80,7 +81,7 @@ class Door:
         """A fresh public key for this attempt, in hexadecimal; raises `Lost` where none comes in time."""
         request = {"do": "ready", "plan": plan.model_dump()}
         public = str(self._request(request, None, None, deadline_seconds).get("public"))
-        if not re.fullmatch("[0-9a-f]{64}", public):
+        if not (re.fullmatch("[0-9a-f]{64}", public) and serves(bytes.fromhex(public))):
             raise Refused(f"{self.name}: its public key is not one of X25519")
         return public
 

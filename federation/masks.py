@@ -81,6 +81,15 @@ class Masks:
         return f"Masks(among {', '.join(self.cohort)})"
 
 
+def serves(public: bytes) -> bool:
+    """Whether it is a public key with which others can agree on one: points of small order are none."""
+    try:
+        KeyPair().agree(public, b"")
+    except ValueError:
+        return False
+    return True
+
+
 def neighbours(name: str, cohort: Collection[str]) -> set[str]:
     """With whom `name` shares a mask: `REACH` to either side in the ring by name, up to 25 participants all.
 

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import socket
@@ -114,7 +115,7 @@ def test_killed_from_another_thread(door):
 
 NAGS = """
 import socket, sys, time
-from federation.frames import MAX_HEADER, Frames
+from federation.frames import Frames
 frames = Frames(socket.socket(fileno=int(sys.argv[2])))
 frames.receive()
 for _ in range(100):
@@ -132,23 +133,36 @@ def test_who_goes_on_after_errors_is_ended_too(tmp_path, monkeypatch):
     assert time.monotonic() - started < 4
 
 
-ERRS = """
+ANSWERS = """
 import json, socket, sys
-from federation.frames import MAX_HEADER, Frames
+from federation.frames import Frames
 frames = Frames(socket.socket(fileno=int(sys.argv[3])))
 frames.receive()
-frames.send({"say": "error", "error": json.loads(sys.argv[1])})
+frames.send(json.loads(sys.argv[1]))
 frames.receive()
 """
 
 
 @pytest.mark.parametrize("error", ["null", '"x"', '{"type": "Lost", "participants": ["b"]}', '{"type": []}'])
 def test_an_error_that_cannot_be_read_is_one_of_the_participant(error, tmp_path):
+    answer = f'{{"say": "error", "error": {error}}}'
     with (
-        Door("a", [sys.executable, "-c", ERRS, error], tmp_path / "a.log") as door,
+        Door("a", [sys.executable, "-c", ANSWERS, answer], tmp_path / "a.log") as door,
         pytest.raises(ChorusError, match="unknown error"),
     ):
         door.ask("echo")
+
+
+@pytest.mark.parametrize("public", [None, "x", "ab" * 31, "00" * 32, "01" + "00" * 31])
+def test_a_key_that_would_serve_nobody_is_refused_by_name(public, tmp_path):
+    """Else the others could not agree on masks with it, and were lost in its place."""
+    answer = json.dumps({"say": "ready", "public": public})
+    plan = RoundPlan(run="r", number=0, cohort=("a", "b", "c"))
+    with (
+        Door("a", [sys.executable, "-c", ANSWERS, answer], tmp_path / "a.log") as door,
+        pytest.raises(Refused, match="a: its public key is not one of X25519"),
+    ):
+        door.ready(plan, deadline_seconds=20)
 
 
 def test_a_program_that_does_not_start_is_told(tmp_path):
