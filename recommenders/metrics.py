@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from federation.fixed_point import FixedPoint
 
 NAMES = ("ndcg", "hit_rate", "precision", "recall", "f1", "mrr", "accuracy")
-SUMS = FixedPoint(width=64, fraction_bits=32, terms=2**10, signed=True)
+SUMS = FixedPoint(width=64, fraction_bits=28, terms=2**10, signed=True)
+"""The form of sums over queries: up to 33 million at each of a thousand participants."""
+
 COUNTS = FixedPoint(width=64, fraction_bits=0, terms=2**10, signed=True)
 
 
