@@ -13,7 +13,7 @@ def explain(path: Path, error: ValidationError, model: type[BaseModel], raw: Any
     """A line for each mistake in `raw`, which the file holds: file, key, what was found, what is expected."""
     lines, errors = [], error.errors()
     for each in errors:
-        if each["type"] == "too_short" and any(len(other["loc"]) > 1 for other in errors):
+        if each["type"] == "too_short" and any(_within(other["loc"], each["loc"]) for other in errors):
             continue  # parts that are wrong were left out of the count
         place = [str(path), ".".join(_named(each["loc"], raw))]
         said = each["msg"].removeprefix("Value error, ")
@@ -36,6 +36,11 @@ def _named(place: Sequence[int | str], raw: Any) -> list[str]:
         if parts[0] == "participants" and isinstance(raw["participants"][place[1]]["name"], str):
             parts[1] = raw["participants"][place[1]]["name"]
     return parts
+
+
+def _within(place: Sequence[int | str], whole: Sequence[int | str]) -> bool:
+    """Whether a place of the file is a part of the one `whole`."""
+    return len(place) > len(whole) and place[: len(whole)] == whole
 
 
 def _keys(place: Sequence[int | str], model: type[BaseModel]) -> list[str]:

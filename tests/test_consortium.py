@@ -117,6 +117,14 @@ def test_a_duration_that_no_date_can_be_moved_by_is_refused(duration, tmp_path):
         read_consortium(path)
 
 
+@pytest.mark.parametrize("key", ["two_stage.own_shares"])
+def test_there_is_something_to_choose_from(key, tmp_path):
+    path = tmp_path / "consortium.yaml"
+    path.write_text(GOOD + f"model: {{{key.replace('.', ': {')}: []}}" + "}" * key.count("."))
+    with pytest.raises(BadInput, match=rf"model\.{key}: Tuple should have at least 1 item"):
+        read_consortium(path)
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(BadInput, match=r"nowhere\.yaml: cannot be read .* expected a consortium\.yaml"):
         read_consortium(tmp_path / "nowhere.yaml")
