@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from recommenders.two_stage import TwoStage
 
@@ -20,14 +20,15 @@ class ModelConfig(BaseModel):
     two_stage: TwoStage = Field(TwoStage(), description="settings of kind two_stage")
     top: Annotated[int, Field(ge=1, le=100)] = Field(10, description="k of the metrics at k and of the lists")
     windows: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (7, 30, 90, 365, 3650), description="days of history that popularity may count"
+        (7, 30, 90, 365, 3650), min_length=1, description="days of history that popularity may count"
     )
     shares: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
+        min_length=1,
         description="how much of the others' X'X a participant may add to its own; 0 is alone",
     )
     regularisations: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (10.0, 20.0, 50.0, 200.0), description="lambda of EASE (Steck 2019)"
+        (10.0, 20.0, 50.0, 200.0), min_length=1, description="lambda of EASE (Steck 2019)"
     )
     users_bound: Annotated[int, Field(ge=1)] = Field(
         2**20, description="most users of one participant that one item may have; sets the width of X'X"
@@ -38,3 +39,10 @@ class ModelConfig(BaseModel):
     memory_gb: Annotated[float, Field(gt=0)] = Field(
         20.0, description="GiB that solving may take at once; a larger catalogue is refused"
     )
+
+    @field_validator("windows")
+    @classmethod
+    def _each_once(cls, windows: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(windows)) < len(windows):
+            raise ValueError(f"a window is named twice in {windows}")
+        return windows

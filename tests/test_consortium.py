@@ -71,6 +71,11 @@ rounds: {minimum: 3}
             "split: {kind: given}\nmodel: {kind: popularity}",
             "participants: found no test of anybody, expected the test events of split.kind: given",
         ),
+        (
+            "name: three",
+            "name: three\nmodel: {windows: [7, 30, 7]}",
+            "windows: Value error, a window is named twice in (7, 30, 7)",
+        ),
         ("\nrounds: {minimum: 3}", "\nrounds: 3", "rounds: Input should be a valid dictionary"),
         (
             "name: three",
@@ -117,7 +122,7 @@ def test_a_duration_that_no_date_can_be_moved_by_is_refused(duration, tmp_path):
         read_consortium(path)
 
 
-@pytest.mark.parametrize("key", ["two_stage.own_shares"])
+@pytest.mark.parametrize("key", ["windows", "shares", "regularisations", "two_stage.own_shares"])
 def test_there_is_something_to_choose_from(key, tmp_path):
     path = tmp_path / "consortium.yaml"
     path.write_text(GOOD + f"model: {{{key.replace('.', ': {')}: []}}" + "}" * key.count("."))
