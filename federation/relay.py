@@ -209,13 +209,18 @@ class Relay:
         """Raise if someone failed; past the deadline the missing ones have."""
         if not self.culprits and time.monotonic() >= self.deadline:
             with self.changed:
-                arrived = self._current.arrived if self._current is not None else set()
-                missing = set(self.plan.cohort) - arrived
-                self._fail(dict.fromkeys(missing, "silent until the deadline"))
+                self._fail(dict.fromkeys(self._missing(), "silent until the deadline"))
         if self._refused and participant in self.culprits:
             raise Refused(f"{participant}: {self.culprits[participant]}")
         if self.culprits:
             raise Lost(dict(self.culprits))
+
+    def _missing(self) -> set[str]:
+        """Who has not announced its term; where all have, some to wait for these, who has not given it."""
+        everyone, current = set(self.plan.cohort), self._current
+        if current is None:
+            return everyone
+        return everyone - current.announced.keys() or everyone - current.arrived
 
     def _fail(self, culprits: dict[str, str], refused: bool = False) -> None:
         """Under the lock: the first failure is the cause; what follows from it is not recorded."""

@@ -128,6 +128,17 @@ def test_the_silent_are_named_at_the_deadline_and_the_late_go_unread():
     assert relay.opened == 0
 
 
+def test_who_waits_for_the_silent_is_not_named_as_one():
+    """Until all have announced their terms, it is open whose is unlike the others'."""
+    relay = Relay(plan_of("a", "b", "c", "d", deadline_seconds=0.5))
+    lengths = {"a": 5, "b": 4, "c": 4}
+    heard = say(
+        relay,
+        {n: lambda n=n, k=k: relay.add(n, header(relay, length=k), [ones(k)]) for n, k in lengths.items()},
+    )
+    assert all(error.participants == {"d": "silent until the deadline"} for error in heard.values())
+
+
 def test_a_contribution_that_breaks_off_leaves_nothing():
     def broken():
         yield ones(2)
