@@ -54,13 +54,17 @@ class Seat(NamedTuple):
 
 
 class Wire(NamedTuple):
-    """How this build of LightGBM lays out what it gathers: bytes, and places of the root's totals."""
+    """How this build of LightGBM lays out what it gathers: bytes, and places of the root's totals.
+
+    A split ends with a list of categories, from `list_at` on; how many it holds stands just before it.
+    """
 
     root: int
     rows_at: int
     gradient_at: int
     hessian_at: int
     splits: int
+    list_at: int
 
 
 class Collectives:
@@ -161,8 +165,17 @@ class Collectives:
     def _splits(self, raw: Bytes, start: int, answer: Bytes) -> None:
         """A gather is a sum of slots: everyone adds zeros outside the own one."""
         slots = np.zeros(len(answer), np.uint8)
-        slots[start : start + len(raw)] = raw
+        for said in (raw[: len(raw) // 2], raw[len(raw) // 2 :]):
+            # What follows the list is left from the own histogram, which LightGBM had at the same place.
+            end = self._wire.list_at + 4 * _listed(said, self._wire)
+            slots[start : start + end] = said[:end]
+            start += len(said)
         answer[:] = self._channel.sum(self._name("splits"), slots, BYTES)
+
+
+def _listed(split: Bytes, wire: Wire) -> int:
+    """How many categories a split lists."""
+    return int(split[wire.list_at - 4 : wire.list_at].view(np.int32)[0])
 
 
 @lru_cache(maxsize=1024)
@@ -214,7 +227,8 @@ def probe(parameters: dict[str, Any]) -> Wire:
     rows, gradient, hessian = (
         _place(root, value) for value in (np.int32(7), np.float64(gradients.sum()), np.float64(7 * ROW))
     )
-    return Wire(len(root), rows, gradient, hessian, len(splits))
+    list_at = len(splits) // 2 - 4 * parameters["max_cat_threshold"]
+    return Wire(len(root), rows, gradient, hessian, len(splits), list_at)
 
 
 def _place(raw: bytes, value: np.generic) -> int:

@@ -15,7 +15,7 @@ from recommenders.collectives import WORDS, Collectives, Seat, Wire, probe
 from recommenders.growth import begin, grow
 from recommenders.histograms import check_width, narrow, pack, unpack, wide
 
-WIRE = Wire(24, 16, 8, 0, 200)
+WIRE = Wire(24, 16, 8, 0, 200, 94)
 
 
 def histogram(r, counts, bits):
@@ -78,7 +78,7 @@ def test_lightgbm_tells_how_it_lays_out_its_tuples():
     wire = probe({"objective": "none", "verbosity": -1, "num_threads": 1, "max_cat_threshold": 1})
     assert sorted(wire[1:4]) == sorted({*wire[1:4]})
     assert wire.root == 24
-    assert wire.splits % 2 == 0
+    assert wire.splits == 2 * (wire.list_at + 4)
 
 
 def test_an_unknown_collective_is_an_error():
@@ -119,6 +119,43 @@ def test_traffic_that_is_not_known_is_refused_at_the_start(monkeypatch):
     monkeypatch.setattr("lightgbm.Booster.update", lambda *_, **__: True)
     with pytest.raises(Refused, match=r"LightGBM gathered \[\] bytes, expected two pieces"):
         probe({"objective": "none", "verbosity": -1, "num_threads": 1, "max_cat_threshold": 1})
+
+
+class Overheard:
+    """A channel that keeps what its participant says of splits."""
+
+    def __init__(self, channel, said):
+        self.channel, self.said = channel, said
+        self.name, self.cohort = channel.name, channel.cohort
+
+    def sum(self, name, vector, form, part=None):
+        if "/splits/" in name:
+            self.said[self.name, name] = vector.tobytes()
+        return self.channel.sum(name, vector, form, part)
+
+
+@pytest.mark.parametrize("categories", [{}, {"x": range(60)}])
+def test_the_splits_that_are_said_tell_nothing_of_the_own_rows(categories):
+    """They follow from sums: to the last byte the same, whoever holds the rows."""
+    r = np.random.default_rng(0)
+    config = BoostingConfig(objective="binary", min_data_in_leaf=5, min_data_per_group=5)
+    features = np.column_stack([r.integers(0, 60, 900), r.normal(size=(900, 3))]).astype(float)
+    labels = (features[:, 0] % 7 + features[:, 1] > 3) * 1.0
+    bins, said = agree(Solo(), features, "xyzw", categories), [{}, {}]
+    for owner, kept in zip((np.arange(900) % 3, np.arange(900) // 300), said, strict=True):
+
+        def part(name, owner=owner, kept=kept):
+            held = owner == "abc".index(name)
+            mine = Rows(np.ascontiguousarray(features[held]), labels[held])
+
+            def work(channel):
+                return grow(Overheard(channel, kept), mine, begin(channel, mine, bins, config), config, 2)
+
+            return work
+
+        simulate({name: part(name) for name in "abc"}, RoundPlan(run="r", number=0, cohort=tuple("abc")))
+    assert said[0].keys() == said[1].keys()
+    assert said[0] == said[1]
 
 
 class Failing:
