@@ -6,7 +6,8 @@ participant that owns the feature.  Each becomes one named sum; anything else is
 """
 
 import ctypes
-from collections.abc import Callable, Iterator
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -56,7 +57,8 @@ class Seat(NamedTuple):
 class Wire(NamedTuple):
     """How this build of LightGBM lays out what it gathers: bytes, and places of the root's totals.
 
-    A split ends with a list of categories, from `list_at` on; how many it holds stands just before it.
+    A split begins with its feature, has its bin at `bin_at`, and ends with a list of categories' bins from
+    `list_at` on; how many it holds stands just before it.
     """
 
     root: int
@@ -64,19 +66,23 @@ class Wire(NamedTuple):
     gradient_at: int
     hessian_at: int
     splits: int
+    bin_at: int
     list_at: int
 
 
 class Collectives:
-    """The callbacks of one participant.
+    """The callbacks of one participant; `bins` is how many each feature has.
 
     C++ cannot see a Python exception: it is kept, the outputs are zeroed (no split has gain), and
     `check` raises it after the iteration.
     """
 
-    def __init__(self, channel: Channel, seat: Seat, wire: Wire, gradient_bits: int, rows: int) -> None:
+    def __init__(
+        self, channel: Channel, seat: Seat, wire: Wire, gradient_bits: int, rows: int, bins: Sequence[int]
+    ) -> None:
         self._channel, self._seat, self._wire = channel, seat, wire
         self._gradient_bits, self._rows = gradient_bits, rows
+        self._bins = np.append(bins, 1 << 32)  # the last for a split of no feature, -1
         self._layout: Layout | None = None
         self._prefix, self._calls = "", 0
         self._error: BaseException | None = None
@@ -171,11 +177,27 @@ class Collectives:
             slots[start : start + end] = said[:end]
             start += len(said)
         answer[:] = self._channel.sum(self._name("splits"), slots, BYTES)
+        self._check_splits(answer.reshape(-1, len(raw) // 2))
+
+    def _check_splits(self, splits: Bytes) -> None:
+        """Raise `Refused` where a split is of no feature or bin: LightGBM would look beyond its memory."""
+        bin_at, list_at = self._wire.bin_at, self._wire.list_at
+        feature = _numbers(splits[:, :4]).view(np.int32)
+        listed, listable = _numbers(splits[:, list_at - 4 : list_at]), (splits.shape[1] - list_at) // 4
+        bins = np.hstack([_numbers(splits[:, bin_at : bin_at + 4]), _numbers(splits[:, list_at:])])
+        known = (feature >= -1) & (feature < len(self._bins) - 1) & (listed <= listable)
+        if not known.all() or (bins >= self._bins[feature]).any():
+            raise Refused("a split that somebody told is of no feature or bin of the model")
 
 
 def _listed(split: Bytes, wire: Wire) -> int:
     """How many categories a split lists."""
-    return int(split[wire.list_at - 4 : wire.list_at].view(np.int32)[0])
+    return int(_numbers(split[None, wire.list_at - 4 : wire.list_at])[0, 0])
+
+
+def _numbers(raw: Bytes) -> NDArray[np.uint32]:
+    """Numbers of 4 bytes in each row of `raw` (n, 4 k), (n, k)."""
+    return np.ascontiguousarray(raw).view(np.uint32)
 
 
 @lru_cache(maxsize=1024)
@@ -215,7 +237,14 @@ def probe(parameters: dict[str, Any]) -> Wire:
     ) -> None:
         ctypes.memmove(out, source + start[0], length[0])
 
-    parameters = {**parameters, "min_data_in_leaf": 1, "max_depth": -1, "feature_fraction": 1.0}
+    known = {
+        "min_data_in_leaf": 1,
+        "max_depth": -1,
+        "feature_fraction": 1.0,
+        "min_data_in_bin": 1,
+        "max_bin": 15,
+    }
+    parameters = {**parameters, **known}
     gradients = np.array([1, 2, 4, 8, 16, 32, 64], np.float32)
     data = lightgbm.Dataset(np.arange(7.0).reshape(-1, 1), np.zeros(7), params=parameters).construct()
     with network(Seat(0, 2), (_REDUCE_SCATTER(reduce_scatter), _ALLGATHER(allgather))):
@@ -228,7 +257,15 @@ def probe(parameters: dict[str, Any]) -> Wire:
         _place(root, value) for value in (np.int32(7), np.float64(gradients.sum()), np.float64(7 * ROW))
     )
     list_at = len(splits) // 2 - 4 * parameters["max_cat_threshold"]
-    return Wire(len(root), rows, gradient, hessian, len(splits), list_at)
+    return Wire(len(root), rows, gradient, hessian, len(splits), _bin_at(splits), list_at)
+
+
+def _bin_at(splits: bytes) -> int:
+    """Where the bin of a split stands, after feature, rows to the left and to the right, and gain."""
+    feature, left, right, _, edge = struct.unpack_from("<iiidI", splits)
+    if (feature, left + right, edge) != (0, 7, left - 1):
+        raise Refused(f"LightGBM's splits begin with {feature, left, right, edge}, expected those of 7 rows")
+    return 20
 
 
 def _place(raw: bytes, value: np.generic) -> int:

@@ -76,7 +76,8 @@ def learner(
     if seat.size == 1:
         yield Learner(data, config, parameters, None)
         return
-    collectives = Collectives(channel, seat, probe(parameters), config.bits, count)
+    sizes = [data.feature_num_bin(place) for place in range(data.num_feature())]
+    collectives = Collectives(channel, seat, probe(parameters), config.bits, count, sizes)
     with network(seat, collectives.callbacks):
         together = {"tree_learner": "data", "num_machines": seat.size}
         yield Learner(data, config, parameters | together, collectives)

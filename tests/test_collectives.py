@@ -14,8 +14,9 @@ from recommenders.boosting import BoostingConfig, Rows
 from recommenders.collectives import WORDS, Collectives, Seat, Wire, probe
 from recommenders.growth import begin, grow
 from recommenders.histograms import check_width, narrow, pack, unpack, wide
+from recommenders.learner import lightgbm_parameters
 
-WIRE = Wire(24, 16, 8, 0, 200, 94)
+WIRE = Wire(24, 16, 8, 0, 200, 20, 94)
 
 
 def histogram(r, counts, bits):
@@ -82,7 +83,7 @@ def test_lightgbm_tells_how_it_lays_out_its_tuples():
 
 
 def test_an_unknown_collective_is_an_error():
-    me = Collectives(Solo(), Seat(0, 1), WIRE, 10, 7)
+    me = Collectives(Solo(), Seat(0, 1), WIRE, 10, 7, [3])
     source, out = ctypes.create_string_buffer(40), ctypes.create_string_buffer(b"x" * 40)
     one = (ctypes.c_int32 * 1)(40)
     me.callbacks[1](ctypes.addressof(source), 40, (ctypes.c_int32 * 1)(0), one, 1, ctypes.addressof(out), 40)
@@ -93,7 +94,7 @@ def test_an_unknown_collective_is_an_error():
 
 @pytest.mark.parametrize(("size", "width"), [(32, 4), (24, 16), (32, 24)])
 def test_an_unknown_reduce_scatter_is_an_error(size, width):
-    me = Collectives(Solo(), Seat(0, 1), WIRE, 10, 7)
+    me = Collectives(Solo(), Seat(0, 1), WIRE, 10, 7, [3])
     source, out = ctypes.create_string_buffer(size), ctypes.create_string_buffer(b"x" * size)
     start, length = (ctypes.c_int32 * 1)(0), (ctypes.c_int32 * 1)(size)
     at = ctypes.addressof(source), ctypes.addressof(out)
@@ -104,7 +105,7 @@ def test_an_unknown_reduce_scatter_is_an_error(size, width):
 
 
 def test_a_histogram_of_another_size_in_the_same_tree_is_an_error():
-    me = Collectives(Solo(), Seat(0, 1), WIRE, 10, 7)
+    me = Collectives(Solo(), Seat(0, 1), WIRE, 10, 7, [3])
     me.begin(0)
     for size in (32, 48):
         source, out = ctypes.create_string_buffer(size), ctypes.create_string_buffer(size)
@@ -156,6 +157,45 @@ def test_the_splits_that_are_said_tell_nothing_of_the_own_rows(categories):
         simulate({name: part(name) for name in "abc"}, RoundPlan(run="r", number=0, cohort=tuple("abc")))
     assert said[0].keys() == said[1].keys()
     assert said[0] == said[1]
+
+
+class Inventing:
+    """A channel whose participant tells splits with `number` at a place where something else belongs."""
+
+    def __init__(self, channel, at, number):
+        self.channel, self.at, self.number = channel, at, number
+        self.name, self.cohort = channel.name, channel.cohort
+
+    def sum(self, name, vector, form, part=None):
+        if "/splits/" in name:
+            vector = vector.copy()
+            vector[self.at :][:4] = np.array([self.number], "<i4").view(np.uint8)
+        return self.channel.sum(name, vector, form, part)
+
+
+@pytest.mark.parametrize(
+    ("at", "number"), [(0, 3), (0, -2), (20, 15), (20, -1), (90, 2), (90, -1), (94, 15), (98 + 20, 1 << 30)]
+)
+def test_a_split_of_no_feature_or_bin_does_not_reach_lightgbm(at, number):
+    """It looks up what it is told: the others' processes would end, or go on with what lies elsewhere."""
+    r = np.random.default_rng(0)
+    config = BoostingConfig(objective="binary", min_data_in_leaf=5, max_bin=15)
+    features = r.normal(size=(300, 3))
+    bins = agree(Solo(), features, "xyz", max_bin=15)
+    wire = probe(lightgbm_parameters(config, bins, 1))
+    assert (wire.bin_at, wire.list_at, wire.splits) == (20, 94, 2 * 98)
+
+    def part(rank):
+        mine = Rows(np.ascontiguousarray(features[rank::3]), (features[rank::3, 0] > 0) * 1.0)
+
+        def work(channel):
+            channel = Inventing(channel, at, number) if rank == 0 else channel
+            return grow(channel, mine, begin(channel, mine, bins, config), config, 1)
+
+        return work
+
+    with pytest.raises(Refused, match="a split that somebody told is of no feature or bin"):
+        simulate({n: part(k) for k, n in enumerate("abc")}, RoundPlan(run="r", number=0, cohort=tuple("abc")))
 
 
 class Failing:
