@@ -119,7 +119,8 @@ def champion_lists(room: Room, run: str, prepared: Prepared, part: int) -> Lists
     model = own_model.kept(room, run)
     if model is None:
         return None
-    return own_model.lists(room, model, own_model.fresh(room, model, prepared, part), prepared, part)
+    made = own_model.fresh(room, model, prepared, part, prepared.sold(part))
+    return own_model.lists(room, model, made, prepared, part)
 
 
 def _worse(room: Room, sums: NDArray[np.float64], draws: NDArray[np.float64]) -> bool:

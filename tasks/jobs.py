@@ -132,17 +132,16 @@ def refresh(room: Room, told: Told, _: Channel) -> Told:
     """Serve the own model of the run `champion` with the own events as of the newest window's beginning."""
     prepared, model = _prepared(room, told), own_model.kept(room, told["champion"])
     if model is not None:
-        made = own_model.fresh(room, model, prepared, prepared.scored_in(1))
+        made = own_model.fresh(room, model, prepared, prepared.scored_in(1), prepared.data.own_items())
         own_model.serve(room, model, told["run"], made)
     return {}
 
 
 def judge(room: Room, told: Told, channel: Channel) -> Told:
     """How the own model of the run `champion` does on the newest window; all return the same."""
-    prepared, held = _prepared(room, told), None
-    part, model = prepared.scored_in(1), own_model.kept(room, told["champion"])
-    if model is not None:
-        held = own_model.lists(room, model, own_model.served(room, model), prepared, part)
+    prepared = _prepared(room, told)
+    part = prepared.scored_in(1)
+    held = comparison.champion_lists(room, told["champion"], prepared, part)
     known = _counts(room, f"1/popularity/{told['learned']}", channel)
     return comparison.alone(room, prepared, part, held, known, channel)
 

@@ -86,10 +86,10 @@ def catalogue_hash(room: Room) -> str:
     return hashlib.sha256(room.membership.catalogue.read_bytes()).hexdigest()
 
 
-def fresh(room: Room, model: Kept, prepared: Prepared, part: int) -> Arrays:
-    """What lists are made of, anew: own events as of the beginning of `part`, the others' of the training."""
+def fresh(room: Room, model: Kept, prepared: Prepared, part: int, items: NDArray[np.int32]) -> Arrays:
+    """What lists of `items` are made of, anew: own events before `part`, the others' of the training."""
     data, at = prepared.before(part), prepared.begins(part)
-    own = own_snapshot(data, at, prepared.data.own_items(), model.model)
+    own = own_snapshot(data, at, items, model.model)
     return _made(model, own.joined(_others(room, model), model.model.windows))
 
 

@@ -80,13 +80,16 @@ def score(
     terms = compare(room, prepared, part, arms["consortium"], held)
     if held is not None:
         arms["champion"] = held
-    if number == 1:
-        choice = this.choices().get("consortium", this.choices()["popularity"])
-        own_model.keep(room, run, this.known, Choice(**choice), own)
     told = {f"{arm}_{key}": value for arm, each in chosen.items() for key, value in each.items()}
     values = np.column_stack([this.ndcg(lists) for arm, lists in sorted(arms.items()) if arm != "champion"])
     draws = bootstrap_sums(values, secret(room, values))
-    return Scored({arm: this.sums(lists) for arm, lists in arms.items()}, draws, told, terms)
+    scored = Scored({arm: this.sums(lists) for arm, lists in arms.items()}, draws, told, terms)
+    if number == 1:
+        choice = this.choices().get("consortium", this.choices()["popularity"])
+        del this  # its matrices are let go first
+        everything = snapshot(room, prepared, part, channel, prepared.data.own_items())
+        own_model.keep(room, run, everything, Choice(**choice), own)
+    return scored
 
 
 class _Round:
@@ -95,8 +98,8 @@ class _Round:
     def __init__(self, room: Room, prepared: Prepared, run: str, number: int, channel: Channel) -> None:
         self.room, self.prepared, self.run, self.number = room, prepared, run, number
         self.model, self.part = room.membership.model, prepared.scored_in(number)
-        self.known = snapshot(room, prepared, prepared.scored_in(number), channel)
-        self.queries = prepared.queries(prepared.scored_in(number))
+        self.known = snapshot(room, prepared, self.part, channel, prepared.sold(self.part))
+        self.queries = prepared.queries(self.part)
         self.tried: dict[Choice, NDArray[np.float64]] = {}
 
     def choices(self) -> Chosen:

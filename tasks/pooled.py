@@ -93,7 +93,7 @@ def _learn(everyone: Mapping[str, Prepared], part: int, strength: float, model: 
 
 
 def _lists(each: Prepared, part: int, learned: NDArray[Any], top: int) -> NDArray[np.int32]:
-    queries, own = each.queries(part), each.data.own_items()
+    queries, own = each.queries(part), each.sold(part)
     if learned.ndim == 1:
         popular = learned[own].astype(np.float32)
         return top_popular(popular, queries, own, each.data.item_count, top)

@@ -72,7 +72,7 @@ def pooled_tables(everyone: Mapping[str, Prepared], part: int, model: ModelConfi
     gram = sum(each.before(part).matrix().T @ each.before(part).matrix() for each in everyone.values())
     found = {}
     for name, each in everyone.items():
-        data, items = each.before(part), each.data.own_items()
+        data, items = each.before(part), each.sold(part)
         of_all = np.asarray(gram[:, items][items].toarray(), np.float64)
         known = Snapshot(data, each.begins(part), items, own[name], total, own_gram(data, items), of_all)
         retriever = two_stage.retriever(known, model.two_stage, model.windows)

@@ -51,6 +51,10 @@ class Prepared:
         """What is known when `part` begins."""
         return self.data.where(self._past(part))
 
+    def sold(self, part: int) -> NDArray[np.int32]:
+        """The items that are known here when `part` begins, as they had been had before, ascending."""
+        return self.before(part).own_items()
+
     def begins(self, part: int) -> int:
         """When `part` begins; where each user's last items are withheld: the end of what is known before."""
         if self.moments:

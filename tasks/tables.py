@@ -52,7 +52,8 @@ def keep_tables(room: Room, prepared: Prepared, run: str, number: int, channel: 
     """Write what is not there yet of the tables of the parts up to the one that the round scores."""
     for part in range(1, prepared.scored_in(number) + 1):
         if not _path(room, run, number, ALONE, part).is_file():
-            known, model = snapshot(room, prepared, part, channel), room.membership.model
+            known = snapshot(room, prepared, part, channel, prepared.sold(part))
+            model = room.membership.model
             found = two_stage.retriever(known, model.two_stage, model.windows)
             _write(_path(room, run, number, TOGETHER, part), table(found, known, prepared, part, model))
             found = two_stage.alone(known, found)

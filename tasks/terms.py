@@ -49,17 +49,19 @@ def add_terms(room: Room, run: str, number: int, channel: Channel) -> None:
             pass
 
 
-def snapshot(room: Room, prepared: Prepared, part: int, channel: Channel) -> Snapshot:
-    """What the participant knows when `part` begins: its own events, and the opened sums as of then."""
+def snapshot(
+    room: Room, prepared: Prepared, part: int, channel: Channel, items: NDArray[np.int32]
+) -> Snapshot:
+    """What the participant knows of `items` when `part` begins: its own events, and the opened sums."""
     model, number = room.membership.model, 0 if part in prepared.opened_in(0) else 1
-    own = own_snapshot(prepared.before(part), prepared.begins(part), prepared.data.own_items(), model)
+    own = own_snapshot(prepared.before(part), prepared.begins(part), items, model)
     total = channel.read(f"{number}/popularity/{part}").reshape(own.own_counts.shape)
     if model.kind == "popularity":
         return replace(own, total_counts=total)
-    items = own.data.item_count
-    blocks = range(len(item_to_item.row_blocks(items)))
+    catalogue = own.data.item_count
+    blocks = range(len(item_to_item.row_blocks(catalogue)))
     opened = (channel.read(f"{number}/gram/{part}/{block}") for block in blocks)
-    whole = item_to_item.assemble(opened, items, own.own_items, model.hide_below)
+    whole = item_to_item.assemble(opened, catalogue, items, model.hide_below)
     return replace(own, total_counts=total, total_gram=whole)
 
 

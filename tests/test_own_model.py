@@ -1,6 +1,8 @@
 """What is a participant's own is fresh in its recommender; what is the others' is of the training."""
 
 import json
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +16,7 @@ from recommenders import item_to_item, two_stage
 from recommenders.boosting import State
 from recommenders.choice import Choice
 from recommenders.popularity import DAY, windowed_counts
-from tasks import own_model, terms
+from tasks import comparison, own_model, tables, terms
 from tasks.rehearsal import rehearsals
 from tasks.room import Room
 
@@ -39,12 +41,21 @@ def trained(request, tiny, tmp_path):
     rooms = {each.name: Room(tmp_path / each.name, each.model_copy(update=catalogue)) for each in memberships}
     versions = {name: room.import_all().version for name, room in rooms.items()}
     prepared = {name: room.prepared(versions[name], CUTS) for name, room in rooms.items()}
-    known = snapshots(rooms, prepared)["east"]
+    room, east, channel = rooms["east"], prepared["east"], sums(rooms, prepared)
+    known = terms.snapshot(room, east, TEST, channel, east.data.own_items())
     ranker = State.model_construct() if request.param == "two_stage" else None
-    own_model.keep(rooms["east"], "first", known, KINDS[request.param], ranker)
-    return SimpleNamespace(
-        rooms=rooms, prepared=prepared, known=known, room=rooms["east"], data=consortium.data
-    )
+    own_model.keep(room, "first", known, KINDS[request.param], ranker)
+    told = {"rooms": rooms, "room": room, "prepared": prepared, "known": known, "channel": channel}
+    return SimpleNamespace(**told, data=consortium.data)
+
+
+def without_past(prepared, known):
+    """Without the events before the test on the five items that the others have most of those had in it."""
+    tested = np.unique(prepared.data.items[prepared.part == TEST])
+    others = (known.total_counts - known.own_counts)[-1, tested]
+    dropped = np.isin(prepared.data.items, tested[np.argsort(-others)[:5]]) & (prepared.part < TEST)
+    data, (part, known_at) = prepared.data.where(~dropped), (prepared.part, prepared.known_at)
+    return replace(prepared, data=data, part=part[~dropped], known_at=known_at[~dropped])
 
 
 def made(consortium):
@@ -54,21 +65,22 @@ def made(consortium):
     return [consortium.membership(each) for each in consortium.participants]
 
 
-def snapshots(rooms, prepared):
-    """What everybody knows at the beginning of the test, from sums over a channel."""
+def sums(rooms, prepared):
+    """A channel that reads the sums of both rounds."""
     opened = {}
 
-    def part(name, channel):
-        terms.keep_terms(rooms[name], prepared[name], "first", 1)
-        terms.add_terms(rooms[name], "first", 1, channel)
+    def part(name, number, channel):
+        terms.keep_terms(rooms[name], prepared[name], "first", number)
+        terms.add_terms(rooms[name], "first", number, channel)
 
-    def note(name, form, total):
-        opened[f"1/{name}"] = form.decode(total.words)
+    def note(number, name, form, total):
+        opened[f"{number}/{name}"] = form.decode(total.words)
 
-    plan = RoundPlan(run="first", number=1, cohort=tuple(rooms))
-    simulate({name: lambda channel, name=name: part(name, channel) for name in rooms}, plan, on_opened=note)
-    channel = SimpleNamespace(read=opened.__getitem__)
-    return {name: terms.snapshot(room, prepared[name], TEST, channel) for name, room in rooms.items()}
+    for number in (0, 1):
+        parts = {name: partial(part, name, number) for name in rooms}
+        plan = RoundPlan(run="first", number=number, cohort=tuple(rooms))
+        simulate(parts, plan, on_opened=partial(note, number))
+    return SimpleNamespace(read=opened.__getitem__)
 
 
 def served(room, model):
@@ -81,7 +93,8 @@ def test_at_the_training_what_is_fresh_is_what_was_trained(trained):
     model = own_model.kept(room, "first")
     assert known.own_counts.any()
     assert known.total_counts.any()
-    fresh, at_training = own_model.fresh(room, model, trained.prepared["east"], TEST), served(room, model)
+    fresh = own_model.fresh(room, model, trained.prepared["east"], TEST, known.own_items)
+    at_training = served(room, model)
     if model.model.kind == "popularity":
         expected = {"popularity": known.popular(1, 0.5)}
     elif model.model.kind == "item_to_item":
@@ -98,8 +111,8 @@ def test_at_the_training_what_is_fresh_is_what_was_trained(trained):
 def test_later_the_own_has_moved_on_and_the_others_has_not(trained):
     room, model = trained.room, own_model.kept(trained.room, "first")
     later = room.prepared(room.store.manifest("east").version, LATER)
-    fresh = own_model.fresh(room, model, later, TEST)
     own_items = later.data.own_items()
+    fresh = own_model.fresh(room, model, later, TEST, own_items)
     assert np.array_equal(fresh["own_items"], own_items)
     then, now = trained.prepared["east"].begins(TEST), later.begins(TEST)
     others = [each for name, each in trained.prepared.items() if name != "east"]
@@ -129,6 +142,20 @@ def test_later_the_own_has_moved_on_and_the_others_has_not(trained):
         expected["shared"] = item_to_item.solve(gram + settings.share * theirs, settings.regularisation)
     for name, array in expected.items():
         assert fresh[name] == pytest.approx(array, rel=1e-4, abs=1e-6), name
+
+
+def test_what_is_first_had_later_is_in_no_list_of_now(trained):
+    """Though all others have it: that it will be had here is not known yet."""
+    room, prepared = trained.room, without_past(trained.prepared["east"], trained.known)
+    later = np.setdiff1d(prepared.data.own_items(), prepared.sold(TEST))
+    assert len(later) == 5
+    if own_model.kept(room, "first").ranks:
+        tables.keep_tables(room, prepared, "first", 1, trained.channel)
+        listed = tables.read_table(room, "first", 1, tables.TOGETHER, TEST).items
+    else:
+        listed = comparison.champion_lists(room, "first", prepared, TEST)
+    assert (listed >= 0).any()
+    assert not np.isin(listed, later).any()
 
 
 def test_a_model_that_cannot_be_read_is_not_held(trained):
