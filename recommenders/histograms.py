@@ -102,7 +102,7 @@ def _place(
             block += 1
         if (fresh and cell > 0) or used + width > 64:
             current, used = current + 1, 0
-        word[cell], below[cell], bits[cell] = current, used, length
+        word[cell], below[cell], bits[cell] = current, used if width else 0, length  # no shift by 64
         used += width
     return current + 1
 
