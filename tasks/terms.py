@@ -62,6 +62,7 @@ def snapshot(
     blocks = range(len(item_to_item.row_blocks(catalogue)))
     opened = (channel.read(f"{number}/gram/{part}/{block}") for block in blocks)
     whole = item_to_item.assemble(opened, catalogue, items, model.hide_below)
+    np.maximum(whole, own.own_gram, out=whole, casting="unsafe")  # the own is known, though hidden in the sum
     return replace(own, total_counts=total, total_gram=whole)
 
 

@@ -144,6 +144,18 @@ def test_later_the_own_has_moved_on_and_the_others_has_not(trained):
         assert fresh[name] == pytest.approx(array, rel=1e-4, abs=1e-6), name
 
 
+def test_the_own_is_known_where_the_sum_is_hidden(trained):
+    room, prepared, known = trained.room, trained.prepared["east"], trained.known
+    if room.membership.model.kind == "popularity":
+        pytest.skip("its counts are not hidden")
+    hiding = room.membership.model.model_copy(update={"hide_below": 4})
+    secretive = Room(room.home, room.membership.model_copy(update={"model": hiding}))
+    found = terms.snapshot(secretive, prepared, TEST, trained.channel, known.own_items)
+    hidden = (known.total_gram < 4) & ~np.eye(len(known.own_items), dtype=bool)
+    assert ((found.own_gram > 0) & hidden & (known.total_gram > found.own_gram)).any()
+    assert np.array_equal(found.total_gram, np.where(hidden, known.own_gram, known.total_gram))
+
+
 def test_what_is_first_had_later_is_in_no_list_of_now(trained):
     """Though all others have it: that it will be had here is not known yet."""
     room, prepared = trained.room, without_past(trained.prepared["east"], trained.known)
