@@ -27,7 +27,8 @@ from typing import Any
 
 from trainings_in_a_row import ask, served, train, write
 
-from mlruns_config.tracking import Tracking, TrackingConfig
+from mlruns_config.config import TrackingConfig
+from mlruns_config.tracking import Tracking
 from tasks.decisions import decisions
 from tasks.flow_runs import FINAL
 

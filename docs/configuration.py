@@ -15,7 +15,7 @@ from federation.observation import Costs
 from federation.plateau import Plateau
 from federation.policy import RoundPolicy
 from flows.consortium import Consortium, Participant
-from mlruns_config.tracking import TrackingConfig
+from mlruns_config.config import TrackingConfig
 from recommenders.boosting import BoostingConfig
 from recommenders.two_stage import TwoStage
 from tasks.engines import EngineConfig

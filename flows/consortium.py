@@ -18,7 +18,7 @@ from federation.frequency import FrequencyConfig
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
 from flows.explaining import explain
-from mlruns_config.tracking import TrackingConfig
+from mlruns_config.config import TrackingConfig
 from tasks.engines import EngineConfig
 from tasks.membership import Disclosures, Membership
 from tasks.model import ModelConfig

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mlruns_config.tracking import Tracking, TrackingConfig
+from mlruns_config.config import TrackingConfig
+from mlruns_config.tracking import Tracking
 from tasks import server
 
 

@@ -6,7 +6,6 @@ Nothing happens on import; MLflow itself is imported when it is first spoken to.
 import json
 import logging
 import math
-import re
 import subprocess
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -14,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator
+from mlruns_config.config import TrackingConfig, without_password
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,42 +23,6 @@ RUN_TAG = "chorus.run"
 NOTE = "mlflow.note.content"
 CHAMPION = "champion"
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-
-
-class TrackingConfig(BaseModel):
-    """Where MLflow keeps runs and models, and under which names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    uri: str | None = Field(
-        default=None, description="MLflow's tracking URI; none: SQLite in the state folder"
-    )
-    experiment: str = Field(default="chorus", min_length=1, description="name of the experiment")
-    registered_model: str | None = Field(
-        default=None,
-        pattern="""^[^/:'"]+$""",  # MLflow refuses it else, at the end of a training
-        description="name of the registered model; none: the consortium's name",
-    )
-
-    @field_validator("uri")
-    @classmethod
-    def _no_password_at_a_server(cls, uri: str | None) -> str | None:
-        if uri and re.match("https?://[^/]*@", uri):  # MLflow's messages would repeat it
-            raise ValueError(
-                "expected a server's address without user and password, which MLflow takes from "
-                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-            )
-        return uri
-
-    @field_serializer("uri", when_used="json")
-    def _without_password(self, uri: str | None) -> str | None:
-        """What Prefect stores of a flow's parameters in clear."""
-        return uri and without_password(uri)
-
-    def under(self, folder: Path) -> "TrackingConfig":
-        """The same, where the relative path of an SQLite file starts from `folder`."""
-        uri = self.uri and re.sub("^sqlite:///(?!/)", lambda _: f"sqlite:///{folder}/", self.uri)
-        return self.model_copy(update={"uri": uri})
 
 
 class NoTracking(Exception):
@@ -244,11 +207,6 @@ class Tracking:
             told = f"Ask it: `mlflow.pyfunc.{asked}`"
             known = [self.client.create_model_version(name, source, run_id=run_id, description=told)]
         return int(known[0].version)
-
-
-def without_password(uri: str) -> str:
-    """The URI without user, password and query, as it may be told."""
-    return re.sub("^([^:]*:(?://)?)[^/].*@", r"\1", uri).partition("?")[0]
 
 
 def _commit() -> dict[str, str]:

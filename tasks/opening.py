@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from federation.errors import BadInput, NothingNew
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
-from mlruns_config.tracking import Tracking, TrackingConfig
+from mlruns_config.config import TrackingConfig
+from mlruns_config.tracking import Tracking
 from tasks.membership import Membership
 from tasks.run import Run, open_doors
 from tasks.runs import RunFolder, runs_folder

@@ -12,7 +12,8 @@ from federation.frequency import FrequencyConfig, decide
 from federation.observation import DAY, Observation
 from flows import schedule
 from flows.consortium import read_consortium
-from mlruns_config.tracking import Tracking, TrackingConfig
+from mlruns_config.config import TrackingConfig
+from mlruns_config.tracking import Tracking
 from tasks import timetable
 from tasks.decisions import decisions
 

@@ -14,7 +14,8 @@ from federation.policy import RoundPolicy
 from flows import champion
 from flows.consortium import read_consortium
 from mlruns_config.champions import Champions, Change, stack
-from mlruns_config.tracking import Tracking, TrackingConfig
+from mlruns_config.config import TrackingConfig
+from mlruns_config.tracking import Tracking
 from tasks.champion import answer, verdict
 from tasks.runs import RunFolder, runs_folder, write_json
 

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlruns_config.champions import Champions
-from mlruns_config.tracking import Tracking, TrackingConfig
+from mlruns_config.config import TrackingConfig
+from mlruns_config.tracking import Tracking
 from tasks.model import ModelConfig
 from tasks.publish import pack
 from tasks.runs import RunFolder, save, write_json

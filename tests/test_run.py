@@ -15,7 +15,8 @@ from federation.door import Door
 from federation.errors import BadInput, Lost, TooFew
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
-from mlruns_config.tracking import Tracking, TrackingConfig
+from mlruns_config.config import TrackingConfig
+from mlruns_config.tracking import Tracking
 from tasks.model import ModelConfig
 from tasks.run import Run
 from tasks.runs import RunFolder, find_run, save

@@ -184,7 +184,7 @@ def test_both_pages_are_shown_until_a_signal_and_end(ran):
     home, _ = ran
     code = (
         "import sys; from pathlib import Path; from flows import pages\n"
-        "from mlruns_config.tracking import TrackingConfig\n"
+        "from mlruns_config.config import TrackingConfig\n"
         "pages.show(Path(sys.argv[1]), TrackingConfig())"
     )
     shown = subprocess.Popen(

@@ -11,8 +11,9 @@ import pytest
 from federation.errors import BadInput
 from federation.policy import RoundPolicy
 from mlruns_config.champions import Champions
+from mlruns_config.config import TrackingConfig
 from mlruns_config.figures import gain_figure, gain_table, learning_figure, replay_figure
-from mlruns_config.tracking import NoTracking, Tracking, TrackingConfig
+from mlruns_config.tracking import NoTracking, Tracking
 from tasks.answers import ask_common
 from tasks.opening import Settings
 
