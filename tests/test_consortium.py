@@ -74,7 +74,7 @@ rounds: {minimum: 3}
         (
             "name: three",
             "name: three\nmodel: {windows: [7, 30, 7]}",
-            "windows: Value error, a window is named twice in (7, 30, 7)",
+            "windows: a window is named twice in (7, 30, 7)",
         ),
         ("\nrounds: {minimum: 3}", "\nrounds: 3", "rounds: Input should be a valid dictionary"),
         (

@@ -211,7 +211,9 @@ def test_a_sum_that_cannot_be_kept_is_no_fault_of_a_participant(consortium):
         three.round()
 
 
-def test_an_interruption_waits_for_nobody(consortium):
+def test_an_interruption_waits_for_nobody(consortium, request):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs us behind
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     three = consortium(names="abc")
     for door in three.doors.values():
         door.ask("echo")
