@@ -117,10 +117,7 @@ def alone(
 def champion_lists(room: Room, run: str, prepared: Prepared, part: int) -> Lists | None:
     """What the participant's own model of `run` lists for the queries of `part`; none where it has none."""
     model = own_model.kept(room, run)
-    if model is None:
-        return None
-    made = own_model.fresh(room, model, prepared, part, prepared.sold(part))
-    return own_model.lists(room, model, made, prepared, part)
+    return None if model is None else own_model.fresh_lists(room, model, prepared, part)
 
 
 def _worse(room: Room, sums: NDArray[np.float64], draws: NDArray[np.float64]) -> bool:

@@ -7,6 +7,7 @@ are kept on its disk; `gather` and `evaluate` only add what was kept to the cons
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,19 +130,23 @@ def evaluate(room: Room, told: Told, channel: Channel) -> Told:
 
 
 def refresh(room: Room, told: Told, _: Channel) -> Told:
-    """Serve the own model of the run `champion` with the own events as of the newest window's beginning."""
+    """Serve the own model of the run `champion` with the own events as of the newest window's beginning.
+
+    What it lists in that window is kept, to be judged.
+    """
     prepared, model = _prepared(room, told), own_model.kept(room, told["champion"])
     if model is not None:
-        made = own_model.fresh(room, model, prepared, prepared.scored_in(1), prepared.data.own_items())
+        part = prepared.scored_in(1)
+        save(_listed(room, told), own_model.fresh_lists(room, model, prepared, part))
+        made = own_model.fresh(room, model, prepared, part, prepared.data.own_items())
         own_model.serve(room, model, told["run"], made)
     return {}
 
 
 def judge(room: Room, told: Told, channel: Channel) -> Told:
     """How the own model of the run `champion` does on the newest window; all return the same."""
-    prepared = _prepared(room, told)
-    part = prepared.scored_in(1)
-    held = comparison.champion_lists(room, told["champion"], prepared, part)
+    prepared, path = _prepared(room, told), _listed(room, told)
+    part, held = prepared.scored_in(1), np.load(path) if path.is_file() else None
     known = _counts(room, f"1/popularity/{told['learned']}", channel)
     return comparison.alone(room, prepared, part, held, known, channel)
 
@@ -199,6 +204,11 @@ def _counts(room: Room, name: str, channel: Channel) -> tuple[Counts, Counts]:
     windows = room.membership.model.windows
     counts, order = channel.read(name).reshape(len(windows), -1), np.argsort(windows)
     return counts[order[(len(order) - 1) // 2]], counts[order[-1]]
+
+
+def _listed(room: Room, told: Told) -> Path:
+    """Where the lists of the champion that is evaluated are, of who holds it."""
+    return room.work(told["run"], told["number"]) / "champion.npy"
 
 
 def _prepared(room: Room, told: Told) -> Prepared:

@@ -129,6 +129,11 @@ def lists(room: Room, model: Kept, made: Arrays, prepared: Prepared, part: int) 
     return top_popular(made["popularity"], queries, own_items, data.item_count, top)
 
 
+def fresh_lists(room: Room, model: Kept, prepared: Prepared, part: int) -> NDArray[np.int32]:
+    """What the model, made anew, lists for the queries of `part` of what had been sold here before."""
+    return lists(room, model, fresh(room, model, prepared, part, prepared.sold(part)), prepared, part)
+
+
 def recommend(room: Room, run: str, user: str, top: int) -> dict[str, Any]:
     """The first `top` items for `user`, best first, with scores; raises `BadInput` for an unknown one."""
     model = _asked(room, run)
