@@ -193,6 +193,8 @@ def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=ANSWER_SECONDS):
             return True
+    except urllib.error.HTTPError as error:
+        return error.code in (401, 403)  # whom a proxy before it lets in is Prefect's to say
     except urllib.error.URLError as error:
         return isinstance(error.reason, ssl.SSLError)  # which certificates it trusts is Prefect's to say
     except (OSError, ValueError, http.client.HTTPException):  # the latter two: it is no address

@@ -5,9 +5,11 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -177,6 +179,23 @@ def test_a_server_that_is_silent_or_none_is_told_before_anything_is_asked_of_it(
         server.prefect_server(tmp_path, url),
     ):
         pytest.fail("it went on")
+
+
+@pytest.mark.parametrize(("code", "alive"), [(401, True), (403, True), (404, False), (502, False)])
+def test_a_server_behind_a_proxy_that_wants_a_password_is_not_silent(code, alive):
+    """Prefect's client has it from PREFECT_API_AUTH_STRING or its custom headers; who looks has not."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(code)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        assert server.answers(f"http://127.0.0.1:{proxy.server_port}/api") == alive
+        proxy.shutdown()
 
 
 @pytest.mark.slow
