@@ -7,6 +7,7 @@ written before the alias moves: what was interrupted in between is done by doing
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -95,9 +96,12 @@ class Champions:
         self.client.set_model_version_tag(self.name, str(version), "chorus.verdict", verdict[:5000])
 
     def _standing(self, changes: Sequence[Change]) -> list[int]:
-        """The champions that a rollback can go back through, less those that are no more at MLflow."""
+        """The champions that a rollback can go back through, less those that are no more at MLflow.
+
+        One that was promoted again after another, which is gone, stands there once.
+        """
         known = {*self.versions()} if changes else set()
-        return [version for version in stack(changes) if version in known]
+        return [version for version, _ in groupby(each for each in stack(changes) if each in known)]
 
     def _aliased(self) -> "ModelVersion | None":
         from mlflow.exceptions import MlflowException

@@ -65,6 +65,16 @@ def test_versions_that_were_deleted_at_mlflow_are_passed_over(tracking):
     assert found.rollback("no") == 1
 
 
+def test_a_champion_that_came_back_after_a_deleted_one_is_not_gone_back_to(tracking):
+    found = champions(tracking, "again", 3)
+    for version in (1, 2, 3, 2):
+        found.promote(version, f"because of {version}")
+    tracking.client.delete_model_version("again", "3")
+    assert found.standing() == ["again-1", "again-2"]
+    assert (found.rollback("worse after all"), found.version()) == (1, 1)
+    assert (found.rollback("once more"), found.version()) == (None, 1)
+
+
 def test_rollback_goes_back_through_all_that_were_promoted(tracking):
     found = champions(tracking, "back", 3)
     for version in (1, 2, 3):
