@@ -104,6 +104,8 @@ def invert(gram: NDArray[Any], regularisation: float, in_place: bool = False) ->
     """The lower triangle of P = (gram + λI)^-1; what is above it has no meaning."""
     # Symmetric, so its transpose is itself in LAPACK's order.
     system = np.array(gram.T, np.float64, order="F", copy=None if in_place else True)
+    if not len(system):  # nothing was sold yet; LAPACK would print that this is illegal
+        return system
     system[np.diag_indices_from(system)] += regularisation
     factor, broken = lapack.dpotrf(system, lower=1, overwrite_a=1)
     if broken:

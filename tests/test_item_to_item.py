@@ -84,6 +84,11 @@ def test_solving_in_place_equals_the_textbook(items):
     assert solve(matrix.T @ matrix, 5.0) == pytest.approx(closed_form(matrix, 5.0), abs=1e-5)
 
 
+def test_who_had_sold_nothing_has_nothing_to_solve_and_lapack_no_complaint(capfd):
+    assert solve(np.zeros((0, 0)), 10.0).shape == (0, 0)
+    assert "".join(capfd.readouterr()) == ""
+
+
 def test_a_checkerboard_puts_the_withheld_item_first():
     """Users of one colour like items of that colour; the withheld one scores highest of the unseen."""
     users, items = 40, 20
