@@ -62,5 +62,5 @@ def _choices(schema: dict[str, Any], known: Mapping[str, Any]) -> list[dict[str,
 
 
 def _short(value: Any) -> str:
-    text = re.sub("//[^/]*@", "//***@", repr(value))  # an address may have a password
+    text = re.sub(r"//\S*@", "//***@", repr(value))  # an address may have a password
     return text if len(text) <= 60 else text[:57] + "..."

@@ -165,7 +165,7 @@ def test_a_password_in_a_servers_address_is_refused_and_not_repeated(tmp_path):
     ) as told:
         read_consortium(path)
     assert "s3cret" not in str(told.value)
-    path.write_text(GOOD + "tracking: postgresql://chorus:s3cret@mlflow.example\n")
+    path.write_text(GOOD + "tracking: postgresql://chorus:s3cret/s3cret@mlflow.example\n")
     with pytest.raises(BadInput, match=r"tracking: Input should be a valid dict.*found 'postgresql:") as told:
         read_consortium(path)
     assert "s3cret" not in str(told.value)
