@@ -34,7 +34,9 @@ class ModelConfig(BaseModel):
         2**20, description="most users of one participant that one item may have; sets the width of X'X"
     )
     hide_below: Annotated[int, Field(ge=0)] = Field(
-        0, description="cells of an opened X'X that count fewer users are taken as the own; 0 keeps it exact"
+        0,
+        description="cells of an opened X'X that count fewer users are taken as the own, in the common model "
+        "as empty; 0 keeps it exact",
     )
     memory_gb: Annotated[float, Field(gt=0)] = Field(
         20.0, description="GiB that solving may take at once; a larger catalogue is refused"
