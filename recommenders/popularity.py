@@ -37,35 +37,30 @@ def moved(
     What an item has gained or lost at home it has elsewhere, too, times the slope of the others' counts over
     the own at the training: 0 where what is had here tells nothing of what is had there.  A ridge of one
     event an item keeps a newcomer's few events from speaking for everybody.  What the others had beyond that
-    fades with what is `left` (windows,) of each window, as far as tastes agree here and there.
+    fades with what is `left` (windows,) of each window, as far as the own explain the others' (r squared).
     """
-    slope, agreed = _together(before.astype(np.float64), others.astype(np.float64))
-    faded = (1 - left[:, None]) * agreed
+    slope, explained = _regression(before.astype(np.float64), others.astype(np.float64))
+    faded = (1 - left[:, None]) * explained
     found: NDArray[np.float64] = np.maximum(
         others + slope * (now - before) - faded * (others - slope * before), 0.0
     )
     return found
 
 
-def _together(
+def _regression(
     own: NDArray[np.float64], others: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The slope of the others' counts over the own, and how far tastes agree (r squared), (windows, 1) each.
+    """The slope of the others' counts over the own, and what these explain (r squared), (windows, 1) each.
 
-    Counts vary by chance, too, by as much as their mean, which hides agreement where few have anything: the
-    correlation is that of what varies beyond (Spearman 1904, correction for attenuation).
+    Counts vary by chance, too, by as much as their mean: nobody can explain that of the others' (Spearman
+    1904, correction for attenuation). That of the own stays: by few events little is explained.
     """
-    (own_spread, own_tastes), (_, their_tastes) = _spread(own), _spread(others)
-    product = ((own - own.mean(axis=1, keepdims=True)) * others).sum(axis=1, keepdims=True)
-    product = np.maximum(product, 0.0)
-    agreed = np.minimum(product**2, own_tastes * their_tastes) / np.maximum(own_tastes * their_tastes, 1.0)
-    return product / (own_spread + own.shape[1]), agreed
-
-
-def _spread(counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The sum of squares about the mean, and what of it is beyond chance, (windows, 1) each."""
-    square = counts.var(axis=1, keepdims=True) * counts.shape[1]
-    return square, np.maximum(square - counts.sum(axis=1, keepdims=True), 0.0)
+    centred, items = own - own.mean(axis=1, keepdims=True), own.shape[1]
+    spread = (centred**2).sum(axis=1, keepdims=True)
+    product = np.maximum((centred * others).sum(axis=1, keepdims=True), 0.0)
+    tastes = others.var(axis=1, keepdims=True) * items - others.sum(axis=1, keepdims=True)
+    most = spread * np.maximum(tastes, 0.0)
+    return product / (spread + items), np.minimum(product**2, most) / np.maximum(most, 1.0)
 
 
 def left_of(windows: Sequence[int], passed: int) -> NDArray[np.float64]:

@@ -122,9 +122,9 @@ def test_later_the_own_has_moved_on_and_the_others_has_not(trained):
         mine, before = (windowed_counts(later.data, at, days) for at in (now, then))
         theirs = sum(windowed_counts(each.data, then, days) for each in others)
         slope = np.cov(before, theirs, ddof=0)[0, 1] / (before.var() + 1)  # ridge: an event an item
-        tastes = [max(counts.var() - counts.mean(), 0.0) for counts in (before, theirs)]  # beyond chance
-        agreed = min(max(np.cov(before, theirs, ddof=0)[0, 1], 0) ** 2 / max(np.prod(tastes), 1e-9), 1.0)
-        faded = min((now - then) / (days * DAY), 1) * agreed * (theirs - slope * before)
+        tastes = theirs.var() - theirs.mean()  # beyond chance
+        explained = min(np.cov(before, theirs, ddof=0)[0, 1] ** 2 / (before.var() * tastes), 1.0)
+        faded = min((now - then) / (days * DAY), 1) * explained * (theirs - slope * before)
         return mine, np.maximum(theirs + slope * (mine - before) - faded, 0)
 
     gram = item_to_item.own_gram(later.before(TEST), own_items)

@@ -82,25 +82,27 @@ def test_where_the_own_tell_nothing_of_the_others_these_stay():
 
 
 @pytest.mark.parametrize("agreed", [0.0, 0.5, 1.0])
-def test_what_the_others_had_beyond_the_own_fades_as_far_as_tastes_agree(agreed):
-    """With counts so few that chance hides it: these correlate by less than half of what tastes do."""
+def test_what_the_others_had_beyond_fades_as_far_as_the_own_explain_it(agreed):
+    """What they explain of the others' tastes, not of their counts, of which chance is a good part."""
     rng = np.random.default_rng(1)
     common, here, there = rng.gamma(0.5, 1.0, (3, 200_000))
-    tastes = (agreed**0.5 * common + (1 - agreed**0.5) * each for each in (here, there))
-    own_tastes, their_tastes = tastes
+    own_tastes, their_tastes = (agreed**0.5 * common + (1 - agreed**0.5) * each for each in (here, there))
     before, others = rng.poisson(own_tastes)[None], rng.poisson(3 * their_tastes)[None]
-    expected = np.corrcoef(own_tastes, their_tastes)[0, 1] ** 2
+    expected = np.corrcoef(before[0], their_tastes)[0, 1] ** 2
     slope = np.cov(before[0], others[0], ddof=0)[0, 1] / (before.var() + 1)
     assert np.array_equal(moved(others, before, before, WHOLE[:1]), others)
     for left in (0.25, 0.0):
         found = moved(others, before, before, np.array([left]))[0]
-        beyond = others[0] - slope * before[0]
-        rest = (
-            (found - slope * before[0])[found > 0]
-            @ beyond[found > 0]
-            / (beyond[found > 0] @ beyond[found > 0])
-        )
-        assert rest == pytest.approx(1 - (1 - left) * expected, abs=0.02)
+        beyond, rest = (each[found > 0] - slope * before[0, found > 0] for each in (others[0], found))
+        assert rest @ beyond / (beyond @ beyond) == pytest.approx(1 - (1 - left) * expected, abs=0.02)
+
+
+def test_who_has_few_events_keeps_what_the_others_had():
+    rng = np.random.default_rng(3)
+    tastes = rng.permutation(1 / np.arange(1, 3001))
+    before, others, now = (rng.multinomial(n, tastes / tastes.sum())[None] for n in (20, 20_000, 20))
+    found = moved(others, before, now, np.zeros(1))[0]
+    assert len({*np.argsort(-found)[:10]} & {*np.argsort(-tastes)[:10]}) >= 9
 
 
 def test_what_is_left_of_a_window():
