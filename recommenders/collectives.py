@@ -6,68 +6,26 @@ participant that owns the feature.  Each becomes one named sum; anything else is
 """
 
 import ctypes
-import struct
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
-import lightgbm
 import numpy as np
-from lightgbm import basic
 from numpy.typing import NDArray
 
 from federation.channel import Channel
 from federation.errors import Refused
 from federation.fixed_point import FixedPoint
 from recommenders.histograms import ROW, Cells, Layout, narrow, pack, unpack, wide
+from recommenders.wire import ALLGATHER, REDUCE_SCATTER, Seat, Wire
 
 Bytes = NDArray[np.uint8]
-
-_I32 = ctypes.c_int32
-_REDUCE_SCATTER = ctypes.CFUNCTYPE(
-    None, ctypes.c_void_p, _I32, ctypes.c_int, ctypes.POINTER(_I32), ctypes.POINTER(_I32), ctypes.c_int,
-    ctypes.c_void_p, _I32, ctypes.c_void_p,
-)  # fmt: skip
-_ALLGATHER = ctypes.CFUNCTYPE(
-    None, ctypes.c_void_p, _I32, ctypes.POINTER(_I32), ctypes.POINTER(_I32), ctypes.c_int, ctypes.c_void_p,
-    _I32,
-)  # fmt: skip
-
 
 WORDS = FixedPoint(width=64, fraction_bits=0, terms=None)
 """The form of histograms and root totals: no sum of them overflows (`recommenders/histograms.py`)."""
 
 BYTES = FixedPoint(width=8, fraction_bits=0, terms=None, signed=False)
 """The form of slots: all but one participant add 0, so the sum is that one's byte."""
-
-
-class Seat(NamedTuple):
-    """A participant's place in its cohort: `rank` of `size`, in the order of the plan."""
-
-    rank: int = 0
-    size: int = 1
-
-    @classmethod
-    def at(cls, channel: Channel) -> "Seat":
-        """The place of the channel's participant."""
-        return cls(channel.cohort.index(channel.name), len(channel.cohort))
-
-
-class Wire(NamedTuple):
-    """How this build of LightGBM lays out what it gathers: bytes, and places of the root's totals.
-
-    A split begins with its feature, has its bin at `bin_at`, and ends with a list of categories' bins from
-    `list_at` on; how many it holds stands just before it.
-    """
-
-    root: int
-    rows_at: int
-    gradient_at: int
-    hessian_at: int
-    splits: int
-    bin_at: int
-    list_at: int
 
 
 class Collectives:
@@ -86,7 +44,7 @@ class Collectives:
         self._layout: Layout | None = None
         self._prefix, self._calls = "", 0
         self._error: BaseException | None = None
-        self.callbacks = _REDUCE_SCATTER(self._reduce_scatter), _ALLGATHER(self._allgather)
+        self.callbacks = REDUCE_SCATTER(self._reduce_scatter), ALLGATHER(self._allgather)
 
     def begin(self, tree: int) -> None:
         """Name what follows after tree number `tree`."""
@@ -205,73 +163,3 @@ def _memory(address: int, size: int) -> Bytes:
     """LightGBM's `size` bytes at `address`, not copied; it comes back to the same few places."""
     memory: Any = (ctypes.c_uint8 * size).from_address(address)
     return np.frombuffer(memory, np.uint8)
-
-
-@contextmanager
-def network(seat: Seat, callbacks: tuple[Any, Any]) -> Iterator[None]:
-    """LightGBM's network of this thread; all that uses it must run in the same thread."""
-    library: Any = getattr(basic, "_LIB")  # noqa: B009
-    pointers = (ctypes.cast(callback, ctypes.c_void_p) for callback in callbacks)
-    basic._safe_call(library.LGBM_NetworkInitWithFunctions(seat.size, seat.rank, *pointers))
-    try:
-        yield
-    finally:
-        library.LGBM_NetworkFree()
-
-
-def probe(parameters: dict[str, Any]) -> Wire:
-    """The layout of what LightGBM gathers, from one tree on seven known rows beside an empty neighbour.
-
-    Raises `Refused` where the traffic is not root totals, a histogram, and splits.
-    """
-    gathered: list[bytes] = []
-
-    def allgather(source: int, size: int, _s: Any, _l: Any, _b: int, out: int, out_size: int) -> None:
-        gathered.append(ctypes.string_at(source, size))
-        ctypes.memset(out, 0, out_size)
-        if len(gathered) == 1:
-            ctypes.memmove(out, source, size)
-
-    def reduce_scatter(
-        source: int, _size: int, _w: int, start: Any, length: Any, _b: int, out: int, _o: int, _r: Any
-    ) -> None:
-        ctypes.memmove(out, source + start[0], length[0])
-
-    known = {
-        "min_data_in_leaf": 1,
-        "max_depth": -1,
-        "feature_fraction": 1.0,
-        "min_data_in_bin": 1,
-        "max_bin": 15,
-    }
-    parameters = {**parameters, **known}
-    gradients = np.array([1, 2, 4, 8, 16, 32, 64], np.float32)
-    data = lightgbm.Dataset(np.arange(7.0).reshape(-1, 1), np.zeros(7), params=parameters).construct()
-    with network(Seat(0, 2), (_REDUCE_SCATTER(reduce_scatter), _ALLGATHER(allgather))):
-        booster = lightgbm.Booster({**parameters, "tree_learner": "data", "num_machines": 2}, data)
-        booster.update(fobj=lambda *_: (gradients, np.full(7, ROW, np.float32)))
-    if len(gathered) != 2:
-        raise Refused(f"LightGBM gathered {[len(piece) for piece in gathered]} bytes, expected two pieces")
-    root, splits = gathered
-    rows, gradient, hessian = (
-        _place(root, value) for value in (np.int32(7), np.float64(gradients.sum()), np.float64(7 * ROW))
-    )
-    list_at = len(splits) // 2 - 4 * parameters["max_cat_threshold"]
-    return Wire(len(root), rows, gradient, hessian, len(splits), _bin_at(splits), list_at)
-
-
-def _bin_at(splits: bytes) -> int:
-    """Where the bin of a split stands, after feature, rows to the left and to the right, and gain."""
-    feature, left, right, _, edge = struct.unpack_from("<iiidI", splits)
-    if (feature, left + right, edge) != (0, 7, left - 1):
-        raise Refused(f"LightGBM's splits begin with {feature, left, right, edge}, expected those of 7 rows")
-    return 20
-
-
-def _place(raw: bytes, value: np.generic) -> int:
-    """Where in `raw` the bytes of `value` stand, aligned and once."""
-    step = value.nbytes
-    places = [at for at in range(0, len(raw) - step + 1, step) if raw[at : at + step] == value.tobytes()]
-    if len(places) != 1:
-        raise Refused(f"LightGBM's root totals have {value!r} at {places}, expected it once")
-    return places[0]

@@ -19,10 +19,10 @@ from federation.exact_sum import rounded as nearest
 from federation.fixed_point import FixedPoint
 from recommenders.bins import Bins
 from recommenders.boosting import BoostingConfig, Rows, State, check_rows
-from recommenders.collectives import Seat
 from recommenders.gradients import LEAF_BITS, Floats, Integers, Objective, Rounded, derivatives, rounded
 from recommenders.learner import learner, lightgbm_parameters
 from recommenders.trees import Leaves, add_leaves, find_leaves, moved_on, read_leaves, set_leaves
+from recommenders.wire import Seat
 
 
 def begin(channel: Channel, rows: Rows, bins: Bins, config: BoostingConfig) -> State:

@@ -15,10 +15,11 @@ from federation.channel import Channel
 from federation.exact_sum import INTEGERS
 from recommenders.bins import Bins
 from recommenders.boosting import BoostingConfig
-from recommenders.collectives import Collectives, Seat, network, probe
+from recommenders.collectives import Collectives
 from recommenders.gradients import Floats
 from recommenders.histograms import ROW, check_width
 from recommenders.trees import STUMP, blocks
+from recommenders.wire import Seat, network, probe
 
 
 class Learner:

@@ -11,10 +11,11 @@ from federation.plan import RoundPlan
 from federation.simulate import simulate
 from recommenders.bins import agree
 from recommenders.boosting import BoostingConfig, Rows
-from recommenders.collectives import WORDS, Collectives, Seat, Wire, probe
+from recommenders.collectives import WORDS, Collectives
 from recommenders.growth import begin, grow
 from recommenders.histograms import check_width, narrow, pack, unpack, wide
 from recommenders.learner import lightgbm_parameters
+from recommenders.wire import Seat, Wire, probe
 
 WIRE = Wire(24, 16, 8, 0, 200, 20, 94)
 
