@@ -144,10 +144,9 @@ def test_later_the_own_has_moved_on_and_the_others_has_not(trained):
         assert fresh[name] == pytest.approx(array, rel=1e-4, abs=1e-6), name
 
 
+@pytest.mark.parametrize("trained", ["item_to_item", "two_stage"], indirect=True)
 def test_the_own_is_known_where_the_sum_is_hidden(trained):
     room, prepared, known = trained.room, trained.prepared["east"], trained.known
-    if room.membership.model.kind == "popularity":
-        pytest.skip("its counts are not hidden")
     hiding = room.membership.model.model_copy(update={"hide_below": 4})
     secretive = Room(room.home, room.membership.model_copy(update={"model": hiding}))
     found = terms.snapshot(secretive, prepared, TEST, trained.channel, known.own_items)
