@@ -151,24 +151,29 @@ def test_the_examples_are_read_and_cannot_change(path, tmp_path):
         consortium.name = "other"
 
 
-def test_a_password_in_a_servers_address_is_refused_and_not_repeated(tmp_path):
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            "prefect_api_url: http://chorus:s3cret@prefect.example/api",
+            r"prefect_api_url: .* without user and password.*PREFECT_API_A",
+        ),
+        (
+            "tracking: {uri: 'https://chorus:s3cret@mlflow.example'}",
+            r"tracking\.uri: .* without user and password.*MLFLOW_TRACKING",
+        ),
+        (
+            "tracking: postgresql://chorus:s3cret/s3cret@mlflow.example",
+            "tracking: Input should be a valid dict.*found 'postgresql:",
+        ),
+    ],
+)
+def test_a_password_in_an_address_is_refused_and_not_repeated(line, told, tmp_path):
     path = tmp_path / "consortium.yaml"
-    path.write_text(GOOD + "prefect_api_url: http://chorus:s3cret@prefect.example/api\n")
-    with pytest.raises(
-        BadInput, match=r"prefect_api_url: .* without user and password.*PREFECT_API_A"
-    ) as told:
+    path.write_text(f"{GOOD}{line}\n")
+    with pytest.raises(BadInput, match=told) as caught:
         read_consortium(path)
-    assert "s3cret" not in str(told.value)
-    path.write_text(GOOD + "tracking: {uri: 'https://chorus:s3cret@mlflow.example'}\n")
-    with pytest.raises(
-        BadInput, match=r"tracking\.uri: .* without user and password.*MLFLOW_TRACKING"
-    ) as told:
-        read_consortium(path)
-    assert "s3cret" not in str(told.value)
-    path.write_text(GOOD + "tracking: postgresql://chorus:s3cret/s3cret@mlflow.example\n")
-    with pytest.raises(BadInput, match=r"tracking: Input should be a valid dict.*found 'postgresql:") as told:
-        read_consortium(path)
-    assert "s3cret" not in str(told.value)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_databases_password_is_not_among_the_parameters_that_prefect_stores(tmp_path):
