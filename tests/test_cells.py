@@ -1,0 +1,59 @@
+"""Cells of files as ids, numbers and moments."""
+
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feature_store.cells import identifiers, instants, numbers
+
+FIRST = datetime.fromtimestamp(1381945744, UTC)
+
+
+def test_ids_stay_text_and_gaps_become_null() -> None:
+    assert identifiers(pa.array(["007", "", "NA", None])).to_pylist() == ["007", None, "NA", None]
+    assert identifiers(pa.array([7.0, None])).to_pylist() == ["7", None]
+    assert numbers(pa.array(["1e3", "x", " 5 ", "1_0", None])).to_pylist() == [1000.0, None, 5.0, None, None]
+
+
+@pytest.mark.parametrize(
+    ("cell", "unit", "expected"),
+    [
+        ("2016-10-08", "iso", datetime(2016, 10, 8, tzinfo=UTC)),
+        ("2016-10-08 12:30:01.000005", "iso", datetime(2016, 10, 8, 12, 30, 1, 5, tzinfo=UTC)),
+        ("2016-10-08T12:30:00+02:00", "iso", datetime(2016, 10, 8, 10, 30, tzinfo=UTC)),
+        ("2016-10-08T12:30:00Z", "iso", datetime(2016, 10, 8, 12, 30, tzinfo=UTC)),
+        ("2016-02-30", "iso", None),
+        ("20161008", "iso", None),
+        ("1381945744", "s", FIRST),
+        ("1381945744.5", "s", FIRST.replace(microsecond=500_000)),
+        ("1381945744000", "ms", FIRST),
+        ("1381945744000000", "us", FIRST),
+        ("1381945744000000999", "ns", FIRST),
+        ("15994", "day", datetime(2013, 10, 16, tzinfo=UTC)),
+        ("-1", "s", datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        ("9" * 30, "s", None),
+        ("soon", "s", None),
+        (None, "s", None),
+    ],
+)
+def test_times(cell: str | None, unit: str, expected: datetime | None) -> None:
+    alone = instants(pa.array([cell], pa.string()), unit, "UTC")
+    among_unreadable = instants(pa.array(["?", cell], pa.string()), unit, "UTC")
+    assert alone.to_pylist() == [expected]
+    assert among_unreadable.to_pylist() == [None, expected]
+
+
+def test_local_times_are_of_the_named_zone() -> None:
+    for cells in (["2016-07-01 12:00"], ["2016-07-01 12:00", "?"]):
+        found = instants(pa.array(cells), "iso", "Europe/Berlin")
+        assert found[0].as_py() == datetime(2016, 7, 1, 10, tzinfo=UTC)
+
+
+@given(st.lists(st.integers(-(2**40), 2**40)), st.sampled_from(["s", "ms", "us", "day"]))
+def test_odd_cells_change_no_other(counts: list[int], unit: str) -> None:
+    odd = instants(pa.array([*map(str, counts), "odd"], pa.string()), unit, "UTC")
+    fast = instants(pa.array(list(map(str, counts)), pa.string()), unit, "UTC")
+    assert odd.slice(0, len(counts)).cast(pa.int64()).equals(fast.cast(pa.int64()))
