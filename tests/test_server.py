@@ -1,18 +1,17 @@
 """A real Prefect server: it loses no state when it stops, and leaves nothing running behind."""
 
-import json
 import os
 import stat
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from prefect_api import ask
 
 from federation.errors import ChorusError
 from tasks import server
@@ -55,20 +54,6 @@ def chorus_python(code, *arguments):
     )
 
 
-def asked(url, path, body=None):
-    """What the API answers, past any client; 503 is a busy database's way to say: ask again."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"})
-    for left in reversed(range(5)):
-        try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            if error.code != 503 or not left:
-                raise
-            time.sleep(1)
-
-
 def processes_that_name(folder):
     listed = subprocess.run(["ps", "axeww", "-o", "args="], capture_output=True, text=True, check=True).stdout
     return [line[:200] for line in listed.splitlines() if str(folder) in line]
@@ -101,9 +86,9 @@ def again(ran):
 def test_every_state_is_there_after_a_restart(again):
     _, flow_run_id, url = again
     body = {"flow_runs": {"id": {"any_": [flow_run_id]}}, "limit": 200}
-    found = asked(url, "/task_runs/filter", body)
+    found = ask(url, "/task_runs/filter", body)
     assert [each["state_type"] for each in found] == ["COMPLETED"] * TASKS
-    assert asked(url, f"/flow_runs/{flow_run_id}")["state_type"] == "COMPLETED"
+    assert ask(url, f"/flow_runs/{flow_run_id}")["state_type"] == "COMPLETED"
 
 
 def test_its_files_are_private_and_its_settings_stand(again):
@@ -124,15 +109,15 @@ def test_a_server_that_is_there_is_used_and_outlives_the_block(again, tmp_path):
     )
     done = chorus_python(code, tmp_path, url)
     assert done.returncode == 0, done.stderr
-    assert asked(url, "/health") is True
+    assert ask(url, "/health") is True
 
 
 def test_only_what_still_runs_is_marked_crashed(again):
     home, finished, url = again
-    flow = asked(url, f"/flow_runs/{finished}")["flow_id"]
-    silent = asked(url, "/flow_runs/", {"flow_id": flow, "state": {"type": "RUNNING"}})["id"]
+    flow = ask(url, f"/flow_runs/{finished}")["flow_id"]
+    silent = ask(url, "/flow_runs/", {"flow_id": flow, "state": {"type": "RUNNING"}})["id"]
     task = {"flow_run_id": silent, "task_key": "t", "dynamic_key": "0", "state": {"type": "RUNNING"}}
-    working = asked(url, "/task_runs/", task)["id"]
+    working = ask(url, "/task_runs/", task)["id"]
     code = (
         "import sys; from pathlib import Path; from tasks import flow_runs, server\n"
         "with server.prefect_server(Path(sys.argv[1]), sys.argv[2]):\n"
@@ -140,16 +125,16 @@ def test_only_what_still_runs_is_marked_crashed(again):
     )
     done = chorus_python(code, home, url, silent, finished)
     assert done.returncode == 0, done.stderr
-    state = asked(url, f"/flow_runs/{silent}")["state"]
+    state = ask(url, f"/flow_runs/{silent}")["state"]
     assert (state["type"], state["message"]) == ("CRASHED", "gone")
-    assert asked(url, f"/task_runs/{working}")["state_type"] == "CRASHED"
-    assert asked(url, f"/flow_runs/{finished}")["state_type"] == "COMPLETED"
+    assert ask(url, f"/task_runs/{working}")["state_type"] == "CRASHED"
+    assert ask(url, f"/flow_runs/{finished}")["state_type"] == "COMPLETED"
 
 
 def test_settling_gives_up_on_a_run_that_does_not_end(again):
     home, finished, url = again
-    flow = asked(url, f"/flow_runs/{finished}")["flow_id"]
-    running = asked(url, "/flow_runs/", {"flow_id": flow, "state": {"type": "RUNNING"}})["id"]
+    flow = ask(url, f"/flow_runs/{finished}")["flow_id"]
+    running = ask(url, "/flow_runs/", {"flow_id": flow, "state": {"type": "RUNNING"}})["id"]
     code = (
         "import sys; from pathlib import Path; from uuid import UUID; from tasks import flow_runs, server\n"
         "with server.prefect_server(Path(sys.argv[1]), sys.argv[2]):\n"

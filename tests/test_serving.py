@@ -9,10 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
+from prefect_api import ask
 
 from tasks import server
 from tasks.flow_runs import FINAL
@@ -61,13 +61,6 @@ def until(true, seconds):
                 return found
         time.sleep(0.2)
     pytest.fail(f"not within {seconds} s")
-
-
-def ask(url, path, body=None, headers=()):
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url + path, data, {"Content-Type": "application/json", **dict(headers)})
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        return json.load(answer) if answer.status != 204 else None
 
 
 def flow_runs(url, *states, flow="train-on-schedule"):
