@@ -46,7 +46,8 @@ def agree_cuts(cohort: Sequence[str], run: Run) -> list[str]:
             "events, whose labels train the ranker; cut later, or set model.kind: item_to_item"
         )
     run.folder.note(cuts=cuts)
-    run.say(f"cuts in time: {', '.join(cuts)}")
+    if cuts:
+        run.say(f"cuts in time: {', '.join(cuts)}")
     return cuts
 
 
