@@ -21,6 +21,7 @@ from feature_store.errors import BadData
 
 BLOCK_BYTES = 8 << 20
 BATCH_ROWS = 1 << 18
+csv.field_size_limit(BLOCK_BYTES)  # of the check of quotes; else it calls a long text a stray quote
 _UNIT = "\x1f"  # ASCII's unit separator stands in for separators longer than a character
 Cells = dict[str, pa.Array]
 Columns = Mapping[str, str | int]
@@ -31,6 +32,15 @@ def read_csv(path: Path, columns: Columns, separator: str, header: bool) -> Iter
 
     Raises `BadData` where a quote that is not closed as it should be has swallowed lines.
     """
+    try:
+        yield from _csv_blocks(path, columns, separator, header)
+    except pa.ArrowInvalid:
+        if _quotes(separator):  # the quote that swallows a whole block is the cause, whatever arrow says
+            _check_quotes(path, separator)
+        raise
+
+
+def _csv_blocks(path: Path, columns: Columns, separator: str, header: bool) -> Iterator[Cells]:
     names = _first_line(path, separator, header)
     positions = _positions(path, columns, names)
     torn: list[Any] = []
@@ -51,6 +61,7 @@ def read_csv(path: Path, columns: Columns, separator: str, header: bool) -> Iter
         pyarrow.csv.ParseOptions(
             delimiter=stream.delimiter,
             quote_char='"' if _quotes(separator) else False,
+            newlines_in_values=_quotes(separator),  # else a block that ends within a cell is refused
             invalid_row_handler=skip,
         ),
         pyarrow.csv.ConvertOptions(

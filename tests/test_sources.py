@@ -138,6 +138,19 @@ def test_cells_in_quotes_may_have_several_lines(tmp_path: Path) -> None:
     assert found["user"].to_pylist() == [f"a{row}" for row in range(50)]
 
 
+def test_cells_of_several_lines_may_be_long_and_lie_across_blocks(tmp_path: Path) -> None:
+    review = "well,\n" * 40_000
+    text = "u,i,t,w\n" + "".join(f'a{row},x,2016-10-08,"{review}"\n' for row in range(50))
+    assert len(text) > readers.BLOCK_BYTES
+    found = table(Source(path=written(tmp_path, "e.csv", text), columns=UNTOLD))
+    assert found["user"].to_pylist() == [f"a{row}" for row in range(50)]
+
+
+def test_a_quote_that_swallows_a_whole_block_is_named(tmp_path: Path) -> None:
+    text = 'u,i,t,w\na,x,2016-10-08,"Best of\n' + "b,x,2016-10-08,title\n" * 1_000_000
+    assert "e.csv, line 2: a quote opens a cell" in bad(written(tmp_path, "e.csv", text), columns=UNTOLD)
+
+
 def test_long_lines_and_separators_of_several_bytes(tmp_path: Path) -> None:
     for separator in ("::", "é"):
         lines = [separator.join((f"a{row}", "x", "2016-10-08", "w" * 5000)) for row in range(4000)]
