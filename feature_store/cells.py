@@ -5,7 +5,6 @@ look at the first rows of a file, where a wrong unit or column shows at once, an
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import ROUND_FLOOR, Decimal, InvalidOperation
 from typing import Any
@@ -31,14 +30,26 @@ _WRONG = 0.9  # share of a file's first rows that must be unreadable before it i
 
 
 def identifiers(cells: pa.Array) -> pa.Array:
-    """Ids as text; empty text is null, whole floats (integers that once met a null) lose their .0."""
+    """Ids as text; empty text and NaN are null, whole floats and decimals lose their .0.
+
+    Such floats are integers that once met a null, such decimals the numbers of a database.
+    """
+    cells = _plain(cells)
+    text = cells.cast(pa.string())
     if pa.types.is_floating(cells.type):
-        with suppress(pa.ArrowInvalid):
-            cells = cells.cast(pa.int64())
-    text = _plain(cells).cast(pa.string())
+        text = _without_point(cells.cast(pa.float64()), text)
+    if pa.types.is_decimal(cells.type):
+        text = pc.replace_substring_regex(text, r"\.0+$", "")
     if len(text) and pc.min(pc.binary_length(text)).as_py() == 0:
         text = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
     return text
+
+
+def _without_point(numbers: pa.Array, text: pa.Array) -> pa.Array:
+    """`text`, but whole numbers as integers, and NaN as null; each whatever else is beside it."""
+    whole = pc.and_(pc.equal(pc.trunc(numbers), numbers), pc.less(pc.abs(numbers), 2.0**63))
+    text = pc.if_else(whole, numbers.cast(pa.int64(), safe=False).cast(pa.string()), text)
+    return pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.string()), text)
 
 
 def numbers(cells: pa.Array) -> pa.Array:

@@ -190,7 +190,12 @@ def _object(line: bytes) -> dict[str, Any]:
 
 
 def _text(cell: Any) -> str | None:
-    return cell if isinstance(cell, str) else json.dumps(cell) if isinstance(cell, int | float) else None
+    """Text and numbers as text, 7.0 as 7; what is neither, or NaN, as null."""
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)
+    if isinstance(cell, str):
+        return cell
+    return json.dumps(cell) if isinstance(cell, int | float) and cell == cell else None
 
 
 def _open(path: Path) -> Any:

@@ -1,6 +1,7 @@
 """Cells of files as ids, numbers and moments."""
 
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pyarrow as pa
 import pytest
@@ -16,6 +17,14 @@ def test_ids_stay_text_and_gaps_become_null() -> None:
     assert identifiers(pa.array(["007", "", "NA", None])).to_pylist() == ["007", None, "NA", None]
     assert identifiers(pa.array([7.0, None])).to_pylist() == ["7", None]
     assert numbers(pa.array(["1e3", "x", " 5 ", "1_0", None])).to_pylist() == [1000.0, None, 5.0, None, None]
+
+
+def test_numbers_as_ids_are_the_same_text_whatever_type_they_have() -> None:
+    assert identifiers(pa.array([7.0, float("nan"), None])).to_pylist() == ["7", None, None]
+    assert identifiers(pa.array([1e15, 7.5, 1e20])).to_pylist() == ["1000000000000000", "7.5", "1e+20"]
+    assert identifiers(pa.array([7.0]).dictionary_encode()).to_pylist() == ["7"]
+    amounts = pa.array([Decimal(7), Decimal("7.5"), None], pa.decimal128(38, 10))
+    assert identifiers(amounts).to_pylist() == ["7", "7.5000000000", None]
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,13 @@ def test_json_lines_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.Monke
     assert users == [*map(str, range(200)), None, None, None]
 
 
+def test_json_numbers_are_ids_as_in_other_files(tmp_path: Path) -> None:
+    text = '{"u": 7.0, "i": 1e15}\n{"u": NaN, "i": 9007199254740993}\n'
+    found = table(Source(path=written(tmp_path, "e.jsonl", text), columns=Columns(user="u", item="i")))
+    assert found["user"].to_pylist() == ["7", None]
+    assert found["item"].to_pylist() == ["1000000000000000", "9007199254740993"]
+
+
 def test_one_file_serves_several_organisations_under_common_ids(tmp_path):
     (tmp_path / "links.csv").write_text("own,common\n1,0001\n2,0002\n")
     (tmp_path / "ratings.dat").write_text(
