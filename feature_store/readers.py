@@ -155,9 +155,11 @@ def read_jsonl(path: Path, columns: Columns) -> Iterator[Cells]:
 
 
 def _positions(path: Path, columns: Columns, names: list[str]) -> dict[str, int]:
-    """Position of each mapped field among the columns `names` of a file."""
+    """Position of each mapped field among the columns `names` of a file; `BadData` without just one."""
     positions = {}
     for field, column in columns.items():
+        if isinstance(column, str) and names.count(column) > 1:
+            raise BadData(f"{path}: columns.{field}: found several columns {column!r}, expected one")
         if column in names:
             positions[field] = names.index(column)
         elif isinstance(column, int) and 0 <= column < len(names):

@@ -209,6 +209,16 @@ def test_other_bad_input_is_named(tmp_path: Path) -> None:
     assert "latin.csv: after row 0" in bad(str(latin), columns={"user": "u", "item": "i"})
 
 
+def test_a_name_that_two_columns_have_is_refused(tmp_path: Path) -> None:
+    told = "columns.item: found several columns 'i', expected one"
+    path = written(tmp_path, "e.csv", "u,i,i,t,v\na,x,y,2016-10-08,1\n")
+    assert told in bad(path)
+    assert table(Source(path=path, columns=Columns(user=0, item=2)))["item"].to_pylist() == ["y"]
+    cells = [pa.array([cell]) for cell in ("a", "x", "y", "2016-10-08", "1")]
+    pq.write_table(pa.Table.from_arrays(cells, list("uiitv")), tmp_path / "e.parquet")
+    assert told in bad(str(tmp_path / "e.parquet"))
+
+
 def test_settings_are_checked() -> None:
     for wrong in ({"time_unit": "minutes"}, {"timezone": "Mars"}, {"colums": {}}, {"separator": ""}):
         with pytest.raises(ValidationError):
