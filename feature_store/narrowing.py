@@ -64,15 +64,29 @@ def of_part(events: pa.RecordBatch, part: PartOfUsers) -> pa.RecordBatch:
 
 
 def read_aliases(aliases: Aliases) -> tuple[pa.Array, pa.Array]:
-    """Own and common ids, beside each other; raises `BadData` where there is no such file or column."""
+    """Own and common ids, beside each other; a line without one of them is none.
+
+    Raises `BadData` where there is no such file or column, and for an own id with two common ones.
+    """
     try:
         as_text = pacsv.ConvertOptions(
             include_columns=[aliases.own, aliases.common],
             column_types={aliases.own: pa.string(), aliases.common: pa.string()},
+            null_values=[""],
+            strings_can_be_null=True,
         )
         table = pacsv.read_csv(aliases.path, convert_options=as_text)
     except (OSError, pa.ArrowException) as error:
         raise BadData(
             f"{aliases.path}: expected a csv file with columns {aliases.own!r} and {aliases.common!r}", error
         ) from None
-    return table.column(0).combine_chunks(), table.column(1).combine_chunks()
+    known = table.rename_columns(["own", "common"]).drop_null().group_by("own", use_threads=False)
+    known = known.aggregate([("common", "first"), ("common", "count_distinct")])
+    several = known["own"].filter(pc.greater(known["common_count_distinct"], 1))
+    if len(several):
+        raise BadData(
+            f"{aliases.path}: found an id of column {aliases.own!r} with several of {aliases.common!r}, "
+            "expected one",
+            several[0],
+        )
+    return known["own"].combine_chunks(), known["common_first"].combine_chunks()
