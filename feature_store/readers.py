@@ -138,13 +138,20 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Cells]:
 
 
 def read_jsonl(path: Path, columns: Columns) -> Iterator[Cells]:
-    """Members of one JSON object a line as text; a line that is none is nulls."""
+    """Members of one JSON object a line as text; a line that is none is nulls.
+
+    Raises `BadData` for an array, whose lines end with commas, and for a line longer than a block.
+    """
     first = True
     if places := [key for key in columns.values() if isinstance(key, int)]:
         raise BadData(f"{path}: columns: found positions {places}, expected names of keys")
     with _open(path) as stream:
-        for lines in _line_blocks(stream):
+        for lines in _line_blocks(stream, path):
             events = [_object(line) for line in lines]
+            if first and lines[0].removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+                raise BadData(
+                    f"{path}: found a JSON array, expected one object a line without commas between"
+                )
             if first:  # other lines may lack a key
                 _positions(path, columns, sorted(set().union(*events)))
                 first = False
@@ -173,10 +180,14 @@ def _positions(path: Path, columns: Columns, names: list[str]) -> dict[str, int]
     return positions
 
 
-def _line_blocks(stream: Any) -> Iterator[list[bytes]]:
+def _line_blocks(stream: Any, path: Path) -> Iterator[list[bytes]]:
     rest = b""
     while block := stream.read(BLOCK_BYTES):
         *lines, rest = (rest + block).split(b"\n")
+        if len(rest) > BLOCK_BYTES:
+            raise BadData(
+                f"{path}: found a line of more than {BLOCK_BYTES:,} bytes, expected one object a line"
+            )
         if lines := [line for line in lines if line.strip()]:
             yield lines
     if rest.strip():
@@ -186,7 +197,7 @@ def _line_blocks(stream: Any) -> Iterator[list[bytes]]:
 def _object(line: bytes) -> dict[str, Any]:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

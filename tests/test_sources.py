@@ -252,6 +252,24 @@ def test_json_lines_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.Monke
     assert users == [*map(str, range(200)), None, None, None]
 
 
+def test_json_that_is_no_lines_is_refused(tmp_path: Path) -> None:
+    array = [{"u": "a", "i": "x"}, {"u": "b", "i": "y"}]
+    columns = Columns(user="u", item="i")
+    for text in (json.dumps(array), json.dumps(array).replace("}, ", "},\n"), json.dumps(array, indent=1)):
+        assert "found a JSON array, expected one object a line" in bad(
+            written(tmp_path, "e.json", text), columns=columns
+        )
+    path = written(tmp_path, "e.json", json.dumps(array * 300_000))
+    assert "found a line of more than 8,388,608 bytes, expected one object a line" in bad(
+        path, columns=columns
+    )
+
+
+def test_a_line_that_json_cannot_nest_is_null(tmp_path: Path) -> None:
+    path = written(tmp_path, "e.jsonl", '{"u": "a", "i": "x"}\n' + "[" * 100_000)
+    assert table(Source(path=path, columns=Columns(user="u", item="i")))["user"].to_pylist() == ["a", None]
+
+
 def test_json_numbers_are_ids_as_in_other_files(tmp_path: Path) -> None:
     text = '{"u": 7.0, "i": 1e15}\n{"u": NaN, "i": 9007199254740993}\n'
     found = table(Source(path=written(tmp_path, "e.jsonl", text), columns=Columns(user="u", item="i")))
