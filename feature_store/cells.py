@@ -6,7 +6,7 @@ look at the first rows of a file, where a wrong unit or column shows at once, an
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from decimal import ROUND_FLOOR, Decimal, InvalidOperation
+from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -109,9 +109,13 @@ def check_values(cells: pa.Array, values: pa.Array, place: str) -> None:
 def _plain(cells: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(cells.type):
         cells = cells.dictionary_decode()
-    if pa.types.is_large_string(cells.type) or pa.types.is_string_view(cells.type):
-        cells = cells.cast(pa.string())
-    return cells
+    of_bytes = (
+        pa.types.is_large_string,
+        pa.types.is_string_view,
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+    )
+    return cells.cast(pa.string()) if any(each(cells.type) for each in of_bytes) else cells
 
 
 def _in_utc(times: pa.Array, timezone: str) -> pa.Array:
@@ -160,7 +164,7 @@ def _each(text: pa.Array, read: Callable[[str], Any], kind: pa.DataType) -> pa.A
     for cell in coded.dictionary.to_pylist():
         try:
             values.append(read(cell.strip()))
-        except (ValueError, InvalidOperation, OverflowError):
+        except (ValueError, ArithmeticError):
             values.append(None)
     return pa.array(values, kind).take(coded.indices)
 

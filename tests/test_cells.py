@@ -44,6 +44,7 @@ def test_numbers_as_ids_are_the_same_text_whatever_type_they_have() -> None:
         ("15994", "day", datetime(2013, 10, 16, tzinfo=UTC)),
         ("-1", "s", datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
         ("9" * 30, "s", None),
+        ("1e999999", "s", None),
         ("soon", "s", None),
         (None, "s", None),
     ],
@@ -53,6 +54,14 @@ def test_times(cell: str | None, unit: str, expected: datetime | None) -> None:
     among_unreadable = instants(pa.array(["?", cell], pa.string()), unit, "UTC")
     assert alone.to_pylist() == [expected]
     assert among_unreadable.to_pylist() == [None, expected]
+
+
+def test_texts_may_be_bytes() -> None:
+    for kind in (pa.binary(), pa.large_binary()):
+        assert identifiers(pa.array([b"7"], kind)).to_pylist() == ["7"]
+        assert instants(pa.array([b"1381945744"], kind), "s", "UTC").to_pylist() == [FIRST]
+        found = instants(pa.array([b"2016-10-08"], kind), "iso", "UTC")
+        assert found.to_pylist() == [datetime(2016, 10, 8, tzinfo=UTC)]
 
 
 def test_local_times_are_of_the_named_zone() -> None:
