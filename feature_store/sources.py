@@ -54,7 +54,9 @@ class Source(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: str = Field(min_length=1, description="a file, or a pattern such as events-*.csv.gz")
+    path: str = Field(
+        min_length=1, description="a file, or a pattern such as events-*.csv.gz; ** is any folders"
+    )
     format: Literal["csv", "tsv", "parquet", "jsonl"] | None = Field(
         default=None, description="kind of file; none: from the suffix, csv where only a separator is given"
     )
@@ -92,13 +94,16 @@ class Source(BaseModel):
         return timezone
 
     def files(self) -> list[Path]:
-        """The files that `path` names, in the order of their names; raises `BadData` where there is none."""
-        found = (
-            [Path(self.path)] if Path(self.path).is_file() else [Path(name) for name in glob.glob(self.path)]
-        )
-        files = sorted(path for path in found if path.is_file())
+        """The files that `path` names, in the order of their names; raises `BadData` where there is none.
+
+        A link to nothing is among them: whoever reads it is told so.
+        """
+        whole = Path(self.path)
+        found = [whole] if whole.is_file() else map(Path, glob.glob(self.path, recursive=True))
+        files = sorted(path for path in found if path.is_file() or not path.exists())
         if not files:
-            raise BadData(f"{self.path}: no such file; expected a file or a pattern that matches some")
+            what = "found a folder" if whole.is_dir() else "no such file"
+            raise BadData(f"{self.path}: {what}; expected a file or a pattern that matches some")
         return files
 
     def format_of(self, path: Path) -> str:

@@ -105,6 +105,22 @@ def test_patterns_read_files_in_the_order_of_their_names(tmp_path: Path) -> None
     assert found["time"].null_count == 2
 
 
+def test_patterns_reach_into_folders_and_miss_no_link(tmp_path: Path) -> None:
+    (tmp_path / "year" / "month").mkdir(parents=True)
+    for name in ("top.csv", "year/middle.csv", "year/month/deep.csv"):
+        written(tmp_path, name, f"u,i\n{name},x\n")
+    columns = Columns(user="u", item="i")
+    everywhere = str(tmp_path / "**" / "*.csv")
+    assert table(Source(path=everywhere, columns=columns)).num_rows == 3
+    assert "month: found a folder; expected a file or a pattern" in bad(
+        str(tmp_path / "year" / "month"), columns=columns
+    )
+    (tmp_path / "year" / "moved.csv").symlink_to(tmp_path / "nowhere.csv")
+    assert "moved.csv: after row 0: expected readable csv; found [Errno 2]" in bad(
+        everywhere, columns=columns
+    )
+
+
 def test_unreadable_cells_and_torn_lines_become_nulls(tmp_path: Path) -> None:
     text = (
         "u,i,t,v\n"
