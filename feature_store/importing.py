@@ -6,7 +6,6 @@ renamed into place; a process that dies before leaves the old data, and rubbish 
 """
 
 import fcntl
-import hashlib
 import os
 import shutil
 import time
@@ -26,6 +25,7 @@ from feature_store import cleaning
 from feature_store.cleaning import CleaningReport, CleaningRules, microseconds
 from feature_store.errors import BadData
 from feature_store.manifest import Import, Manifest, Part, read_manifest, write_manifest
+from feature_store.new_files import File, new_files, require_unchanged, settings_of
 from feature_store.partitions import Store, file_hash, write_part
 from feature_store.schema import check_events
 from feature_store.slices import KEY_COLUMNS, clean_slice, microseconds_of, span
@@ -60,23 +60,25 @@ def import_events(
 ) -> ImportOutcome:
     """Add the events of `source` to those of `organisation`; files that were imported before change nothing.
 
-    `progress` is called with the rows read so far.  `now` is when the import began.  Raises
-    `BadData`: for files that cannot be read, and for a file that was imported under other settings.
+    `progress` is called with the rows read so far.  `now` is when the import began.  Raises `BadData`: for
+    files that cannot be read or change meanwhile, and for a file that was imported under other settings.
     """
     rules, folder = rules or CleaningRules(), store.folder(organisation)
     with _locked(folder):
         manifest = read_manifest(folder)
         _sweep(folder, manifest)
-        files = _new_files(source, rules, manifest)
+        settings = settings_of(source, rules)
+        files = new_files(source, settings, manifest)
         if not files:
             return ImportOutcome(report=CleaningReport(), added_rows=0, version=manifest.version)
         work = _Work(store, organisation, source, rules, manifest, folder / "import.tmp")
         work.folder.mkdir(mode=0o700)
         spool, months = _spool(work, [*files.values()], now or _now(store, organisation), progress)
+        require_unchanged([*files.values()])
         parts = tuple(_write(work, spool, months))
         done = Import(
-            files={digest: path.name for digest, path in files.items()},
-            settings=_settings(source, rules),
+            files={digest: file.path.name for digest, file in files.items()},
+            settings=settings,
             report=sum(months.values(), CleaningReport()),
             months=dict(sorted(months.items())),
         )
@@ -121,38 +123,8 @@ def _sweep(folder: Path, manifest: Manifest) -> None:
             path.unlink()
 
 
-def _settings(source: Source, rules: CleaningRules) -> str:
-    read = source.model_dump_json(exclude={"path"})
-    read += source.aliases.digest if source.aliases else ""
-    return hashlib.sha256((read + rules.model_dump_json()).encode()).hexdigest()
-
-
-def _new_files(source: Source, rules: CleaningRules, manifest: Manifest) -> dict[str, Path]:
-    """The files that are not in the store yet, by digest."""
-    known = {digest: done.settings for done in manifest.imports for digest in done.files}
-    files: dict[str, Path] = {}
-    for path, digest in _digests(source):
-        if known.setdefault(digest, settings := _settings(source, rules)) != settings:
-            raise BadData(
-                f"{path}: found in the store already, read or cleaned with other settings;"
-                " expected the same settings, or a store in a new folder"
-            )
-        if all(digest not in done.files for done in manifest.imports):
-            files.setdefault(digest, path)
-    return files
-
-
-def _digests(source: Source) -> list[tuple[Path, str]]:
-    """The files of `source`, each with the digest of its content."""
-    try:
-        return [(path, file_hash(path)) for path in source.files()]
-    except OSError as error:
-        place = error.filename or source.path
-        raise BadData(f"{place}: expected files that can be read, found: {error.strerror}") from error
-
-
 def _spool(
-    work: _Work, files: list[Path], now: datetime, progress: Progress | None
+    work: _Work, files: list[File], now: datetime, progress: Progress | None
 ) -> tuple[Spool, dict[str, CleaningReport]]:
     """The first pass: rows that are right in themselves by month, and a report of the others."""
     spool = Spool(work.folder / "spool", _SPOOLED)
@@ -160,7 +132,7 @@ def _spool(
     span = cleaning.bounds(work.rules, now)
     mapped = set(work.source.columns.model_dump(exclude_none=True))
     sequence = work.manifest.next_sequence
-    for batch in (batch for path in files for batch in read_file(work.source, path)):
+    for batch in (batch for file in files for batch in read_file(work.source, file.path)):
         times = batch["time"].cast(pa.int64()).fill_null(cleaning.NO_TIME).to_numpy(zero_copy_only=False)
         fault = cleaning.faults(batch, times, work.rules, span, mapped)
         _deal(spool, months, batch, times, fault, sequence)

@@ -205,6 +205,17 @@ def test_one_import_at_a_time(store: Store, tmp_path: Path) -> None:
         import_events(store, "shop", source, progress=meddle)
 
 
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text("u,i\nb,y\n")])
+def test_a_file_that_changes_while_it_is_read_is_refused(store: Store, tmp_path: Path, change: Any) -> None:
+    path, columns = tmp_path / "e.csv", Columns(user="u", item="i")
+    path.write_text("u,i\na,x\n")
+    with pytest.raises(BadData, match=r"e\.csv: found it changed while it was read"):
+        import_events(store, "shop", Source(path=str(path), columns=columns), progress=lambda _: change(path))
+    assert store.organisations() == []
+    path.write_text("u,i\nb,y\n")
+    assert import_events(store, "shop", Source(path=str(path), columns=columns)).added_rows == 1
+
+
 def some_rows(count: int, seed: int, days: int = 90) -> list[Row]:
     rng = random.Random(seed)
     return [
