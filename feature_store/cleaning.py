@@ -41,6 +41,7 @@ class CleaningRules(BaseModel):
     future_hours: float | None = Field(
         default=24.0,
         ge=0,
+        le=876_600,  # a hundred years: so that they can be added to any date
         description="events later than this after the import began are dropped; none: the future is allowed",
     )
     lowest: float | None = Field(default=None, description="events with a smaller value are dropped")
@@ -120,12 +121,14 @@ def joined(*keys: Keys) -> Keys:
 
 
 def bounds(rules: CleaningRules, now: datetime) -> tuple[int, int]:
-    """The earliest and latest possible time in microseconds since 1970, for an import that began at `now`."""
-    latest = [rules.latest] if rules.latest else []
+    """The earliest and latest possible time in microseconds since 1970, for an import that began at `now`.
+
+    Neither is ever beyond the years 1 to 9999, which are all that a date can say.
+    """
+    latest = [rules.latest or datetime.max]
     if rules.future_hours is not None:
         latest.append(now + timedelta(hours=rules.future_hours))
-    earliest = -(2**62) if rules.earliest is None else microseconds(rules.earliest)
-    return earliest, min(map(microseconds, latest), default=2**62)
+    return microseconds(rules.earliest or datetime.min), min(map(microseconds, latest))
 
 
 def microseconds(time: datetime) -> int:

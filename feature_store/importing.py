@@ -135,6 +135,7 @@ def _spool(
     for batch in (batch for file in files for batch in read_file(work.source, file.path)):
         times = batch["time"].cast(pa.int64()).fill_null(cleaning.NO_TIME).to_numpy(zero_copy_only=False)
         fault = cleaning.faults(batch, times, work.rules, span, mapped)
+        times = np.where((times < span[0]) | (times > span[1]), cleaning.NO_TIME, times)
         _deal(spool, months, batch, times, fault, sequence)
         sequence += batch.num_rows
         if progress:
@@ -145,11 +146,11 @@ def _spool(
 def _deal(
     spool: Spool, months: dict[str, CleaningReport], batch: Any, times: Any, fault: Any, sequence: int
 ) -> None:
-    """Spool what has no fault by month, count the rest there."""
+    """Spool what has no fault by month, count the rest there; what has no possible time is of no month."""
     numbered = pa.record_batch(
         [*batch.columns, pa.array(np.arange(sequence, sequence + batch.num_rows))], schema=_SPOOLED
     )
-    dated = (times != cleaning.NO_TIME) & (fault != 2) & (fault != 3)
+    dated = times != cleaning.NO_TIME
     place = np.zeros(batch.num_rows, np.int64)
     place[dated], names = months_of(times[dated])
     place[~dated], names = len(names), [*names, NO_MONTH]

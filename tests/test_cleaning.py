@@ -77,6 +77,27 @@ def test_each_rule_can_be_switched_off(tmp_path: Path) -> None:
     assert events[0]["value"] is None
 
 
+def test_impossible_times_are_of_no_month(tmp_path: Path) -> None:
+    rows = ["a,x,2016-10-08,1", ",x,9000-01-01,1", "a,x,9999-12-31,1"]
+    outcome, _ = cleaned(tmp_path, rows)
+    assert (outcome.report.missing_id, outcome.report.impossible_time) == (1, 1)
+    manifest = Store(tmp_path / "store").manifest("shop")
+    assert manifest.imports[0].months.keys() == {"2016-10", "none"}
+
+
+def test_times_that_no_date_can_say_are_impossible_though_the_future_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("u,i,t\n" + "a,x,1381945744\n" * 20 + "a,x,1381945744000\n")
+    source = Source(
+        path=str(tmp_path / "e.csv"), columns=Columns(user="u", item="i", time="t"), time_unit="s"
+    )
+    store, rules = Store(tmp_path / "store"), CleaningRules(future_hours=None, earliest=None)
+    assert import_events(store, "shop", source, rules).report.impossible_time == 1
+    assert store.events("shop").num_rows == 1
+    for hours in (1e9, float("inf"), float("nan")):
+        with pytest.raises(ValidationError, match="future_hours"):
+            CleaningRules(future_hours=hours)
+
+
 def test_missing_ids_can_stop_the_import(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="found 1 rows without user or item, expected none"):
         cleaned(tmp_path, ["a,,2016-10-08,1"], missing_ids="refuse")
