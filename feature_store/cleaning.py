@@ -143,15 +143,18 @@ def faults(
     rules: CleaningRules,
     span: tuple[int, int],
     mapped: set[str],
+    place: str,
 ) -> NDArray[np.uint8]:
     """For each event 0, or the number of the rule that it breaks on its own, as `fault_counts` knows it.
 
-    `times` are microseconds, `span` is what `bounds` gave, `mapped` the fields that the source has.
+    `times` are microseconds, `span` is what `bounds` gave, `mapped` the fields that the source has.  Raises
+    `BadData`, naming `place`, where rule missing_ids says so.
     """
     missing = _nulls(events["user"]) | _nulls(events["item"])
     if rules.missing_ids == "refuse" and missing.any():
         raise BadData(
-            f"found {missing.sum()} rows without user or item, expected none (rule missing_ids: refuse)"
+            f"{place}: found {missing.sum()} rows without user or item, "
+            "expected none (rule missing_ids: refuse)"
         )
     fault = missing.astype(np.uint8)
     if "time" in mapped:

@@ -132,9 +132,9 @@ def _spool(
     span = cleaning.bounds(work.rules, now)
     mapped = set(work.source.columns.model_dump(exclude_none=True))
     sequence = work.manifest.next_sequence
-    for batch in (batch for file in files for batch in read_file(work.source, file.path)):
+    for path, batch in ((each.path, batch) for each in files for batch in read_file(work.source, each.path)):
         times = batch["time"].cast(pa.int64()).fill_null(cleaning.NO_TIME).to_numpy(zero_copy_only=False)
-        fault = cleaning.faults(batch, times, work.rules, span, mapped)
+        fault = cleaning.faults(batch, times, work.rules, span, mapped, str(path))
         times = np.where((times < span[0]) | (times > span[1]), cleaning.NO_TIME, times)
         _deal(spool, months, batch, times, fault, sequence)
         sequence += batch.num_rows

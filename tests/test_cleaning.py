@@ -99,7 +99,7 @@ def test_times_that_no_date_can_say_are_impossible_though_the_future_is_allowed(
 
 
 def test_missing_ids_can_stop_the_import(tmp_path: Path) -> None:
-    with pytest.raises(BadData, match="found 1 rows without user or item, expected none"):
+    with pytest.raises(BadData, match=r"e\.csv: found 1 rows without user or item, expected"):
         cleaned(tmp_path, ["a,,2016-10-08,1"], missing_ids="refuse")
 
 
