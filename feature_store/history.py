@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 NEVER = int(np.iinfo(np.int64).max)
-_SUM_BITS = 61  # sums of values are integers below 2^61 in a power-of-two unit: exact, in any order
+_SUM_BITS = 61  # a key's sums of values are integers below 2^61 in its power-of-two unit: exact, in any order
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ class History:
         self.replaced_at = np.full(len(keys), NEVER) if replaced_at is None else replaced_at
         self.visible_from = times.visible_from()
         self.log = Log(self.keys, self.visible_from, key_count)
-        self.shift, self.units, self.valued = _as_integers(np.zeros(len(keys)) if values is None else values)
+        values = np.zeros(len(keys)) if values is None else values
+        self.shift, self.units, self.valued = _as_integers(values, self.keys, key_count)
         self._ends: dict[int | None, _Ends] = {}
 
     def ask(self, keys: NDArray[np.integer], at: Ints) -> "Asked":
@@ -159,7 +160,8 @@ class Asked:
             gone = _between(ends.totals, *self.ended(window))
             total, valued = total - gone[0], valued - gone[1]
         mean = total.astype(np.float64) / np.where(valued > 0, valued, np.nan)
-        return np.asarray(np.ldexp(mean, -self.history.shift))
+        shift = self.history.shift[np.clip(self.keys, -1, self.history.key_count)]
+        return np.asarray(np.ldexp(mean, -shift))
 
     def ended(self, window: int | None) -> tuple[Ints, Ints]:
         """Positions, in the history's `ends`, from and up to which events count no more."""
@@ -177,16 +179,23 @@ class Asked:
         return rows
 
 
-def _as_integers(values: NDArray[np.float64]) -> tuple[int, Ints, Ints]:
-    """Values as whole numbers of 2^-shift, and 1 for each that is there (not NaN)."""
+def _as_integers(values: NDArray[np.float64], keys: Ints, key_count: int) -> tuple[Ints, Ints, Ints]:
+    """The shift of each key (and of none, last), values in units of 2^-shift, and 1 for each that is there.
+
+    Each key has a unit of its own: else one value of 1e18 would make everybody's 4.5 a 0.
+    """
     valued = np.isfinite(values)
     present = np.where(valued, values, 0.0)
-    largest = int(np.frexp(np.abs(present).max(initial=0.0))[1])
-    shift = _SUM_BITS - largest - len(values).bit_length()
-    return shift, np.rint(np.ldexp(present, shift)).astype(np.int64), valued.astype(np.int64)
+    largest = np.zeros(key_count + 1)
+    np.maximum.at(largest, keys, np.abs(present))
+    counts = np.bincount(keys, minlength=key_count + 1).astype(np.float64)
+    shift = _SUM_BITS - np.frexp(largest)[1] - np.frexp(counts)[1]
+    units = np.rint(np.ldexp(present, shift[keys])).astype(np.int64)
+    return shift.astype(np.int64), units, valued.astype(np.int64)
 
 
 def _prefix(values: Ints) -> Ints:
+    """Sums of what comes before each place; over many keys they wrap, the difference within one is right."""
     return np.concatenate([[0], np.cumsum(values)])
 
 

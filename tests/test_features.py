@@ -93,6 +93,15 @@ def test_features_equal_a_loop(events: list[Event], rows: list[tuple[int, int, i
         np.testing.assert_array_equal(found[row], [expected[name] for name in NAMES], str(rows[row]))
 
 
+@pytest.mark.parametrize("wrong", [1e18, -1e300, 5e-324])
+def test_a_value_beyond_all_others_changes_only_its_own_means(wrong: float) -> None:
+    right: list[Event] = [(user, user, day, 0, 4.5 + day) for user in (0, 2) for day in range(50)]
+    rows = [(0, 0, 60), (2, 2, 60), (1, 1, 60), (-1, -1, 60), (USERS, ITEMS, 60)]
+    found = ask([*right, (1, 1, 10, 0, wrong)], rows)
+    for name in ("user_mean_value", "item_mean_value"):
+        np.testing.assert_array_equal(found[:, NAMES.index(name)], [29, 29, wrong, np.nan, np.nan])
+
+
 def test_by_hand() -> None:
     events: list[Event] = [(0, 0, 10, 0, 4.0), (1, 0, 20, 0, 2.0), (0, 1, 100, 0, 5.0), (0, 0, 200, 0, 1.0)]
     found = dict(zip(NAMES, ask(events, [(0, 0, 105)])[0].tolist(), strict=True))
