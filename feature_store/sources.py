@@ -10,6 +10,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from feature_store import cells
@@ -45,7 +46,8 @@ class Columns(BaseModel):
         default=None, description="column of the event's value, such as a rating; none: no values"
     )
     known_time: str | int | None = Field(
-        default=None, description="column of the time at which the event became known; none: when it happened"
+        default=None,
+        description="column of the time at which the event became known; none, or empty: when it happened",
     )
 
 
@@ -163,6 +165,10 @@ def _events(found: Cells, source: Source, place: str, first: bool) -> pa.RecordB
         if first:
             where = f"{place}, column {getattr(source.columns, name)!r}"
             cells.check_times(found[name], events[name], source.time_unit, where)
+    if "known_time" in found:  # one that cannot be read must not pass for none: it would be known too early
+        given = pc.invert(pc.is_null(found["known_time"], nan_is_null=True))
+        unread = pc.and_(given, pc.is_null(events["known_time"]))
+        events["time"] = pc.if_else(unread, pa.scalar(None, cells.INSTANT), events["time"])
     if "value" in found:
         events["value"] = cells.numbers(found["value"])
         if first:

@@ -175,6 +175,16 @@ def test_known_times_may_be_later(store: Store, tmp_path: Path) -> None:
     assert known == ["01-04", "02-01"]
 
 
+def test_a_known_time_that_cannot_be_read_is_not_taken_for_known_at_once(
+    store: Store, tmp_path: Path
+) -> None:
+    path, columns = tmp_path / "e.csv", Columns(user="u", item="i", time="t", known_time="k")
+    path.write_text("u,i,t,k\na,x,2016-01-05,2016-02-01\na,y,2016-01-04,01/03/2016\na,z,2016-01-04,\n")
+    report = import_events(store, "shop", Source(path=str(path), columns=columns)).report
+    assert (report.kept, report.missing_time) == (2, 1)
+    assert store.events("shop")["item"].to_pylist() == ["z", "x"]
+
+
 def test_bad_names_and_missing_data_are_named(store: Store, tmp_path: Path) -> None:
     for name in ("../x", ".x", "", "a/b"):
         with pytest.raises(BadData, match="organisation: found"):
