@@ -153,24 +153,32 @@ def _cells(source: Source, path: Path) -> Iterator[Cells]:
 
 
 def _events(found: Cells, source: Source, place: str, first: bool) -> pa.RecordBatch:
-    rows = len(found["user"])
-    events = {
-        name: cells.identifiers(found[name])
-        if name in ("user", "item")
-        else pa.nulls(rows, EVENT_SCHEMA.field(name).type)
-        for name in EVENT_SCHEMA.names
-    }
-    for name in {"time", "known_time"} & found.keys():
-        events[name] = cells.instants(found[name], source.time_unit, source.timezone)
-        if first:
-            where = f"{place}, column {getattr(source.columns, name)!r}"
-            cells.check_times(found[name], events[name], source.time_unit, where)
+    events = {field.name: pa.nulls(len(found["user"]), field.type) for field in EVENT_SCHEMA}
+    for name, column in source.columns.model_dump(exclude_none=True).items():
+        where = f"{place}, column {column!r}"
+        try:
+            events[name] = _read(name, found[name], source, where, first)
+        except pa.ArrowException as error:
+            raise BadData(
+                f"{where}: found type {found[name].type}, expected one that can be read as {name}", error
+            ) from error
     if "known_time" in found:  # one that cannot be read must not pass for none: it would be known too early
         given = pc.invert(pc.is_null(found["known_time"], nan_is_null=True))
         unread = pc.and_(given, pc.is_null(events["known_time"]))
         events["time"] = pc.if_else(unread, pa.scalar(None, cells.INSTANT), events["time"])
-    if "value" in found:
-        events["value"] = cells.numbers(found["value"])
-        if first:
-            cells.check_values(found["value"], events["value"], f"{place}, column {source.columns.value!r}")
     return pa.record_batch(events, schema=EVENT_SCHEMA)
+
+
+def _read(name: str, found: pa.Array, source: Source, place: str, first: bool) -> pa.Array:
+    """The cells `found` as the field `name`; of a file's `first` rows also whether most can be read."""
+    if name in ("user", "item"):
+        return cells.identifiers(found)
+    if name == "value":
+        read = cells.numbers(found)
+        if first:
+            cells.check_values(found, read, place)
+        return read
+    read = cells.instants(found, source.time_unit, source.timezone)
+    if first:
+        cells.check_times(found, read, source.time_unit, place)
+    return read

@@ -235,6 +235,14 @@ def test_a_name_that_two_columns_have_is_refused(tmp_path: Path) -> None:
     assert told in bad(str(tmp_path / "e.parquet"))
 
 
+@pytest.mark.parametrize("name", "uitv")
+def test_a_type_that_cannot_be_read_is_named_with_its_column(tmp_path: Path, name: str) -> None:
+    cells = {"u": ["a"], "i": ["x"], "t": ["2016-10-08"], "v": [1.0]} | {name: [{"id": "ann"}]}
+    pq.write_table(pa.table(cells), tmp_path / "e.parquet")
+    found = bad(str(tmp_path / "e.parquet"))
+    assert f"e.parquet, from row 1, column '{name}': found type struct<id: string>, expected" in found
+
+
 def test_settings_are_checked() -> None:
     for wrong in ({"time_unit": "minutes"}, {"timezone": "Mars"}, {"colums": {}}, {"separator": ""}):
         with pytest.raises(ValidationError):
