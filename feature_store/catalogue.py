@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from feature_store.cells import identifiers
 from feature_store.errors import BadData
 
 
@@ -64,8 +65,7 @@ def _lines(path: Path) -> pa.Array:
 
 def _first_column(path: Path) -> pa.Array:
     file = pq.ParquetFile(path)
-    column = file.read(columns=[file.schema_arrow.names[0]]).column(0)
-    return column.combine_chunks().cast(pa.string())
+    return identifiers(file.read(columns=[file.schema_arrow.names[0]]).column(0).combine_chunks())
 
 
 def _check(ids: Sequence[str | None], place: str) -> None:

@@ -24,7 +24,15 @@ def test_text_of_other_systems_is_read(tmp_path):
     assert read_catalogue(path).to_pylist() == ["a", "b\u2028c", "d"]
 
 
-@pytest.mark.parametrize("ids", [pa.array([3, 1]), pa.array(["3", "1"]).dictionary_encode()])
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pa.array([3, 1]),
+        pa.array(["3", "1"]).dictionary_encode(),
+        pa.array([3, 1]).cast(pa.decimal128(38, 10)),
+        pa.array(["3", "1"], pa.large_string()),
+    ],
+)
 def test_the_first_column_of_parquet_is_read(tmp_path, ids):
     pq.write_table(pa.table({"id": ids, "name": ["x", "x"]}), tmp_path / "items.parquet")
     found = read_catalogue(tmp_path / "items.parquet")
