@@ -41,8 +41,10 @@ def read_csv(path: Path, columns: Columns, separator: str, header: bool) -> Iter
 
 
 def _csv_blocks(path: Path, columns: Columns, separator: str, header: bool) -> Iterator[Cells]:
-    names = _first_line(path, separator, header)
+    names, only = _first_line(path, separator, header)
     positions = _positions(path, columns, names)
+    if header and only:  # arrow cannot skip a line that nothing ends
+        return
     torn: list[Any] = []
 
     def skip(row: Any) -> str:
@@ -110,11 +112,12 @@ def _check_quotes(path: Path, separator: str) -> None:
             ) from None
 
 
-def _first_line(path: Path, separator: str, header: bool) -> list[str]:
-    """The cells of the first line: names, or 0, 1, … where the file has no header."""
+def _first_line(path: Path, separator: str, header: bool) -> tuple[list[str], bool]:
+    """The cells of the first line: names, or 0, 1, … without a header; and whether nothing ends the line."""
     with _open(path) as stream:
         block = stream.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8)
-    line = re.split(rb"[\r\n]", block, maxsplit=1)[0].decode("utf-8", "replace")
+    start, *rest = re.split(rb"[\r\n]", block, maxsplit=1)
+    line = start.decode("utf-8", "replace")
     try:
         found = (
             next(csv.reader([line], delimiter=separator), []) if _quotes(separator) else line.split(separator)
@@ -125,7 +128,7 @@ def _first_line(path: Path, separator: str, header: bool) -> list[str]:
         raise BadData(
             f"{path}, line 1: found nothing, expected " + ("the names of columns" if header else "an event")
         )
-    return found if header else [str(place) for place in range(len(found))]
+    return (found if header else [str(place) for place in range(len(found))]), not rest
 
 
 def read_parquet(path: Path, columns: Columns) -> Iterator[Cells]:

@@ -148,6 +148,11 @@ def test_a_quote_that_swallows_lines_is_named(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("text", ["u,i,t,v", "u,i,t,v\n", "\ufeffu,i,t,v\r\n", '"u","i","t","v"'])
+def test_a_header_alone_is_a_file_without_events(tmp_path: Path, text: str) -> None:
+    assert not [*read_batches(Source(path=written(tmp_path, "e.csv", text), columns=COLUMNS))]
+
+
 def test_cells_in_quotes_may_have_several_lines(tmp_path: Path) -> None:
     text = "u,i,t,w\n" + "".join(f'a{row},x,2016-10-08,"of ""two""\n\nlines"\n\n' for row in range(50))
     found = table(Source(path=written(tmp_path, "e.csv", text), columns=UNTOLD))
