@@ -36,6 +36,6 @@ def check_events(tables: Sequence[pa.Table], place: str) -> None:
     try:
         clean_events().validate(pa.concat_tables(tables).to_pandas(types_mapper=pd.ArrowDtype))
     except SchemaError as error:
-        raise BadData(f"{place}: expected clean events", str(error)[:500]) from error
+        raise BadData(f"{place}: expected clean events", error) from error
     if not all(in_order(table) for table in tables):
         raise BadData(f"{place}: found events out of order, expected them by event_time, then sequence")

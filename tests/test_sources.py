@@ -350,6 +350,13 @@ def test_aliases_without_a_common_id_are_none_and_with_two_are_refused(tmp_path:
         table(source)
 
 
+def test_a_message_quotes_the_beginning_of_a_long_cell(tmp_path: Path) -> None:
+    swallowed = 'u,i,t,v\na,x,2016-10-08,"1\n' + "b,x,2016-10-08,1\n" * 10_000
+    found = bad(written(tmp_path, "e.csv", swallowed))
+    assert "column 'v': expected a number; found '1\\nb,x,2016-10-08,1\\n" in found
+    assert len(found) < 1000
+
+
 def test_what_others_are_told_quotes_no_cell(tmp_path: Path) -> None:
     mapped = {"user": 0, "item": 1, "time": 2, "value": 3}
     for text, columns in [
