@@ -87,9 +87,15 @@ def _taken(events: pa.Table, coded: Coded, values: NDArray[np.float64], order: N
     time, known, sequence = (
         events[name].combine_chunks().take(rows) for name in ("time", "known_time", "sequence")
     )
-    user, item = (
-        pa.DictionaryArray.from_arrays(each.indices.take(rows), each.dictionary) for each in coded.values()
-    )
+    user, item = (_words(each, order) for each in coded.values())
     value = pa.array(values[order], from_pandas=True)
     known = time if known.null_count == len(known) else pc.coalesce(known, time)
     return pa.table([user, item, time, value, known, sequence], schema=PART_SCHEMA)
+
+
+def _words(coded: pa.DictionaryArray, order: NDArray[np.int64]) -> pa.DictionaryArray:
+    """The words of the rows `order`; those of other rows are not in their dictionary, which says how many."""
+    codes = coded.indices.to_numpy()[order]
+    used = np.bincount(codes, minlength=len(coded.dictionary)) > 0
+    places = (np.cumsum(used) - 1).astype(np.int32)
+    return pa.DictionaryArray.from_arrays(places[codes], coded.dictionary.filter(pa.array(used)))

@@ -123,6 +123,16 @@ def test_bots_lose_the_hours_and_days_in_which_they_are_too_fast(tmp_path: Path)
     assert {event["user"] for event in events} == {"ann"}
 
 
+def test_who_is_dropped_whole_is_no_user(tmp_path: Path) -> None:
+    bot = [f"bot,b{n},2016-10-08,1" for n in range(6)]
+    cleaned(tmp_path, ["ann,x,2016-10-08,1", *bot, "bob,y,2016-10-09,1"], bot_events_per_day=5)
+    events = Store(tmp_path / "store").events("shop")
+    for name, words in (("user", ["ann", "bob"]), ("item", ["x", "y"])):
+        assert events[name].combine_chunks().dictionary.to_pylist() == words
+    (part,) = (tmp_path / "store").rglob("*.parquet")
+    assert b"bot" not in part.read_bytes()
+
+
 def keys(events: list[tuple[int, int, int, float]]) -> Keys:
     time, user, item, value = zip(*events, strict=True) if events else ((), (), (), ())
     return Keys(
