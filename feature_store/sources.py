@@ -4,6 +4,7 @@
 """
 
 import glob
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -96,11 +97,12 @@ class Source(BaseModel):
         return timezone
 
     def files(self) -> list[Path]:
-        """The files that `path` names, in the order of their names; raises `BadData` where there is none.
+        """The files that `path` names, in the order of their names; a link to nothing is one, too.
 
-        A link to nothing is among them: whoever reads it is told so.
+        Raises `BadData` where there is none, and for a folder that may not be looked into.
         """
         whole = Path(self.path)
+        _require_open(whole)
         found = [whole] if whole.is_file() else map(Path, glob.glob(self.path, recursive=True))
         files = sorted(path for path in found if path.is_file() or not path.exists())
         if not files:
@@ -117,6 +119,14 @@ class Source(BaseModel):
                 f"{path}: format? found suffix {path.suffix!r}, expected one of {', '.join(_SUFFIXES)}"
             )
         return found or "csv"
+
+
+def _require_open(pattern: Path) -> None:
+    """Raise `BadData` for a folder on the way that may not be looked into: glob passes it over unsaid."""
+    for folder in filter(glob.has_magic, map(str, pattern.parents)):
+        for each in glob.glob(folder, recursive=True):
+            if os.path.isdir(each) and not os.access(each, os.R_OK | os.X_OK):
+                raise BadData(f"{each}: expected a folder that can be read, found: Permission denied")
 
 
 def read_batches(source: Source) -> Iterator[pa.RecordBatch]:

@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,21 @@ def test_patterns_reach_into_folders_and_miss_no_link(tmp_path: Path) -> None:
     assert "moved.csv: after row 0: expected readable csv; found [Errno 2]" in bad(
         everywhere, columns=columns
     )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look into every folder")
+@pytest.mark.parametrize("pattern", ["day=*/e.csv", "**/*.csv"])
+def test_a_folder_that_a_pattern_may_not_look_into_is_told(tmp_path: Path, pattern: str) -> None:
+    for day in "12":
+        (tmp_path / f"day={day}").mkdir()
+        written(tmp_path, f"day={day}/e.csv", f"u,i\n{day},x\n")
+    columns = Columns(user="u", item="i")
+    for mode in (0o000, 0o300, 0o600):
+        (tmp_path / "day=2").chmod(mode)
+        told = bad(str(tmp_path / pattern), columns=columns)
+        assert "day=2: expected a folder that can be read, found: Permission denied" in told
+    (tmp_path / "day=2").chmod(0o700)
+    assert table(Source(path=str(tmp_path / pattern), columns=columns)).num_rows == 2
 
 
 def test_unreadable_cells_and_torn_lines_become_nulls(tmp_path: Path) -> None:
