@@ -51,7 +51,7 @@ class Spool:
 
     def _append(self, key: str, batch: pa.RecordBatch) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        with open(os.open(self._folder / key, flags, 0o600), "ab", buffering=0) as file:
+        with open(os.open(self._folder / key, flags, 0o600), "ab") as file:
             if key not in self.rows:
                 file.write(self._schema.serialize())
             file.write(batch.serialize())

@@ -1,5 +1,6 @@
 """A disk without room, for real: a small tmpfs under a folder of the state; then there is room again."""
 
+import errno
 import json
 import os
 import shutil
@@ -8,6 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from feature_store.importing import import_events
+from feature_store.partitions import Store
+from feature_store.sources import Columns, Source
 from federation.messages import to_message
 from federation.plan import RoundPlan
 from federation.summed import Summed
@@ -33,6 +37,22 @@ def small_disk(folder, kilobytes):
 def resize(folder, kilobytes):
     remount = ["mount", "-o", f"remount,size={kilobytes}k", folder]
     subprocess.run(remount, check=True)
+
+
+def test_an_import_that_has_no_room_says_so_wherever_it_was(tmp_path):
+    (tmp_path / "e.csv").write_text(
+        "u,i,t\n" + "".join(f"u{row},i{row},2020-01-{1 + row % 31:02}\n" for row in range(4000))
+    )
+    source = Source(path=str(tmp_path / "e.csv"), columns=Columns(user="u", item="i", time="t"))
+    failed = []
+    for kilobytes in range(40, 400, 12):
+        with small_disk(tmp_path / f"{kilobytes}", kilobytes):
+            try:
+                assert import_events(Store(tmp_path / f"{kilobytes}"), "shop", source).added_rows == 4000
+            except OSError as error:
+                failed.append(error.errno)
+    assert 5 < len(failed) < 25
+    assert set(failed) == {errno.ENOSPC}
 
 
 @pytest.mark.slow
