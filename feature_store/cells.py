@@ -45,6 +45,12 @@ def identifiers(cells: pa.Array) -> pa.Array:
     return text
 
 
+def of_one_line(ids: pa.Array) -> pa.Array:
+    """`ids`, null where one has a line break: no catalogue could list it."""
+    broken = pc.or_(pc.match_substring(ids, "\n"), pc.match_substring(ids, "\r"))
+    return pc.if_else(broken, pa.scalar(None, pa.string()), ids) if pc.any(broken).as_py() else ids
+
+
 def _without_point(numbers: pa.Array, text: pa.Array) -> pa.Array:
     """`text`, but whole numbers as integers, and NaN as null; each whatever else is beside it."""
     whole = pc.and_(pc.equal(pc.trunc(numbers), numbers), pc.less(pc.abs(numbers), 2.0**63))

@@ -68,7 +68,9 @@ class CleaningReport(BaseModel):
 
     rows_read: int = Field(default=0, ge=0, description="rows in the file")
     kept: int = Field(default=0, ge=0, description="rows that became events")
-    missing_id: int = Field(default=0, ge=0, description="rows without user or item, torn lines among them")
+    missing_id: int = Field(
+        default=0, ge=0, description="rows without user or item, torn lines and items of two lines among them"
+    )
     missing_time: int = Field(
         default=0, ge=0, description="rows whose time is empty, or whose time or known_time cannot be read"
     )

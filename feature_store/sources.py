@@ -182,7 +182,8 @@ def _events(found: Cells, source: Source, place: str, first: bool) -> pa.RecordB
 def _read(name: str, found: pa.Array, source: Source, place: str, first: bool) -> pa.Array:
     """The cells `found` as the field `name`; of a file's `first` rows also whether most can be read."""
     if name in ("user", "item"):
-        return cells.identifiers(found)
+        ids = cells.identifiers(found)
+        return ids if name == "user" else cells.of_one_line(ids)
     if name == "value":
         read = cells.numbers(found)
         if first:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_store.cells import identifiers, instants, numbers
+from feature_store.cells import identifiers, instants, numbers, of_one_line
 
 FIRST = datetime.fromtimestamp(1381945744, UTC)
 
@@ -25,6 +25,12 @@ def test_numbers_as_ids_are_the_same_text_whatever_type_they_have() -> None:
     assert identifiers(pa.array([7.0]).dictionary_encode()).to_pylist() == ["7"]
     amounts = pa.array([Decimal(7), Decimal("7.5"), None], pa.decimal128(38, 10))
     assert identifiers(amounts).to_pylist() == ["7", "7.5000000000", None]
+
+
+def test_an_id_of_several_lines_is_none() -> None:
+    ids = pa.array(["a\n", "b\rc", "d", None])
+    assert of_one_line(ids).to_pylist() == [None, None, "d", None]
+    assert of_one_line(ids[2:]).to_pylist() == ["d", None]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from feature_store.catalogue import write_catalogue
 from feature_store.cleaning import CleaningReport, CleaningRules, Keys, crowded, microseconds, repeated
 from feature_store.errors import BadData
 from feature_store.importing import ImportOutcome, import_events
@@ -121,6 +122,12 @@ def test_bots_lose_the_hours_and_days_in_which_they_are_too_fast(tmp_path: Path)
     outcome, events = cleaned(second, fast + slow + human, bot_events_per_day=5)
     assert (outcome.report.bot, outcome.report.kept) == (9, 5)
     assert {event["user"] for event in events} == {"ann"}
+
+
+def test_an_item_that_no_catalogue_can_list_is_missing(tmp_path: Path) -> None:
+    outcome, events = cleaned(tmp_path, ['a,"x\n",2016-10-08,1', "a,y,2016-10-08,1"])
+    assert (outcome.report.missing_id, [event["item"] for event in events]) == (1, ["y"])
+    write_catalogue(tmp_path / "catalogue.txt", [event["item"] for event in events])
 
 
 def test_who_is_dropped_whole_is_no_user(tmp_path: Path) -> None:
