@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from feature_store.errors import BadData
 from federation.errors import BadInput
+from federation.messages import from_message, to_message
 from tasks.membership import Membership
 
 
@@ -51,10 +53,16 @@ def import_everywhere(home: Path, memberships: Sequence[Membership], config: Eng
 
 
 def import_participant(folder: Path, membership: Membership) -> None:
-    """Import what is new in a participant's files into the store in its folder, where its cadence says so."""
+    """Import what is new in a participant's files into the store in its folder, where its cadence says so.
+
+    Prefect keeps and shows what it raises: no more than the participant itself would tell.
+    """
     from tasks.room import Room
 
-    Room(folder, membership).bring()
+    try:
+        Room(folder, membership).bring()
+    except Exception as error:
+        raise from_message(to_message(error, (BadData,))) from None
 
 
 def _task() -> Any:

@@ -2,10 +2,13 @@
 
 import json
 import sqlite3
+import traceback
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from federation.errors import ChorusError
+from flows.consortium import read_consortium
+from tasks.engines import import_participant
 
 
 @pytest.fixture(scope="module")
@@ -13,6 +16,7 @@ def figures():
     return {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["threads", "processes", "dask", "ray"])
 def test_a_training_gives_the_same_bits_on_every_engine(kind, tiny, chorus, tmp_path, figures):
     if kind == "ray":
@@ -30,6 +34,7 @@ def test_a_training_gives_the_same_bits_on_every_engine(kind, tiny, chorus, tmp_
     assert imports == [] if kind == "threads" else [("COMPLETED",)] * 3
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_not_installed_is_named(tiny, chorus):
     import importlib.util
 
@@ -37,3 +42,13 @@ def test_an_engine_that_is_not_installed_is_named(tiny, chorus):
         pytest.skip("Ray is installed here")
     done = chorus("run", tiny("ray", "engine: {kind: ray}"), code=2)
     assert "pip install prefect-ray" in done.stderr
+
+
+def test_what_an_engine_tells_of_wrong_data_quotes_no_cell_of_it(tiny, tmp_path):
+    """Prefect keeps the error of a task, its traceback too."""
+    consortium = read_consortium(tiny("wrong"), data=tmp_path)
+    (tmp_path / "east.csv").write_text("user,item,rating,time\nu,i,1,alice@example.org\n")
+    told = r"column 'time': expected ISO dates .* \(its own log says more\)"
+    with pytest.raises(ChorusError, match=told) as caught:
+        import_participant(tmp_path / "east", consortium.membership(consortium.participants[0]))
+    assert "alice" not in "".join(traceback.format_exception(caught.value))
