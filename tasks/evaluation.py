@@ -25,6 +25,7 @@ from tasks.news import require_new_window
 from tasks.opening import Settings
 from tasks.run import open_doors
 from tasks.runs import RunFolder, find_run
+from tasks.sums import common
 from tasks.timetable import interval_tag
 
 KIND = "evaluation"
@@ -50,7 +51,7 @@ def evaluate_champion(home: Path, memberships: Sequence[Membership], settings: S
         require_new_window(folder, versions, settings.rounds.minimum)
         folder.evaluate_on(versions)
         reply, silent = _judged(doors, run, versions, folder, settings)
-        told = dict(next(iter(reply.results.values())))
+        told = dict(common(reply))
         told |= {"seconds": time.monotonic() - began, "participants": len(reply.cohort)}
         told |= {f"bytes_{way}": sum(getattr(reply, f"bytes_{way}").values()) for way in ("up", "down")}
         _log(tracking, run, champion, told, settings, interval_tag(home))
@@ -86,10 +87,10 @@ def _judged(
     if folder.facts["cuts"]:
         newest = {name: {"run": run, "version": version} for name, version in versions.items()}
         agreed = together(doors, plan, "cuts", newest.__getitem__, settings.rounds)
-        cuts, silent = next(iter(agreed.results.values()))["cuts"], agreed.lost
+        cuts, silent = common(agreed)["cuts"], agreed.lost
         plan = plan.model_copy(update={"cohort": agreed.cohort})
-    common = {"run": run, "number": 0, "cuts": cuts, "champion": folder.run, "learned": folder.part(1)}
-    asked = {name: {**common, "version": version} for name, version in versions.items()}
+    each = {"run": run, "number": 0, "cuts": cuts, "champion": folder.run, "learned": folder.part(1)}
+    asked = {name: {**each, "version": version} for name, version in versions.items()}
     silent |= _refresh(doors, plan.cohort, asked)
     plan = plan.model_copy(update={"cohort": tuple(name for name in plan.cohort if name not in silent)})
     judge = together(doors, plan, "judge", asked.__getitem__, settings.rounds, read=folder.opened)

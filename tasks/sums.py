@@ -1,6 +1,8 @@
 """The sums of a round, each a Prefect task: the cohort is fixed, masks are agreed, totals are opened."""
 
+import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from feature_store.catalogue import union, write_catalogue
-from federation.errors import BadInput
+from federation.errors import BadInput, Refused
 from federation.rounds import Together
 from tasks.grown import ranker
 from tasks.run import Run
@@ -39,7 +41,7 @@ def agree_cuts(cohort: Sequence[str], run: Run) -> list[str]:
     if run.split.kind == "temporal" and run.split.cuts is not None and run.model.kind != "two_stage":
         cuts = [cut.replace(tzinfo=None).isoformat() for cut in run.split.cuts]
     elif run.split.kind == "temporal":
-        cuts = next(iter(run.sum(run.plan(0, cohort), "cuts").results.values()))["cuts"]
+        cuts = common(run.sum(run.plan(0, cohort), "cuts"))["cuts"]
     if run.model.kind == "two_stage" and len(cuts) < 3:
         raise BadInput(
             f"split: found cuts {', '.join(cuts)}, expected room before validation for a window of as many "
@@ -72,7 +74,23 @@ def evaluate(number: int, cohort: Sequence[str], run: Run) -> dict[str, Any]:
     """
     began, part = time.monotonic(), run.folder.part(number)
     reply = run.sum(run.plan(number, cohort), "evaluate", part=part, state=ranker(number, run))
-    return {**summary(reply, began), **next(iter(reply.results.values()))}
+    return {**summary(reply, began), **common(reply)}
+
+
+def common(reply: Together) -> dict[str, Any]:
+    """What all of the cohort told of the sums that all heard.
+
+    Raises `Refused`, naming those who told something else than most: one alone is not believed.
+    """
+    told = {
+        name: json.dumps(each, sort_keys=True) for name, each in reply.results.items()
+    }  # NaN is not itself
+    usual = Counter(told.values()).most_common(1)[0][0]
+    if odd := sorted(name for name, each in told.items() if each != usual):
+        raise Refused(
+            f"{reply.plan.label}: {', '.join(odd)} told other results of the same sums than the rest"
+        )
+    return next(iter(reply.results.values()))
 
 
 def summary(reply: Together, began: float) -> dict[str, Any]:

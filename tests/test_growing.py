@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from feature_store.splits import TemporalSplit
-from federation.errors import BadInput
+from federation.errors import BadInput, Refused
 from federation.plan import RoundPlan
 from federation.rounds import Together
 from recommenders.two_stage import TwoStage
@@ -13,7 +13,7 @@ from tasks.growing import grow_trees
 from tasks.model import ModelConfig
 from tasks.ranking import best_trees, next_trees, stopping
 from tasks.runs import RunFolder
-from tasks.sums import agree_cuts
+from tasks.sums import agree_cuts, evaluate
 
 
 def run_in(folder, answers):
@@ -49,6 +49,28 @@ def test_who_was_lost_in_a_step_is_not_asked_in_the_next(tmp_path):
     for _ in range(2):
         grow_trees.fn(0, 1, ("a", "b", "c", "d"), run)
     assert asked == [("a", "b", "c", "d"), ("a", "b", "c")]
+
+
+STEPS = {
+    "cuts": lambda run: agree_cuts.fn(("a", "b", "c"), run),
+    "trees": lambda run: grow_trees.fn(0, 1, ("a", "b", "c"), run),
+    "figures": lambda run: evaluate.fn(0, ("a", "b", "c"), run),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_one_that_tells_other_results_of_the_sums_is_not_believed(step, tmp_path):
+    """Though its name comes first: it could call its own model the better one."""
+    answers = told("abc")
+    for name, each in answers.items():
+        each |= {"cuts": ["2020-01-01"], "judged": {"gain": 9.0 if name == "a" else -0.1}}
+    _, run = run_in(tmp_path / "r", [answers])
+    run.folder.path.joinpath("run.json").unlink()
+    run.folder.note(mlflow_run_id="m", **({} if step == "cuts" else {"cuts": ["2020-01-01"]}))
+    run.split, run.model = TemporalSplit(), ModelConfig(kind="item_to_item")
+    with pytest.raises(Refused, match="r/0/0: a told other results of the same sums than the rest"):
+        STEPS[step](run)
+    assert run.folder.steps(0, "grown") == []
 
 
 def test_the_cohort_of_an_unfinished_run_is_that_of_its_opened_sums(tmp_path):
