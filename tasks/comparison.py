@@ -55,7 +55,10 @@ def compare(room: Room, prepared: Prepared, part: int, challenger: Lists, champi
     stand_in = challenger if champion is None else champion
     ours, theirs = (per_query(lists, queries)[:, 0] for lists in (challenger, stand_in))
     values = np.column_stack([ours, theirs])
-    sums, draws = np.append(values.sum(axis=0), len(values)), bootstrap_sums(values, secret(room, values))
+    sums, draws = (
+        np.append(values.sum(axis=0), len(values)),
+        bootstrap_sums(values, secret(room, prepared, values)),
+    )
     worse = len(values) >= FEWEST_QUERIES and _worse(room, sums, draws)
     flags = np.array([champion is not None, worse], np.int64)
     return Terms(sums, draws, flags, prepared.data.items[prepared.part == part])
@@ -106,7 +109,7 @@ def alone(
     sums = np.zeros(len(NAMES) + 1)
     if champion is not None:
         values, sums = per_query(champion, queries)[:, :1], metric_sums(champion, queries)
-    drawn = bootstrap_sums(values, secret(room, values))
+    drawn = bootstrap_sums(values, secret(room, prepared, values))
     told = metrics(channel.sum("metrics", sums, SUMS), top)
     draws = channel.sum("bootstrap", drawn.ravel(), SUMS).reshape(drawn.shape)
     drift = popularity_drift(channel, prepared.data.items[prepared.part == part], *known)
@@ -125,7 +128,12 @@ def _worse(room: Room, sums: NDArray[np.float64], draws: NDArray[np.float64]) ->
     return worse_off(room.membership.gate, theirs, ours - theirs, float(bootstrap_errors(draws)[1][1]))
 
 
-def secret(room: Room, values: NDArray[np.float64]) -> np.random.Generator:
-    """Draws that only the participant can repeat: known ones would be equations in single queries."""
-    told = f"{room.name} {room.membership.seed} ".encode() + values.tobytes()
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(told).digest(), "little"))
+def secret(room: Room, prepared: Prepared, values: NDArray[np.float64]) -> np.random.Generator:
+    """Draws that only the participant can repeat: known ones would be equations in single queries.
+
+    So they follow from its events: from `values` alone, whoever guesses a few could tell that they are right.
+    """
+    told = hashlib.sha256(f"{room.name} {room.membership.seed} ".encode())
+    for each in (values, prepared.data.items, prepared.data.times):
+        told.update(each.tobytes())
+    return np.random.default_rng(int.from_bytes(told.digest(), "little"))

@@ -82,7 +82,7 @@ def score(
         arms["champion"] = held
     told = {f"{arm}_{key}": value for arm, each in chosen.items() for key, value in each.items()}
     values = np.column_stack([this.ndcg(lists) for arm, lists in sorted(arms.items()) if arm != "champion"])
-    draws = bootstrap_sums(values, secret(room, values))
+    draws = bootstrap_sums(values, secret(room, prepared, values))
     scored = Scored({arm: this.sums(lists) for arm, lists in arms.items()}, draws, told, terms)
     if number == 1:
         choice = this.choices().get("consortium", this.choices()["popularity"])

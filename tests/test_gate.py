@@ -11,7 +11,7 @@ from federation.gate import Compared, GateConfig, judge, worse_off
 from federation.plan import RoundPlan
 from federation.simulate import simulate
 from recommenders.metrics import Queries, bootstrap_errors, bootstrap_sums, per_query
-from tasks.comparison import add, compare
+from tasks.comparison import add, compare, secret
 
 NAMES = ("east", "north", "south")
 ITEMS, TOP = 20, 5
@@ -98,7 +98,7 @@ def participants(r, holding=NAMES, tolerance=0.05):
         room = SimpleNamespace(name=name, membership=SimpleNamespace(seed=0, gate=gate))
         prepared = SimpleNamespace(
             queries=lambda part, queries=queries: queries,
-            data=SimpleNamespace(items=items),
+            data=SimpleNamespace(items=items, times=np.arange(2 * many)),
             part=np.repeat([1, 2], many),
         )
         ours, theirs = lists(r, many), lists(r, many) if name in holding else None
@@ -156,6 +156,14 @@ def test_a_much_better_champion_is_missed_by_all():
         theirs[:, 0] = queries.relevant_items[queries.relevant_starts[:-1]]
         best[name] = room, prepared, queries, ours, theirs
     assert told_by(best)[0]["worse"] == 3
+
+
+def test_who_guesses_the_figures_of_queries_cannot_repeat_their_draws():
+    """Else others would know of a few queries, whose figures are soon guessed, that the guess is right."""
+    room, mine, *_ = participants(np.random.default_rng(3))["east"]
+    guessed = SimpleNamespace(data=SimpleNamespace(items=mine.data.items[:-1], times=mine.data.times[:-1]))
+    draws = [secret(room, each, np.zeros((3, 1))).random() for each in (mine, mine, guessed)]
+    assert draws[0] == draws[1] != draws[2]
 
 
 @pytest.mark.parametrize(("many", "objects"), [(1, 0), (9, 0), (10, 1)])
