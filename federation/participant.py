@@ -155,7 +155,7 @@ class _Participant:
         self, job: Job, request: dict[str, Any], plan: RoundPlan, masks: Masks | None, deadline: float
     ) -> dict[str, Any]:
         """The job among the cohort; with whom it is added is noted before a term leaves."""
-        before = self._object_to_exposure(plan, request["job"])
+        before = self._object_to_exposure(plan, request["job"], request["arguments"])
 
         def note() -> None:
             if self._summed.cohort(plan, request["job"]) != plan.cohort:
@@ -187,11 +187,13 @@ class _Participant:
             return None
         return Masks(self.name, ready[1], {who: bytes.fromhex(key) for who, key in publics.items()}, plan)
 
-    def _object_to_exposure(self, plan: RoundPlan, job: str) -> tuple[str, ...] | None:
+    def _object_to_exposure(self, plan: RoundPlan, job: str, told: dict[str, Any]) -> tuple[str, ...] | None:
         """An update goes into one opened sum: the difference of two cohorts' sums is somebody's own.
 
-        Returns among whom it was summed before.
+        Returns among whom it was summed before, which is remembered by the plan's run and number.
         """
+        if (told.get("run", plan.run), told.get("number", plan.number)) != (plan.run, plan.number):
+            raise Refused(f"{self.name}: the job is of another round than the plan {plan.run}/{plan.number}")
         before = self._summed.cohort(plan, job)
         if before not in (None, plan.cohort) and self.policy.on_loss == "wait":
             raise Refused(

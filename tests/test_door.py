@@ -14,6 +14,7 @@ import pytest
 from federation.door import Door
 from federation.errors import BadInput, ChorusError, Lost, Refused
 from federation.frames import MAX_HEADER, Frames
+from federation.masks import KeyPair
 from federation.plan import RoundPlan
 
 PROGRAM = str(Path(__file__).with_name("participant_program.py"))
@@ -201,6 +202,16 @@ def test_the_participant_holds_to_its_own_policy(door):
     door.ready(plan, deadline_seconds=20)
     with pytest.raises(Refused, match="was not asked whether it is ready for r/0/1"):
         door.ask("echo", {}, plan=plan.again(plan.cohort), keys={})
+
+
+@pytest.mark.parametrize("other", [{"run": "s"}, {"number": 1}])
+def test_a_job_of_another_round_than_the_plan_s_is_refused(door, other):
+    """Else its terms were remembered under another name, and could be added among others once more."""
+    plan = RoundPlan(run="r", number=0, cohort=("a", "b", "c"))
+    key = door.ready(plan, deadline_seconds=20)
+    publics = {"a": key, **{name: KeyPair().public.hex() for name in "bc"}}
+    with pytest.raises(Refused, match="the job is of another round than the plan r/0"):
+        door.ask("echo", {"run": "r", "number": 0, **other}, plan=plan, keys=publics)
 
 
 @pytest.mark.parametrize("job", ["late_sum", "sleep"])
