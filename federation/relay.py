@@ -127,16 +127,23 @@ class Relay:
             if reason := self._objection(participant, header):
                 self._fail({participant: reason}, refused=True)
                 self._raise_if_over(participant)
-            if self._current is None:
-                self._current = _Sum(header)
-                self._names.add(header.name)
-            current = self._current
+            current = self._current or self._begin(participant, header)
             current.announced[participant] = header
             for ended in self._ended:
                 self._fail({ended: f"ended its work without a term of {header.name!r}"})
             if self._ended or current.disputed or header != current.header:
                 self._settle(participant, current)
             return current
+
+    def _begin(self, participant: str, header: Header) -> _Sum:
+        try:
+            self._current = begun = _Sum(header)
+        except MemoryError:
+            reason = f"announced {header.length} words, more than memory holds"
+            self._fail({participant: reason}, refused=True)
+            raise Refused(f"{participant}: {reason}") from None
+        self._names.add(header.name)
+        return begun
 
     def _settle(self, participant: str, current: _Sum) -> None:
         """Where announcements differ, wait until all are made: those unlike most others are refused."""

@@ -202,3 +202,18 @@ def test_hundreds_of_sums_in_lockstep():
     heard = say(relay, {name: lambda name=name: speak(name) for name in "abc"})
     assert all(totals == [3 * k for k in range(300)] for totals in heard.values())
     assert relay.opened == 300
+
+
+def test_a_sum_that_no_memory_holds_is_its_announcer_s_fault():
+    """It would else end the run as a fault of ours, for everybody."""
+    relay = Relay(plan_of("a", "b", "c", deadline_seconds=5))
+    heard = say(
+        relay,
+        {
+            "a": lambda: relay.add("a", header(relay, length=1 << 48), []),
+            "b": lambda: relay.add("b", header(relay), [ones()]),
+        },
+    )
+    assert isinstance(heard["a"], Refused)
+    assert isinstance(heard["b"], Lost)
+    assert relay.culprits == {"a": f"announced {1 << 48} words, more than memory holds"}
