@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from federation.channel import Channel
+from federation.errors import Refused
 from recommenders.boosting import State
 from recommenders.metrics import COUNTS, SUMS, intervals, metrics
 from tasks import comparison, own_model, personal, ranking, tables, terms
@@ -44,7 +45,12 @@ def prepare(room: Room, asked: Told, _: Channel) -> Told:
 
 
 def items(room: Room, told: Told, _: Channel) -> Told:
-    """The item ids that this participant has: asked only to make the union, which is a disclosure."""
+    """The item ids that this participant has: told only to make the union, which is a disclosure.
+
+    Raises `Refused` where there is a catalogue.
+    """
+    if room.membership.catalogue.exists():
+        raise Refused(f"{room.name}: tells which items it has only where there is no catalogue yet")
     return {"items": room.item_ids(told["version"])}
 
 

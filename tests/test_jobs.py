@@ -1,8 +1,10 @@
 """A job works on the data version that its run began with, however the store has grown since."""
 
 import numpy as np
+import pytest
 
 from feature_store.world import generate
+from federation.errors import Refused
 from federation.plan import RoundPlan
 from federation.simulate import simulate
 from flows.consortium import read_consortium
@@ -71,6 +73,19 @@ def test_a_changed_test_file_is_another_version_and_the_old_one_can_be_read(tmp_
     assert jobs.prepare(east, {"version": first}, None)["rows"] == len(days)
     asked = [np.sort(east.prepared(each, ()).queries(2).users).tolist() for each in (first, again)]
     assert asked == [[0, 1], [0, 1, 2, 3]]
+
+
+def test_which_items_it_has_is_told_only_to_make_a_catalogue(tmp_path):
+    (tmp_path / "east.csv").write_text("u,i,t\na,x,2020-01-01\n")
+    (tmp_path / "test.csv").write_text("u,i,t\na,y,2020-02-01\n")
+    (tmp_path / "given.yaml").write_text(GIVEN.format(folder=tmp_path))
+    consortium = read_consortium(tmp_path / "given.yaml")
+    east = Room(tmp_path / "east", consortium.membership(consortium.participants[0]))
+    version = jobs.prepare(east, {}, None)["version"]
+    assert jobs.items(east, {"version": version}, None) == {"items": ["x"]}
+    (tmp_path / "catalogue.txt").write_text("x\ny\n")
+    with pytest.raises(Refused, match="only where there is no catalogue yet"):
+        jobs.items(east, {"version": version}, None)
 
 
 def test_corrected_aliases_are_imported_anew(tmp_path):
