@@ -67,7 +67,7 @@ class Frames:
         if magic != _MAGIC or size > MAX_HEADER or payload > MAX_PAYLOAD:
             raise NotAFrame(f"not a frame, or one over the limit ({size} + {payload} bytes)")
         try:
-            header = json.loads(self._exactly(size, deadline))
+            header = _read(self._exactly(size, deadline).decode())
         except (ValueError, RecursionError):  # the latter where it is nested too deeply
             header = None
         if not isinstance(header, dict):
@@ -132,3 +132,11 @@ class Frames:
         if left <= 0:
             raise TimeoutError("the deadline has passed")
         self.connection.settimeout(left)
+
+
+def _read(text: str) -> Any:
+    """JSON whose texts are text; raises `ValueError` for half a surrogate pair, which none could store."""
+    header = json.loads(text)
+    if "\\u" in text:
+        json.dumps(header, ensure_ascii=False).encode()
+    return header

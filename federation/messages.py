@@ -30,7 +30,9 @@ def to_message(error: Exception, shown: tuple[type[Exception], ...] = ()) -> dic
         return {"type": kind, "message": str(error)}
     if isinstance(error, shown):
         told = getattr(error, "told", str(error))
-        return {"type": "BadInput", "message": told if told == str(error) else f"{told} ({MORE})"}
+        message = told if told == str(error) else f"{told} ({MORE})"
+        # A file's name may have bytes that are no text.
+        return {"type": "BadInput", "message": message.encode(errors="backslashreplace").decode()}
     what = type(error).__name__
     if type(error) is OSError and error.errno:  # as for a full disk; the others have a name of their own
         what = os.strerror(error.errno)

@@ -209,7 +209,7 @@ class _Participant:
             return error
         try:
             descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            with os.fdopen(descriptor, "a") as log:
+            with os.fdopen(descriptor, "a", errors="backslashreplace") as log:
                 traceback.print_exc(file=log)
         except OSError as full:
             return full

@@ -57,6 +57,10 @@ def secret_error(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     raise KeyError("alice@example.org")
 
 
+def odd_error(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    raise ArithmeticError(os.fsdecode(b"caf\xe9.csv: found nothing"))
+
+
 def missing_file(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     return {"text": Path("/nonexistent/file").read_text()}
 
@@ -110,6 +114,7 @@ JOBS = {
         sum_vector,
         read_total,
         secret_error,
+        odd_error,
         missing_file,
         grow,
         hear_part,
@@ -131,5 +136,6 @@ if __name__ == "__main__":
         JOBS,
         RoundPolicy(**options.policy),
         options.log,
+        shown=(ArithmeticError,),
         memory=options.memory,
     )

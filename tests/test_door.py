@@ -78,6 +78,15 @@ def test_errors_say_what_is_known_and_never_data(door, tmp_path):
     assert door.starts == 1
 
 
+def test_a_file_name_that_is_no_text_is_told_and_logged(tmp_path):
+    log = tmp_path / "own.log"
+    with Door("a", [sys.executable, PROGRAM, "a", "--log", str(log)], tmp_path / "a.log") as door:
+        with pytest.raises(BadInput, match=r"^caf\\udce9.csv: found nothing"):
+            door.ask("odd_error")
+        assert r"caf\udce9.csv" in log.read_text()
+        assert door.starts == 1
+
+
 def test_an_answer_that_is_too_large_is_told(door):
     with pytest.raises(Refused, match=r"a frame of \d+ \+ 0 bytes is over the limit"):
         door.ask("long", {"length": MAX_HEADER})

@@ -69,8 +69,8 @@ def sending(frames, *messages):
 @pytest.mark.parametrize("length", [0, 1, 1 << 16, 3 * BLOCK + 5])
 def test_headers_and_payloads_arrive(ends, length):
     payload = np.random.default_rng(1).bytes(length)
-    with sending(ends[0], ({"a": [1, None, "ü"]}, payload), ({}, b"")):
-        assert ends[1].receive() == ({"a": [1, None, "ü"]}, length)
+    with sending(ends[0], ({"a": [1, None, "ü😀"]}, payload), ({}, b"")):
+        assert ends[1].receive() == ({"a": [1, None, "ü😀"]}, length)
         assert b"".join(map(bytes, ends[1].payload())) == payload
         assert ends[1].receive() == ({}, 0)
 
@@ -115,6 +115,8 @@ def test_a_closed_connection_is_told(ends):
         struct.pack(">4sIQ", b"CHO1", 2, MAX_PAYLOAD + 1),
         struct.pack(">4sIQ", b"CHO1", 2, 0) + b"[]",
         struct.pack(">4sIQ", b"CHO1", 2, 0) + b"\xff{",
+        struct.pack(">4sIQ", b"CHO1", 14, 0) + b'{"a":"\\ud800"}',
+        struct.pack(">4sIQ", b"CHO1", 11, 0) + b'{"a":"\xed\xa0\x80"}',
         struct.pack(">4sIQ", b"CHO1", 100_000, 0) + b"[" * 100_000,
     ],
 )
