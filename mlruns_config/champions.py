@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 TAG = "chorus.champion."
+GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What MLflow says of what is not there, or was deleted."""
 
 
 class Change(BaseModel):
@@ -47,7 +49,9 @@ class Champions:
     def run(self, version: int | None = None) -> str | None:
         """The run that trained `version`, the champion's without one; none where there is none."""
         found = self._aliased() if version is None else self.client.get_model_version(self.name, str(version))
-        return None if found is None else str(self.client.get_run(found.run_id).data.tags[RUN_TAG])
+        if found is None:
+            return None
+        return str(found.tags.get(RUN_TAG) or self.client.get_run(found.run_id).data.tags[RUN_TAG])
 
     def standing(self) -> list[str]:
         """The runs of the champion and of the one that a rollback would go back to, where there are any."""
@@ -109,7 +113,7 @@ class Champions:
         try:
             return self.client.get_model_version_by_alias(self.name, CHAMPION)
         except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            if error.error_code in GONE:
                 return None
             raise
 
@@ -128,10 +132,17 @@ class Champions:
             self.client.set_registered_model_alias(self.name, CHAMPION, str(version))
 
     def _tell(self, version: int, promoted: bool, verdict: str) -> None:
-        run_id = self.client.get_model_version(self.name, str(version)).run_id
-        self.client.set_tag(run_id, "chorus.promoted", str(promoted).lower())
-        self.client.set_tag(run_id, "chorus.verdict", verdict[:5000])
+        """In tags of the version, and of its run, where that was not deleted."""
+        from mlflow.exceptions import MlflowException
+
         self.judge(version, verdict)
+        run_id = self.client.get_model_version(self.name, str(version)).run_id
+        try:
+            self.client.set_tag(run_id, "chorus.promoted", str(promoted).lower())
+            self.client.set_tag(run_id, "chorus.verdict", verdict[:5000])
+        except MlflowException as error:
+            if error.error_code not in GONE:
+                raise
 
 
 def stack(changes: Sequence[Change]) -> list[int]:

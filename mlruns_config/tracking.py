@@ -205,7 +205,10 @@ class Tracking:
             source = log_model(self, run_id, folder, metadata)
             asked = f"load_model('models:/{name}@{CHAMPION}').predict([{{'history': [...]}}])"
             told = f"Ask it: `mlflow.pyfunc.{asked}`"
-            known = [self.client.create_model_version(name, source, run_id=run_id, description=told)]
+            tags = {RUN_TAG: self.client.get_run(run_id).data.tags[RUN_TAG]}  # which outlive a deleted run
+            known = [
+                self.client.create_model_version(name, source, run_id=run_id, description=told, tags=tags)
+            ]
         return int(known[0].version)
 
 

@@ -75,6 +75,20 @@ def test_a_champion_that_came_back_after_a_deleted_one_is_not_gone_back_to(track
     assert (found.rollback("once more"), found.version()) == (None, 1)
 
 
+def test_a_champion_whose_run_was_deleted_at_mlflow_is_left_and_come_back_to(tracking):
+    found = champions(tracking, "cleared", 3)
+    for version in (1, 2, 3):
+        found.promote(version, f"because of {version}")
+    for version in ("1", "3"):
+        tracking.client.delete_run(tracking.client.get_model_version("cleared", version).run_id)
+    assert (found.rollback("worse after all"), found.version()) == (2, 2)
+    assert promoted(found, 2) == ("true", "worse after all")
+    found.promote(3, "not worse")
+    assert (found.version(), found.rollback("it is"), found.rollback("so it is")) == (3, 2, 1)
+    verdicts = [tracking.client.get_model_version("cleared", each).tags["chorus.verdict"] for each in "13"]
+    assert verdicts == ["so it is", "Left for version 2: it is"]
+
+
 def test_rollback_goes_back_through_all_that_were_promoted(tracking):
     found = champions(tracking, "back", 3)
     for version in (1, 2, 3):

@@ -120,6 +120,17 @@ def test_the_alias_stays_where_it_is_until_a_promotion(tracking, tmp_path, array
     assert tracking.client.get_model_version_by_alias("popular", "champion").version == 2
 
 
+def test_a_champion_whose_run_is_gone_from_mlflow_is_known_by_that_runs_name(tracking, tmp_path, arrays):
+    _popular(tmp_path, arrays)
+    run_id = tracking.start_or_continue("purged", "purged", {}, {})
+    tracking.register(run_id, tmp_path, "purged", {})
+    tracking.client.delete_run(run_id)
+    tracking.client._tracking_client.store._hard_delete_run(run_id)  # as `mlflow gc` does
+    found = Champions(tracking, "purged")
+    found.promote(1, "the first")
+    assert (found.run(), found.standing()) == ("purged", ["purged"])
+
+
 @pytest.mark.parametrize("body", [[{"history": "item 1"}], [{"k": "many"}], ["item 1"]])
 def test_a_malformed_query_is_refused(tracking, body):
     from mlflow.exceptions import MlflowException
