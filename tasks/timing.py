@@ -107,9 +107,12 @@ def read_timing(schedule: Any) -> Timing:
 
 
 def _cron(text: str) -> str:
+    """The line as it is, where it names a moment to come: Prefect's server fails at one that names none."""
+    from prefect._vendor.croniter import croniter
     from prefect.client.schemas.schedules import CronSchedule
 
     try:
+        croniter(text).get_next()
         return CronSchedule(cron=text).cron
     except ValueError:
         raise BadInput(f"schedule: found {text!r}, expected a cron line such as '0 3 * * 1'") from None

@@ -28,7 +28,7 @@ def test_an_interval_is_read(text, seconds):
     assert parse_timing(text, ANCHOR) == every(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "soon", "1", "-1d", "1d later", "61 * * * *", "* * *"])
+@pytest.mark.parametrize("text", ["", "soon", "1", "-1d", "1d later", "61 * * * *", "* * *", "0 0 31 2 *"])
 def test_anything_else_is_refused_with_what_was_expected(text):
     with pytest.raises(BadInput, match=r"expected an interval|expected a cron line"):
         parse_timing(text, ANCHOR)
