@@ -39,14 +39,15 @@ def retry(client: "SyncPrefectClient", flow_run_id: str, redo: str | None) -> bo
 def wait(client: "SyncPrefectClient", flow_run_id: str) -> None:
     """Until the flow run has completed; raises `ChorusError`, with the reason, where it ends otherwise.
 
-    A run that no worker takes within `WAIT_SECONDS` is left to the next worker, and said so.
+    So it does where it was skipped, which leaves no figures.  A run that no worker takes within
+    `WAIT_SECONDS` is left to the next worker, and said so.
     """
     deadline = time.monotonic() + WAIT_SECONDS
     while not (state := _state(client, flow_run_id)).is_final():
         if state.is_scheduled() and time.monotonic() > deadline:
             raise ChorusError("no worker has taken the run; it goes on when one does: chorus serve")
         time.sleep(0.5)
-    if not state.is_completed():
+    if not state.is_completed() or state.name == "Skipped":
         raise ChorusError(f"the run ended as {state.name}: {state.message}")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from federation.errors import BadInput
+from federation.errors import BadInput, ChorusError
 from flows import operate
 from flows.consortium import read_consortium
 from tasks.runs import RunFolder, runs_folder
@@ -188,6 +188,26 @@ def test_a_training_that_ended_while_it_waited_for_a_person_is_retried(client, d
     monkeypatch.setattr("flows.tables.show_figures", lambda *told: shown.append(told[0]))
     operate.rerun("r", None, path, None, None)
     assert (client.read_flow_run(asks.id).state.name, shown) == ("AwaitingRetry", [figures])
+
+
+def test_a_retry_that_finds_nothing_new_says_so(client, deploy, tiny, monkeypatch):
+    from prefect.states import Completed, Failed
+
+    from tasks.retrying import wait
+
+    deploy(path := tiny("late"))
+    failed = client.create_flow_run_from_deployment(training(client, "late").id, state=Failed())
+    skipped = Completed(name="Skipped", message="data and configuration are those of run r")
+    folder = RunFolder(runs_folder(read_consortium(path).home) / "late")
+    folder.note(status="failed", flow_run_id=str(failed.id))
+
+    def work(client, flow_run_id):
+        client.set_flow_run_state(flow_run_id, skipped, force=True)  # as a worker's
+        wait(client, flow_run_id)
+
+    monkeypatch.setattr("tasks.retrying.wait", work)
+    with pytest.raises(ChorusError, match="ended as Skipped: data and configuration are those of run r"):
+        operate.rerun("late", None, path, None, None)
 
 
 def test_an_image_needs_a_pool_that_starts_containers(api, tiny, chorus):
