@@ -77,7 +77,7 @@ def server_client(consortium: Consortium) -> Iterator[Any]:
 def _change(consortium: Consortium, change: Change) -> None:
     """Change the training's timetable, and Prefect's schedule with it where a server is there."""
     with server_client(consortium) as client, timetable.alone(consortium.home):
-        from tasks.decisions import record  # Prefect reads its settings on import, so only now
+        from tasks.decisions import decisions, record  # Prefect reads its settings on import, so only now
         from tasks.deployments import find
 
         before = timetable.read(consortium.home, TRAINING)
@@ -92,7 +92,8 @@ def _change(consortium: Consortium, change: Change) -> None:
         timetable.save(consortium.home, TRAINING, after)
         if deployment:
             timetable.apply(client, deployment.id, consortium.home, TRAINING, after)
-        record(consortium.home, **_operators(before, after))
+        learned = [each.state for each in decisions(consortium.home)[-1:]]
+        record(consortium.home, **_operators(before, after), state=dict(*learned))
     later = "" if deployment else " when it is next served or deployed"
     tables.console.print(f"{TRAINING}: {timetable.text(after.wanted)}{later}", highlight=False)
 

@@ -82,6 +82,18 @@ def test_a_pin_and_a_hand_in_the_page_win_over_the_policy(client, deploy, adjust
     assert "by Prefect's page" in decided.reason
 
 
+def test_a_policy_remembers_what_it_learned_through_a_pin(client, deploy, adjust, tiny):
+    path = tiny("learns", "frequency: {policy: {kind: bandit}}")
+    deploy(path)
+    consortium = read_consortium(path)
+    learned = adjust(consortium.home, "learns", consortium.frequency, history(8, gain=0.1)).state
+    assert learned["trainings"] == 8
+    schedule.pin(path, "2d")
+    schedule.unpin(path)
+    later = history(10, gain=0.1)[8:]  # the older ones are not at MLflow any more
+    assert adjust(consortium.home, "learns", consortium.frequency, later).state["trainings"] == 10
+
+
 def test_nothing_to_observe_keeps_the_interval_and_says_so(client, deploy, adjust, tiny):
     path = tiny("nothing", PLATEAU)
     deploy(path)
