@@ -233,3 +233,11 @@ def chorus(tmp_path):
         return done
 
     return chorus
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A feature store without events."""
+    from feature_store.partitions import Store
+
+    return Store(tmp_path / "store")
