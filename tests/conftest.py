@@ -241,3 +241,29 @@ def store(tmp_path):
     from feature_store.partitions import Store
 
     return Store(tmp_path / "store")
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    """Four participants, a to d, that are processes."""
+    from processes import Consortium
+
+    consortium = Consortium(tmp_path_factory.mktemp("four"), ready_seconds=20)
+    yield consortium
+    consortium.close()
+
+
+@pytest.fixture
+def consortium(tmp_path):
+    """Make participants that are processes, a to d or those with the given names, under another policy."""
+    from processes import Consortium
+
+    made = []
+
+    def make(**more):
+        made.append(Consortium(tmp_path, **more))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

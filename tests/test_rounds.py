@@ -1,89 +1,23 @@
+"""Rounds among processes: what is summed, heard and read, and how a round is ended."""
+
 import errno
-import json
 import os
 import signal
-import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import vector_of
 from pydantic import ValidationError
 
-from federation.door import Door
-from federation.errors import BadInput, Lost, TooFew
+from federation.errors import BadInput, TooFew
 from federation.fixed_point import FixedPoint
 from federation.plan import RoundPlan
-from federation.rounds import Opened, RoundPolicy, together
+from federation.rounds import RoundPolicy, together
 from federation.simulate import simulate
-from federation.summed import Summed
 
-PROGRAM = str(Path(__file__).with_name("participant_program.py"))
 FORM = FixedPoint(terms=16)
-
-
-class Consortium:
-    """Doors of a, b, c, ... and rounds among them; vectors are [1, 1/3], [2, 1/3], ..."""
-
-    def __init__(self, folder, names="abcd", **policy):
-        self.policy = RoundPolicy(**policy)
-        own = json.dumps(policy)
-        self.doors = {
-            name: Door(
-                name,
-                [sys.executable, PROGRAM, name, "--policy", own, "--memory", str(folder / name)],
-                folder / f"{name}.log",
-            )
-            for name in names
-        }
-        self.opened = Opened()
-        self.memory = None
-        self.number = 0
-
-    def round(self, job="sum_vector", deadline=20.0, rounds=1, **troubles):
-        self.number += 1
-        self.plan = RoundPlan(
-            run="r", number=self.number, cohort=tuple(self.doors), deadline_seconds=deadline
-        )
-        return together(
-            self.doors,
-            self.plan,
-            job,
-            lambda name: {"vector": vector_of(name), "rounds": rounds, **troubles.get(name, {})},
-            self.policy,
-            self.opened,
-            lambda name: self.opened.totals[name],
-            self.memory,
-        )
-
-    def close(self):
-        for door in self.doors.values():
-            door.close()
-
-
-def vector_of(name):
-    return [1.0 + "abcdefgh".index(name), 1 / 3]
-
-
-@pytest.fixture(scope="module")
-def four(tmp_path_factory):
-    consortium = Consortium(tmp_path_factory.mktemp("four"), ready_seconds=20)
-    yield consortium
-    consortium.close()
-
-
-@pytest.fixture
-def consortium(tmp_path):
-    made = []
-
-    def make(**more):
-        made.append(Consortium(tmp_path, **more))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
 
 
 def test_a_round_of_processes_gives_what_the_simulation_gives(four):
@@ -110,97 +44,6 @@ def test_totals_are_read_over_the_connection(four):
     assert done.results["b"] == {"total": expected}
 
 
-TROUBLES = {
-    "nan": "value 1 is NaN",
-    "infinity": "value 1 is infinite",
-    "huge": "value 1 is outside",
-    "shape": "gave length 1 where others gave 2",
-    "die": "its process ended",
-}
-
-
-@pytest.mark.parametrize(("trouble", "why"), TROUBLES.items())
-def test_the_round_goes_on_without_the_refused_and_the_dead(four, trouble, why):
-    done = four.round(c={"trouble": trouble})
-    assert done.cohort == ("a", "b", "d")
-    assert done.results["a"]["total"][0] == 1 + 2 + 4
-    assert why in done.lost["c"]
-    assert (set(done.lost), done.attempts, done.degraded) == ({"c"}, 2, False)
-    assert four.opened.label == done.plan.label
-    assert four.opened.totals["sum/0"][0] == 7
-
-
-def test_who_hangs_is_ended_at_the_deadline_and_the_round_goes_on(four):
-    four.round()
-    started = time.monotonic()
-    done = four.round(deadline=1.5, b={"trouble": "stop"})
-    assert time.monotonic() - started < 10
-    assert done.lost == {"b": "silent until the deadline"}
-    assert done.cohort == ("a", "c", "d")
-
-
-def test_after_an_opened_sum_the_round_waits_for_the_same_cohort(four, tmp_path):
-    done = four.round(rounds=3, c={"trouble": "die", "at": 1, "once": str(tmp_path / "once")})
-    assert done.cohort == ("a", "b", "c", "d")
-    assert (done.lost, done.attempts, done.degraded) == ({}, 2, False)
-    assert four.opened.label == f"r/{four.number}/1"
-    assert set(four.opened.totals) == {"sum/0", "sum/1", "sum/2"}
-
-
-@pytest.mark.parametrize("trouble", ["die", "nan"])
-def test_after_an_opened_sum_no_other_cohort_is_summed(four, trouble):
-    with pytest.raises(Lost) as caught:
-        four.round(rounds=3, c={"trouble": trouble, "at": 1})
-    assert set(caught.value.participants) == {"c"}
-    assert caught.value.exit_code == 5
-
-
-def test_participants_themselves_refuse_to_be_exposed(four):
-    four.round()
-    four.number -= 1
-    with pytest.raises(TooFew, match="would expose the difference"):
-        four.round(c={"trouble": "nan"})
-
-
-def test_processes_started_anew_still_refuse_to_be_exposed(consortium):
-    before = consortium()
-    with pytest.raises(Lost):
-        before.round(rounds=3, **{name: {"trouble": "die", "at": 1} for name in "abcd"})
-    before.close()
-    after = consortium()
-    with pytest.raises(TooFew, match="would expose the difference"):
-        after.round(rounds=3, d={"trouble": "nan"})
-    after.number -= 1
-    assert after.round(rounds=3).cohort == ("a", "b", "c", "d")
-
-
-def test_an_attempt_that_opened_nothing_is_forgotten(consortium):
-    once = consortium()
-    with pytest.raises(TooFew):
-        once.round(**{name: {"trouble": "nan"} for name in "bcd"})
-    once.number -= 1
-    assert once.round(d={"trouble": "nan"}).cohort == ("a", "b", "c")
-
-
-def test_where_all_agreed_to_be_exposed_the_rest_goes_on(consortium):
-    agreed = consortium(on_loss="continue")
-    done = agreed.round(rounds=3, c={"trouble": "die", "at": 1})
-    assert done.cohort == ("a", "b", "d")
-    assert (done.exposed, done.degraded) == (("c",), True)
-    assert done.results["a"]["total"][0] == 7
-
-
-def test_whoever_is_missing_from_the_sums_before_the_resumption_is_exposed(consortium):
-    agreed = consortium(on_loss="continue")
-    agreed.memory = Summed()
-    agreed.round(rounds=3, c={"trouble": "die", "at": 1})
-    for _ in range(2):
-        agreed.number -= 1
-        done = agreed.round(d={"trouble": "nan"})
-        assert (done.cohort, done.exposed) == (("a", "b", "c"), ("d",))
-    assert agreed.memory.everyone("r") == set("abcd")
-
-
 def test_a_sum_that_cannot_be_kept_is_no_fault_of_a_participant(consortium):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -225,20 +68,6 @@ def test_an_interruption_waits_for_nobody(consortium, request):
     assert time.monotonic() - started < 5
 
 
-def test_too_few_left_stops_the_round(consortium):
-    three = consortium(names="abc")
-    with pytest.raises(
-        TooFew, match=r"needs 3 participants .* found 2 \(a, c\); b: sum 'sum/0': value 1 is NaN"
-    ):
-        three.round(b={"trouble": "nan"})
-    assert three.opened.totals == {}
-
-
-def test_the_quorum_is_a_part_of_the_invited(consortium):
-    with pytest.raises(TooFew, match=r"needs 4 participants .*quorum 1 of 4\), found 3"):
-        consortium(quorum=1.0).round(b={"trouble": "nan"})
-
-
 def test_two_sum_only_where_all_agreed(consortium):
     with pytest.raises(ValidationError, match="agreed_to_two"):
         RoundPolicy(minimum=2)
@@ -253,14 +82,6 @@ def test_two_sum_only_where_all_agreed(consortium):
 def test_without_masks_the_same_bits(consortium, four):
     plain = consortium(masks=False)
     assert plain.round().results["a"]["total"] == four.round().results["a"]["total"]
-
-
-def test_who_cannot_start_is_lost_at_the_ready_call(consortium, tmp_path):
-    some = consortium()
-    some.doors["d"] = Door("d", [sys.executable, "-c", "raise SystemExit(7)"], tmp_path / "d.log")
-    done = some.round()
-    assert done.lost == {"d": "its process ended (exit code 7)"}
-    assert (done.cohort, done.attempts) == (("a", "b", "c"), 1)
 
 
 def test_large_vectors_travel_in_blocks(four):

@@ -1,0 +1,54 @@
+"""Participants that are processes, and rounds among them, for the tests of rounds."""
+
+import json
+import sys
+from pathlib import Path
+
+from federation.door import Door
+from federation.plan import RoundPlan
+from federation.rounds import Opened, RoundPolicy, together
+
+PROGRAM = str(Path(__file__).with_name("participant_program.py"))
+
+
+class Consortium:
+    """Doors of a, b, c, ... and rounds among them; vectors are [1, 1/3], [2, 1/3], ..."""
+
+    def __init__(self, folder, names="abcd", **policy):
+        self.policy = RoundPolicy(**policy)
+        own = json.dumps(policy)
+        self.doors = {
+            name: Door(
+                name,
+                [sys.executable, PROGRAM, name, "--policy", own, "--memory", str(folder / name)],
+                folder / f"{name}.log",
+            )
+            for name in names
+        }
+        self.opened = Opened()
+        self.memory = None
+        self.number = 0
+
+    def round(self, job="sum_vector", deadline=20.0, rounds=1, **troubles):
+        self.number += 1
+        self.plan = RoundPlan(
+            run="r", number=self.number, cohort=tuple(self.doors), deadline_seconds=deadline
+        )
+        return together(
+            self.doors,
+            self.plan,
+            job,
+            lambda name: {"vector": vector_of(name), "rounds": rounds, **troubles.get(name, {})},
+            self.policy,
+            self.opened,
+            lambda name: self.opened.totals[name],
+            self.memory,
+        )
+
+    def close(self):
+        for door in self.doors.values():
+            door.close()
+
+
+def vector_of(name):
+    return [1.0 + "abcdefgh".index(name), 1 / 3]
