@@ -145,8 +145,8 @@ def recommend(
 ) -> None:
     """Recommend items to a participant's user, or to anyone from a history of items.
 
-    Examples: `chorus recommend examples/demo.yaml --participant north --user north-u17`;
-    `chorus recommend examples/demo.yaml --history item-3,item-9` asks the consortium's common model.
+    Examples: `chorus recommend examples/demo.yaml --participant north --user north-00017`;
+    `chorus recommend examples/demo.yaml --history item-00003,item-00009` asks the consortium's common model.
     """
     from flows import operate
 

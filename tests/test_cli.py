@@ -1,11 +1,14 @@
 """How the command line ends: by which exit code, and with which words."""
 
 import os
+import re
 from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 
+from feature_store.sources import read_batches
+from feature_store.world import World, generate, sources
 from flows import cli, operate, setup
 from tasks.opening import _noted
 from tasks.runs import RunFolder
@@ -120,6 +123,20 @@ def test_a_file_that_cannot_be_read_leaves_the_others_checked(ends, tmp_path):
 def test_a_list_is_for_a_user_or_for_a_history(ends, tiny, asked):
     told = ends("recommend", tiny("tiny"), *asked, code=2)
     assert told == "chorus: expected --participant NAME --user ID, or --history ITEM,ITEM,... alone\n"
+
+
+def test_the_examples_of_lists_are_for_users_and_items_of_the_demo(tmp_path):
+    names = ["east", "harbour", "hill", "north", "south", "west"]
+    generate(World(users=300, events=9000), tmp_path, names)
+    events = []
+    for name, source in sources(names).items():
+        for batch in read_batches(source.model_copy(update={"path": str(tmp_path / source.path)})):
+            events += [(name, row["user"], row["item"]) for row in batch.to_pylist()]
+    examples = cli.recommend.__doc__
+    ((participant, user),) = re.findall(r"--participant (\S+) --user (\S+)`", examples)
+    assert any((name, one) == (participant, user) for name, one, _ in events)
+    (history,) = re.findall(r"--history (\S+)`", examples)
+    assert set(history.split(",")) <= {item for _, _, item in events}
 
 
 def test_items_of_which_the_catalogue_knows_none_are_told(ends, tmp_path):
