@@ -70,7 +70,7 @@ def judge(config: GateConfig, minimum: int, compared: Compared | None) -> Verdic
     """The gate's verdict; `compared` is none where there is no champion yet, `minimum` that of the rounds."""
     fewest = config.fewest if config.fewest is not None else minimum
     if compared is None:
-        return Verdict(promote=True, reason="There was no champion.")
+        return Verdict(promote=True, reason="There was no champion before it.")
     if compared.participants == 0:
         reason = f"No participant has the champion of run {compared.champion}, so nothing was compared."
         return Verdict(promote=not config.approval, waits=config.approval, reason=reason)

@@ -241,7 +241,10 @@ def _caption(figures: Mapping[str, Any], top: int) -> str:
     if "reachable" in figures["overall"]:
         lines.append("best: the most that can be reached, as the generator of the events knows")
     if popularity is not None:
-        lines.append(f"recency popularity of the own users, for all: NDCG@{top} {popularity:.4f}")
+        lines.append(
+            f"for comparison, what sold most lately, the same list for all of a participant's users: "
+            f"NDCG@{top} {popularity:.4f}"
+        )
     scored = {name: told["consortium"] or {} for name, told in figures["participants"].items()}
     if nobody := [name for name, told in scored.items() if told.get("queries") == 0]:
         lines.append(f"no figures of {', '.join(nobody)}: no user to ask about in the test part")

@@ -83,7 +83,7 @@ def test_trainings_in_a_row(trained, tiny, tmp_path):
 
     state, first = trained(path)
     assert (state.name, champions.version()) == ("Completed", 1), state.message
-    assert "There was no champion." in state.message
+    assert "There was no champion before it." in state.message
 
     state, facts = trained(path)
     assert (state.name, facts["status"]) == ("Skipped", "skipped")
