@@ -142,7 +142,7 @@ def _train(
             tables.say(f"what is done is kept; to go on: {again}")
             raise
     tables.show_figures(figures, consortium, json)
-    tables.show_next(path, consortium)
+    tables.show_next(path)
 
 
 def _flow(pooled: bool) -> Callable[..., dict[str, Any]]:

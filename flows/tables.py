@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from mlruns_config.champions import Champions
     from tasks.replayed import Replayed
 
-ARMS = ("alone", "consortium", "pooled", "bagged", "reachable")
-HEADS = {
+ARMS = {
     "alone": "alone",
     "consortium": "together",
     "pooled": "pooled",
     "bagged": "bagged",
     "reachable": "best",
 }
+"""What can be compared, in the order of the columns, and what each column is called."""
 console = Console(markup=False, emoji=False)  # an id may be [new] or :new:
 
 
@@ -38,7 +38,7 @@ def show_figures(figures: Mapping[str, Any], consortium: Consortium, path: Path 
     for name, metric in ((f"NDCG@{top}", f"ndcg_at_{top}"), (f"hit rate@{top}", f"hit_rate_at_{top}")):
         table = Table(box=SIMPLE_HEAD, title=name, title_justify="left", pad_edge=False, padding=(0, 0, 0, 1))
         table.add_column("participant", no_wrap=True)
-        for column in ("rows", "users", *(HEADS[arm] for arm in arms), "change"):
+        for column in ("rows", "users", *(ARMS[arm] for arm in arms), "change"):
             table.add_column(column, justify="right", no_wrap=True)
         for participant, told in figures["participants"].items():
             counts = _count(told["rows"]), _count(told["users"])
@@ -54,12 +54,10 @@ def show_figures(figures: Mapping[str, Any], consortium: Consortium, path: Path 
     write_json(path, figures)
 
 
-def show_next(path: Path, consortium: Consortium) -> None:
+def show_next(path: Path) -> None:
     """What to type next, as it must be typed in this shell."""
-    chorus = typed()
-    file = typed_file(path)
-    pages, runs = (f"{chorus} ui {file}", "bold"), (f"{chorus} runs {file}", "bold")
-    console.print(Text.assemble("\nThe pages of MLflow and Prefect:  ", pages), soft_wrap=True)
+    ui, runs = ((f"{typed()} {command} {typed_file(path)}", "bold") for command in ("ui", "runs"))
+    console.print(Text.assemble("\nThe pages of MLflow and Prefect:  ", ui), soft_wrap=True)
     console.print(Text.assemble("The runs so far:                  ", runs), soft_wrap=True)
 
 

@@ -40,7 +40,7 @@ def test_names_and_times_of_runs_are_whole(shown):
 
 def test_a_command_to_type_is_on_one_line(shown, tiny):
     path = tiny("a-name-that-is-longer-than-a-line-of-a-narrow-terminal-has-room-for")
-    told = shown(lambda *_: tables.show_next(path, read_consortium(path)))
+    told = shown(lambda *_: tables.show_next(path))
     assert [line.endswith(str(path)) for line in told[1:]] == [True, True]
 
 
