@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from feature_store.cleaning import CleaningRules
 from feature_store.sources import Source
 from feature_store.splits import Split, TemporalSplit
-from feature_store.world import World
+from feature_store.world import World, generate
 from federation.durations import LONGEST_DAYS, Days
 from federation.errors import BadInput
 from federation.frequency import FrequencyConfig
@@ -153,6 +153,11 @@ class Consortium(Frozen):
     def catalogue_path(self) -> Path:
         """The catalogue in use: the configured file, or where the union is kept."""
         return self.data / self.catalogue if self.catalogue else self.home / "catalogue.txt"
+
+    def generate_world(self) -> None:
+        """Write the events of its world, where it has one and they are not there yet."""
+        if self.world is not None:
+            generate(self.world, self.data, self.names)
 
     def membership(self, participant: Participant) -> Membership:
         """The part of the consortium that one participant's process reads."""

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from feature_store.world import generate
 from federation.errors import BadInput
 from flows import tables
 from flows.consortium import Consortium, read_consortium
@@ -166,8 +165,7 @@ def _flow(pooled: bool) -> Callable[..., dict[str, Any]]:
 def at_work(consortium: Consortium, patience_seconds: float = 0.0) -> Iterator[None]:
     """Alone on the consortium's state, its world generated; raises `Refused` where another process is."""
     with server.exclusive(consortium.home, patience_seconds):
-        if consortium.world is not None:
-            generate(consortium.world, consortium.data, consortium.names)
+        consortium.generate_world()
         yield
 
 

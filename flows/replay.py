@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from feature_store.world import generate
 from federation.errors import BadInput
 from federation.frequency import Bandit, Drift, FrequencyConfig, Periodic, Plateau
 from federation.observation import DAY, spell
@@ -37,8 +36,7 @@ def start(
 ) -> None:
     """Replay the consortium in the file at `path` in steps of so many `days`: its table, plot and figures."""
     consortium = read_consortium(path, data)
-    if consortium.world is not None:
-        generate(consortium.world, consortium.data, consortium.names)
+    consortium.generate_world()
     with tempfile.TemporaryDirectory() as scratch:
         memberships = [consortium.membership(each) for each in consortium.participants]
         everyone = rehearsals(Path(scratch), memberships, catalogue=consortium.catalogue is not None)

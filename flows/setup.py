@@ -11,7 +11,6 @@ from rich.table import Table
 from feature_store.catalogue import read_catalogue, union, write_catalogue
 from feature_store.errors import BadData
 from feature_store.manifest import Manifest
-from feature_store.world import generate
 from federation.errors import BadInput
 from flows.consortium import Consortium, Participant, read_consortium
 from flows.tables import console, typed, typed_file, write_json
@@ -35,27 +34,30 @@ def write_template(path: Path) -> None:
 
 def make_catalogue(path: Path, data: Path | None) -> None:
     """The union of the participants' item ids, where the consortium keeps its catalogue."""
-    consortium = _read(path, data)
+    consortium = read_consortium(path, data)
     if consortium.catalogue is not None:
         raise BadInput(
             f"{path}: catalogue: found {consortium.catalogue}, expected none for a union to be made"
         )
+    consortium.generate_world()
     with tempfile.TemporaryDirectory() as scratch:
         lists = []
         for participant in consortium.participants:
             room = Room(Path(scratch) / participant.name, consortium.membership(participant))
             room.import_all()
             lists.append(room.item_ids())
-    write_catalogue(consortium.catalogue_path, union(lists))
+    ids = union(lists)
+    write_catalogue(consortium.catalogue_path, ids)
     console.print(
-        f"{consortium.catalogue_path}: {len(union(lists)):,} items. This is a disclosure: who made it "
+        f"{consortium.catalogue_path}: {len(ids):,} items. This is a disclosure: who made it "
         "has seen which items each participant has, and everybody sees which items exist."
     )
 
 
 def check(path: Path, data: Path | None, json: Path | None = None) -> None:
     """Import and clean everybody's files into a scratch folder, and show what a run would find."""
-    consortium = _read(path, data)
+    consortium = read_consortium(path, data)
+    consortium.generate_world()
     consortium.schedule.timing(None)  # a cron line is Prefect's to judge
     if consortium.catalogue is not None:
         read_catalogue(consortium.catalogue_path)
@@ -72,13 +74,6 @@ def check(path: Path, data: Path | None, json: Path | None = None) -> None:
     if problems:
         raise BadInput("\n".join(problems))
     console.print(f"{path} is ready: {typed()} run {typed_file(path, data)}", soft_wrap=True)
-
-
-def _read(path: Path, data: Path | None) -> Consortium:
-    consortium = read_consortium(path, data)
-    if consortium.world is not None:
-        generate(consortium.world, consortium.data, consortium.names)
-    return consortium
 
 
 def _imported(consortium: Consortium, participant: Participant) -> Manifest:
