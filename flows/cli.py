@@ -161,7 +161,7 @@ def compare(consortium: Config, data: Data = None, json: Json = None) -> None:
     """
     from flows import operate
 
-    operate.compare(consortium, data, json)
+    operate.start(consortium, data, json, pooled=True)
 
 
 @app.command()

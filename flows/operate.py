@@ -1,9 +1,7 @@
 """What the commands do: one training at a time on a state folder, with a Prefect server while it lasts."""
 
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +12,12 @@ from flows.schedule import server_client
 from mlruns_config.champions import Champions
 from mlruns_config.tracking import Tracking
 from tasks import flow_runs, server
-from tasks.runs import all_runs, find_run
+from tasks.runs import all_runs, find_run, new_name
 
 
-def start(path: Path, data: Path | None, json: Path | None) -> None:
-    """A new run of the consortium in the file at `path`, and its table."""
-    consortium = read_consortium(path, data)
-    run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    _train(consortium, run, path, data, json)
+def start(path: Path, data: Path | None, json: Path | None, pooled: bool = False) -> None:
+    """A new run of the consortium in the file at `path`, and its table; `pooled`: of pooled rows, too."""
+    _train(read_consortium(path, data), new_name(), path, data, json, pooled=pooled)
 
 
 def resume(run: str, path: Path, data: Path | None, json: Path | None) -> None:
@@ -99,13 +95,6 @@ def recommend(
         items = [item for item in (history or "").split(",") if item]
         answer = ask_common(consortium.home, consortium.settings(), items, top)
     tables.show_list(answer, json)
-
-
-def compare(path: Path, data: Path | None, json: Path | None) -> None:
-    """A run whose table has a pooled column, too."""
-    consortium = read_consortium(path, data)
-    run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    _train(consortium, run, path, data, json, pooled=True)
 
 
 def show_pages(path: Path) -> None:

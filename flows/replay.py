@@ -1,6 +1,5 @@
 """`chorus replay`: what each policy of update frequency would have done with the history that there is."""
 
-import secrets
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from tasks.choosing import chosen
 from tasks.rehearsal import Rehearsal, rehearsals
 from tasks.replay import Follower, replay, span
 from tasks.replayed import Replayed, burn_in
+from tasks.runs import new_name
 
 FIXED = (1, 2, 3, 4, 6, 8, 16)
 """Fixed intervals to compare with, in steps; the first is the oracle, which trains at every step."""
@@ -98,7 +98,7 @@ def report(consortium: Consortium, found: Replayed, json: Path | None, plot: Pat
     if plot is not None:
         figure.savefig(plot)
     tracking = Tracking(consortium.tracking, consortium.home)
-    run = f"replay-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    run = f"replay-{new_name()}"
     run_id = tracking.start_or_continue(run, f"{consortium.name} {run}", found.params(), {})
     tracking.log_metrics(run_id, 0, found.metrics())
     tracking.log_json(run_id, figures, "replay.json")

@@ -5,9 +5,11 @@ Every file is written beside and renamed into place, so a killed process leaves 
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -152,6 +154,11 @@ def _decoded(form: FixedPoint, total: Update) -> NDArray[Any]:
     if form.fraction_bits:
         return form.decode(total.words)
     return total.words.view(f"i{total.words.itemsize}") if form.signed else total.words
+
+
+def new_name() -> str:
+    """A name for a new run: when it began (UTC), and what tells it from another of that second."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def runs_folder(state: Path) -> Path:
