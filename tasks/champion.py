@@ -39,9 +39,10 @@ def settle(version: int, run: Run) -> dict[str, Any]:
     found, champions = verdict(run), Champions(run.tracking, run.consortium)
     if found.promote:
         champions.promote(version, found.reason)
-    told = {**found.model_dump(), **cohort_change(run)}
+    change = cohort_change(run)
+    told = {**found.model_dump(), **change}
     champions.judge(version, found.reason)
-    changed = "".join(f" {kind}: {', '.join(names)}." for kind, names in cohort_change(run).items() if names)
+    changed = "".join(f" {kind}: {', '.join(names)}." for kind, names in change.items() if names)
     run.tracking.tag(run.folder.facts["mlflow_run_id"], _tags(told))
     state = "promoted" if found.promote else "waits for a person" if found.waits else "not promoted"
     text = f"{state}: {found.reason}{changed}"
@@ -78,7 +79,7 @@ def _changed(champions: Champions, folder: RunFolder) -> str:
 
 def cohort_change(run: Run) -> dict[str, list[str]]:
     """Who `joined` and who `left` since the newest training before, by the sums' cohorts; empty if nobody."""
-    runs = all_runs(run.folder.path.parents[2])
+    runs = all_runs(run.folder.home)
     earlier = runs[: [each.run for each in runs].index(run.name)]
     now = run.folder.cohort
     then = next(filter(None, (each.cohort for each in reversed(earlier))), now)

@@ -17,7 +17,7 @@ def require_news(run: Run) -> None:
     them, do not.  An evaluation of the champion, which the run will meet, counts as well, where its folder
     is on this machine.
     """
-    known = all_runs(run.folder.path.parents[2])
+    known = all_runs(run.folder.home)
     for each in reversed(known):
         facts, finished = each.facts, each.facts.get("status") == "finished"
         if facts.get("fingerprint") == run.fingerprint and (finished or each.cohort):

@@ -65,6 +65,11 @@ class RunFolder:
         return self.path.name
 
     @property
+    def home(self) -> Path:
+        """The consortium's folder, below which it lies."""
+        return self.path.parents[2]
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What is known of the run: consortium, status, ids at Prefect and MLflow, figures."""
         facts: dict[str, Any] = read_json(self.path / "run.json")
@@ -161,21 +166,21 @@ def new_name() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def runs_folder(state: Path) -> Path:
-    """Where the coordinator keeps its runs."""
-    return state / "coordinator" / "runs"
+def runs_folder(home: Path) -> Path:
+    """Where the coordinator keeps the runs of the consortium whose folder is `home`."""
+    return home / "coordinator" / "runs"
 
 
-def find_run(state: Path, run: str) -> RunFolder:
+def find_run(home: Path, run: str) -> RunFolder:
     """The folder of a run; `BadInput` names the runs that exist when there is none of that name."""
-    folder = RunFolder(runs_folder(state) / run)
+    folder = RunFolder(runs_folder(home) / run)
     if not (folder.path / "run.json").is_file():
-        known = ", ".join(each.run for each in all_runs(state)) or "none yet"
-        raise BadInput(f"run '{run}' is not known in {state} (known: {known})")
+        known = ", ".join(each.run for each in all_runs(home)) or "none yet"
+        raise BadInput(f"run '{run}' is not known in {home} (known: {known})")
     return folder
 
 
-def all_runs(state: Path) -> list[RunFolder]:
-    """The runs of a state folder, oldest first."""
-    found = [RunFolder(path.parent) for path in runs_folder(state).glob("*/run.json")]
+def all_runs(home: Path) -> list[RunFolder]:
+    """The consortium's runs, oldest first."""
+    found = [RunFolder(path.parent) for path in runs_folder(home).glob("*/run.json")]
     return sorted(found, key=lambda folder: str(folder.facts.get("created_at", "")))
