@@ -234,7 +234,7 @@ def _caption(figures: Mapping[str, Any], top: int) -> str:
         lines.append("pooled: one model of everybody's rows in one place")
     if "bagged" in figures["overall"]:
         lines.append(
-            "bagged: trees that each grows and shows to all, as others do it: not a sum, not private"
+            "bagged: each participant grows trees and shows them to all, as other systems do; not private"
         )
     if "reachable" in figures["overall"]:
         lines.append("best: the most that can be reached, as the generator of the events knows")
