@@ -139,19 +139,19 @@ class Run:
 
 
 @contextmanager
-def open_doors(home: Path, memberships: Sequence[Membership], threads: int = 1) -> Iterator[dict[str, Door]]:
+def open_doors(home: Path, memberships: Sequence[Membership]) -> Iterator[dict[str, Door]]:
     """A door to each participant, which is told its part; the processes end with the block, or this one."""
     with ExitStack() as stack:
         doors = {}
         for each in memberships:
             write_json(home / "participants" / each.name / "membership.json", each.model_dump(mode="json"))
-            doors[each.name] = stack.enter_context(door_to(home, each.name, threads))
+            doors[each.name] = stack.enter_context(door_to(home, each.name))
         yield doors
 
 
-def door_to(home: Path, name: str, threads: int = 1) -> Door:
-    """A door to a participant's process, which goes by what it was told last."""
-    environment = {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+def door_to(home: Path, name: str) -> Door:
+    """A door to a participant's process, which goes by what it was told last, and computes in one thread."""
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     own = home / "participants" / name
     program = [sys.executable, "-m", "tasks.participant", str(own)]
-    return Door(name, program, own / "participant.log", environment)
+    return Door(name, program, own / "participant.log", one_thread)

@@ -155,7 +155,7 @@ def trained(api, tmp_path, monkeypatch):
                 return super().ask(job, arguments, **options)
 
         @contextmanager
-        def doors(home, memberships, threads=1):
+        def doors(home, memberships):
             yield {each.name: Troubled(each.name) for each in memberships}
 
         monkeypatch.setattr(opening, "open_doors", doors)
