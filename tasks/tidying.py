@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.membership import Membership
 from tasks.run import open_doors
-from tasks.runs import RunFolder, all_runs
+from tasks.runs import all_runs
 
 PAGE = 200
 
@@ -35,8 +35,8 @@ def tidy_participants(home: Path, memberships: Sequence[Membership], keep: Seque
 def tidy_runs(home: Path, keep: Sequence[str]) -> int:
     """Drop the opened sums of runs that are not kept, but not their record; returns of how many."""
     old = [each for each in all_runs(home) if each.run not in keep and [*each.path.glob("round-*")]]
-    for folder in old:
-        _keep_record(folder)
+    for part in (part for folder in old for part in folder.path.glob("round-*")):
+        shutil.rmtree(part)
     return len(old)
 
 
@@ -53,11 +53,6 @@ def tidy_flow_runs(tags: Sequence[str], keep_days: float) -> int:
                 client.delete_flow_run(each.id)
             dropped += len(found)
     return dropped
-
-
-def _keep_record(folder: RunFolder) -> None:
-    for part in folder.path.glob("round-*"):
-        shutil.rmtree(part)
 
 
 def _ended(tags: Sequence[str], before: datetime) -> Any:
