@@ -33,23 +33,21 @@ class EngineConfig(BaseModel):
     )
 
 
-def import_everywhere(home: Path, memberships: Sequence[Membership], config: EngineConfig) -> list[str]:
-    """Import every participant's files on the engine; returns the names of those whose import failed.
+def import_everywhere(home: Path, memberships: Sequence[Membership], config: EngineConfig) -> None:
+    """Import every participant's files on the engine.
 
-    Their own processes meet the same error when they prepare, and tell it; what is imported they find done.
+    What is imported, the participants' own processes find done; where an import failed, they meet the same
+    error when they prepare, and tell it.
     """
     if config.kind == "threads":
-        return []
+        return
     with _engine(config) as engine:
-        asked = {
-            each.name: engine.submit(
-                _task(), {"folder": home / "participants" / each.name, "membership": each}
-            )
+        asked = [
+            engine.submit(_task(), {"folder": home / "participants" / each.name, "membership": each})
             for each in memberships
-        }
-        for future in asked.values():
+        ]
+        for future in asked:
             future.wait()
-        return [name for name, future in asked.items() if not future.state.is_completed()]
 
 
 def import_participant(folder: Path, membership: Membership) -> None:
