@@ -30,25 +30,30 @@ def publish(figures: dict[str, Any], run: Run) -> int:
     }
     run.tracking.log_inputs(run_id, versions)
     run.tracking.log_json(run_id, figures, "figures.json")
-    top = f"ndcg_at_{run.model.top}"
-    gains = {
-        name: {arm: (told.get(arm) or {}).get(top) for arm in ("alone", "consortium", "reachable")}
-        for name, told in figures["participants"].items()
-    }
-    run.tracking.log_figure(run_id, gain_figure(gains, top), "gain.png")
-    everyone = {arm: values.get(top) for arm, values in figures["overall"].items()}
-    run.tracking.describe(run_id, gain_table({**gains, "all users": everyone}, top))
-    curve = [
-        {arm: values[top] for arm, values in record["overall"].items() if top in values}
-        for record in run.folder.rounds
-    ]
-    run.tracking.log_figure(run_id, learning_figure(curve, top), "learning.png")
+    _show_gain(figures, run_id, run)
     if run.model.kind == "two_stage":
         _show_ranker(run_id, run)
     folder = pack(figures, run)
     version = run.tracking.register(run_id, folder, run.consortium, {"run": run.name})
     shutil.rmtree(folder)
     return version
+
+
+def _show_gain(figures: dict[str, Any], run_id: str, run: Run) -> None:
+    """What the consortium brings each participant, and how the rounds went."""
+    top = f"ndcg_at_{run.model.top}"
+    ndcg = {
+        name: {arm: (told.get(arm) or {}).get(top) for arm in ("alone", "consortium", "reachable")}
+        for name, told in figures["participants"].items()
+    }
+    run.tracking.log_figure(run_id, gain_figure(ndcg, top), "gain.png")
+    everyone = {arm: values.get(top) for arm, values in figures["overall"].items()}
+    run.tracking.describe(run_id, gain_table({**ndcg, "all users": everyone}, top))
+    curve = [
+        {arm: values[top] for arm, values in record["overall"].items() if top in values}
+        for record in run.folder.rounds
+    ]
+    run.tracking.log_figure(run_id, learning_figure(curve, top), "learning.png")
 
 
 def _show_ranker(run_id: str, run: Run) -> None:
