@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -56,7 +55,7 @@ def open_run(
         fingerprint=settings.fingerprint,
         created_at=created_at,
         flow_run_id=_flow_run_id(),
-        **_mlflow_run(tracking, run, memberships, settings, interval_tag(home)),
+        mlflow_run_id=_mlflow_run(tracking, run, memberships, settings, interval_tag(home)),
     )
     _tell(tracking, folder)
     logging.getLogger("prefect.task_runs").addFilter(_tells_more)
@@ -119,7 +118,8 @@ def _mlflow_run(
     memberships: Sequence[Membership],
     settings: Settings,
     interval: dict[str, str],
-) -> dict[str, Any]:
+) -> str:
+    """The id of the run at MLflow, begun there or gone on with."""
     model = memberships[0].model
     params = {
         "consortium": settings.name,
@@ -130,7 +130,7 @@ def _mlflow_run(
         **{f"model.{key}": str(value) for key, value in model.model_dump().items()},
     }
     tags = {"chorus.fingerprint": settings.fingerprint, **interval, **_prefect_tags()}
-    return {"mlflow_run_id": tracking.start_or_continue(run, f"{settings.name} {run}", params, tags)}
+    return tracking.start_or_continue(run, f"{settings.name} {run}", params, tags)
 
 
 def _prefect_tags() -> dict[str, str]:
