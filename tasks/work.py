@@ -52,19 +52,19 @@ def _only_if_lost(_task: Any, _run: Any, state: Any) -> bool:
     return isinstance(state.result(raise_on_failure=False), Lost)
 
 
-once_more: dict[str, Any] = {
+_ONCE_MORE: dict[str, Any] = {
     "retries": 1,
     "retry_delay_seconds": 0.5,
     "retry_condition_fn": _only_if_lost,
-    "persist_result": True,
 }
 
 
 @task(
     name="prepare participant",
     task_run_name="prepare {name}",
-    **{**once_more, "persist_result": False},
+    persist_result=False,
     cache_policy=None,
+    **_ONCE_MORE,
 )
 def prepare_participant(name: str, run: Run) -> Disclosed:
     """Import, check and clean the participant's event files; returns its disclosures and data version.
@@ -81,7 +81,8 @@ def prepare_participant(name: str, run: Run) -> Disclosed:
     name="train participant",
     task_run_name="train {work.name}, round {work.number}",
     cache_key_fn=lambda _, arguments: "train-" + arguments["work"].key,
-    **once_more,
+    persist_result=True,
+    **_ONCE_MORE,
 )
 def train_participant(work: Work) -> Disclosed:
     """The participant's local work of a round, on its own partitions; its update is kept at its side."""
@@ -94,7 +95,8 @@ def train_participant(work: Work) -> Disclosed:
     name="find candidates",
     task_run_name="find candidates at {work.name}, round {work.number}",
     cache_key_fn=lambda _, arguments: "tabulate-" + arguments["work"].key,
-    **once_more,
+    persist_result=True,
+    **_ONCE_MORE,
 )
 def tabulate_participant(work: Work) -> Disclosed:
     """The participant's candidates with their features, as of each part's beginning; kept at its side."""
@@ -108,7 +110,8 @@ def tabulate_participant(work: Work) -> Disclosed:
     name="score participant",
     task_run_name="score {work.name}, round {work.number}",
     cache_key_fn=lambda _, arguments: "score-" + arguments["work"].key,
-    **once_more,
+    persist_result=True,
+    **_ONCE_MORE,
 )
 def score_participant(work: Work) -> Disclosed:
     """Fit the round's aggregate to the participant, and score its own queries; returns what it discloses."""
