@@ -126,12 +126,9 @@ def evaluate(room: Room, told: Told, channel: Channel) -> Told:
     opened = channel.sum("metrics/bootstrap", draws.ravel(), SUMS).reshape(draws.shape)
     for arm, found in intervals(opened, sorted(kept), top).items():
         overall[arm] |= found
-    ranker = _state(told)
-    looks_at = (
-        {}
-        if ranker is None
-        else ranking.explain(room, told["run"], told["number"], told["part"], ranker, channel)
-    )
+    looks_at = {}
+    if (ranker := _state(told)) is not None:
+        looks_at = ranking.explain(room, told["run"], told["number"], told["part"], ranker, channel)
     return {"overall": overall, "looks_at": looks_at, "judged": judged}
 
 
