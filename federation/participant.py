@@ -145,11 +145,12 @@ class _Participant:
         job = self.jobs.get(request["job"])
         if job is None:
             raise BadInput(f"{self.name}: knows no job {request['job']!r}, only {sorted(self.jobs)}")
-        masks = None if plan is None else self._agree(plan, request.get("publics"))
         if plan is None:
-            channel = SocketChannel(self.name, self.frames, deadline, None, None)
-            return {"say": "result", "result": job(request["arguments"], channel)}
-        return {"say": "result", "result": self._add(job, request, plan, masks, deadline)}
+            result = job(request["arguments"], SocketChannel(self.name, self.frames, deadline, None, None))
+        else:
+            masks = self._agree(plan, request.get("publics"))
+            result = self._add(job, request, plan, masks, deadline)
+        return {"say": "result", "result": result}
 
     def _add(
         self, job: Job, request: dict[str, Any], plan: RoundPlan, masks: Masks | None, deadline: float
@@ -164,9 +165,7 @@ class _Participant:
         channel = SocketChannel(self.name, self.frames, deadline, plan, masks, note)
         try:
             return job(request["arguments"], channel)
-        except (
-            ChorusError
-        ):  # the coordinator said that the attempt is over: what was not opened never will be
+        except ChorusError:  # the attempt is over: what was not opened never will be
             if not channel.opened and before is None:
                 self._summed.note(plan, request["job"], None)
             raise
