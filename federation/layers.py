@@ -6,16 +6,13 @@ made, applied forwards at the participant and backwards to the total.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from numpy.typing import NDArray
-
+from federation.channel import Vector
 from federation.errors import Refused
 from federation.fixed_point import FixedPoint
 from federation.masks import Masks
 from federation.plan import RoundPlan
-
-Vector = NDArray[Any]
 
 
 class Layer(Protocol):

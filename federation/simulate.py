@@ -28,7 +28,7 @@ class InProcess:
     """A participant's channel to a relay in the same process."""
 
     def __init__(
-        self, name: str, relay: Relay, masks: Masks | None, read: Callable[[str], Vector] | None = None
+        self, name: str, relay: Relay, masks: Masks | None, read: Callable[[str], Vector] | None
     ) -> None:
         self.name = name
         self.cohort = relay.plan.cohort
