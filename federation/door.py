@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -28,28 +28,6 @@ from federation.plan import RoundPlan
 from federation.relay import HEADERS, Relay
 
 Read = Callable[[str], Vector]
-
-
-class Asked(Protocol):
-    """A participant as the coordinator sees it; `Door` is one."""
-
-    def ready(self, plan: RoundPlan, *, deadline_seconds: float) -> str:
-        """A fresh public key for this attempt, in hexadecimal."""
-        ...
-
-    def ask(
-        self,
-        job: str,
-        arguments: Mapping[str, Any] | None = None,
-        *,
-        plan: RoundPlan | None = None,
-        relay: Relay | None = None,
-        keys: Mapping[str, str] | None = None,
-        read: Read | None = None,
-        deadline_seconds: float = 600.0,
-    ) -> dict[str, Any]:
-        """What the job returns."""
-        ...
 
 
 class Door:

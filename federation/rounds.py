@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from federation.door import Asked, Read
+from federation.door import Door, Read
 from federation.errors import BadInput, ChorusError, Lost, TooFew
 from federation.fixed_point import FixedPoint
 from federation.plan import RoundPlan
@@ -72,7 +72,7 @@ class Together:
 
 
 def together(
-    doors: Mapping[str, Asked],
+    doors: Mapping[str, Door],
     plan: RoundPlan,
     job: str,
     arguments: Mapping[str, Any] | Callable[[str], Mapping[str, Any]] | None = None,
@@ -118,7 +118,7 @@ def together(
 class _Round:
     """What does not change between the attempts of a round, and what has become of them."""
 
-    doors: Mapping[str, Asked]
+    doors: Mapping[str, Door]
     invited: tuple[str, ...]
     job: str
     arguments: Callable[[str], Mapping[str, Any]]
