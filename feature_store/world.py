@@ -22,9 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from feature_store.cells import INSTANT
 from feature_store.cleaning import DAY, microseconds
 from feature_store.errors import BadData
-from feature_store.world_files import replace, sources, write_events
+from feature_store.world_files import replace, write_events
 
-__all__ = ["World", "generate", "sources"]
 MARKER = "world.json"
 FIRST_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 TRUTH = 50  # items of a true best list
@@ -90,7 +89,7 @@ class _Events:
 
 
 def generate(world: World, folder: Path, names: Sequence[str]) -> None:
-    """Write each shop's events as `sources(names)` reads them, and `truth-<name>.parquet`.
+    """Write each shop's events as `world_files.sources(names)` reads them, and `truth-<name>.parquet`.
 
     The truth has columns user and items: the 50 items that the user was likeliest to take in the last
     tenth of all events among those not had before, best first.  Nothing is done where the folder holds
@@ -106,7 +105,7 @@ def generate(world: World, folder: Path, names: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).unlink(missing_ok=True)
     items = _items(world)
-    shops = [_shop(world, items, number) for number in range(len(names))]
+    shops = [_shop(world, number) for number in range(len(names))]
     events = [_draw(world, items, shop, number) for number, shop in enumerate(shops)]
     cut = float(np.quantile(np.concatenate([each.times for each in events]), _TEST))
     for number, name in enumerate(names):
@@ -132,7 +131,7 @@ def _items(world: World) -> _Items:
     )
 
 
-def _shop(world: World, items: _Items, number: int) -> _Shop:
+def _shop(world: World, number: int) -> _Shop:
     rng = _rng(world, 1, number)
     sizes = _SHRINK ** np.arange(world.shops)
     count = max(5, round(world.users * sizes[number] / sizes.sum()))

@@ -22,8 +22,6 @@ from federation.relay import Relay
 from federation.summed import Summed
 from federation.update import Update
 
-__all__ = ["Opened", "RoundPolicy", "Together", "together"]
-
 OnOpened = Callable[[RoundPlan, str, FixedPoint, Update], None]
 Result = TypeVar("Result")
 

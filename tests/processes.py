@@ -6,7 +6,8 @@ from pathlib import Path
 
 from federation.door import Door
 from federation.plan import RoundPlan
-from federation.rounds import Opened, RoundPolicy, together
+from federation.policy import RoundPolicy
+from federation.rounds import Opened, together
 
 PROGRAM = str(Path(__file__).with_name("participant_program.py"))
 

@@ -12,7 +12,8 @@ import pytest
 from federation.door import Door
 from federation.errors import Lost
 from federation.plan import RoundPlan
-from federation.rounds import Opened, RoundPolicy, together
+from federation.policy import RoundPolicy
+from federation.rounds import Opened, together
 from federation.simulate import simulate
 
 PROGRAM = Path(__file__).with_name("growing_program.py")

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from feature_store.sources import read_batches
-from feature_store.world import World, generate, sources
+from feature_store.world import World, generate
+from feature_store.world_files import sources
 from flows import cli, operate, setup
 from tasks.opening import _noted
 from tasks.runs import RunFolder

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from federation.errors import BadInput, TooFew
 from federation.fixed_point import FixedPoint
 from federation.plan import RoundPlan
-from federation.rounds import RoundPolicy, together
+from federation.policy import RoundPolicy
+from federation.rounds import together
 from federation.simulate import simulate
 
 FORM = FixedPoint(terms=16)

@@ -14,7 +14,8 @@ from feature_store.errors import BadData
 from feature_store.importing import import_events
 from feature_store.partitions import Store
 from feature_store.sources import Source
-from feature_store.world import World, generate, sources
+from feature_store.world import World, generate
+from feature_store.world_files import sources
 
 NAMES = ("east", "harbour", "hill", "north", "south", "west")
 SMALL = World(users=240, items=150, events=7200, days=60)
