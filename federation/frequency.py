@@ -23,18 +23,6 @@ from federation.observation import (
 )
 from federation.plateau import Plateau, follow_gains
 
-__all__ = [
-    "Bandit",
-    "Costs",
-    "Decision",
-    "Drift",
-    "FrequencyConfig",
-    "Observation",
-    "Periodic",
-    "Plateau",
-    "decide",
-]
-
 
 class Periodic(Frozen):
     """A fixed interval."""

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from federation.bandit import Bandit
 from federation.errors import BadInput
-from federation.frequency import Bandit, Drift, FrequencyConfig, Periodic, Plateau
+from federation.frequency import Drift, FrequencyConfig, Periodic
 from federation.observation import DAY, spell
+from federation.plateau import Plateau
 from flows import tables
 from flows.consortium import Consortium, read_consortium
 from mlruns_config.tracking import Tracking

@@ -13,7 +13,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from federation.frequency import FrequencyConfig, Observation, decide
+from federation.frequency import FrequencyConfig, decide
+from federation.observation import Observation
 from federation.plan import RoundPlan
 from federation.simulate import simulate
 from recommenders.item_to_item import gram_form

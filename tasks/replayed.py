@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from federation.frequency import Costs, Periodic
+from federation.frequency import Periodic
+from federation.observation import Costs
 from mlruns_config.figures import replay_figure
 from tasks.replay import Follower
 

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from feature_store.importing import import_events
 from feature_store.partitions import Store
 from feature_store.sources import Columns, Source
+from federation.bandit import Bandit
 from federation.errors import NothingNew
-from federation.frequency import Bandit, Drift, FrequencyConfig, Observation, Plateau, decide
-from federation.observation import DAY
+from federation.frequency import Drift, FrequencyConfig, decide
+from federation.observation import DAY, Observation
+from federation.plateau import Plateau
 from federation.policy import RoundPolicy
 from flows.consortium import read_consortium
 from tasks import adjusting, decisions, timetable

@@ -5,18 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from federation.frequency import (
-    Bandit,
-    Costs,
-    Drift,
-    FrequencyConfig,
-    Observation,
-    Periodic,
-    Plateau,
-    decide,
-)
-from federation.observation import DAY, Bounds, spell, trainings
-from federation.plateau import loss_rate
+from federation.bandit import Bandit
+from federation.frequency import Drift, FrequencyConfig, Periodic, decide
+from federation.observation import DAY, Bounds, Costs, Observation, spell, trainings
+from federation.plateau import Plateau, loss_rate
 
 NUMBERS = st.none() | st.floats() | st.floats(-1, 1)
 SPANS = st.floats(1.0, 400 * DAY)

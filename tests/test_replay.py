@@ -11,7 +11,8 @@ from scipy import sparse
 from typer.testing import CliRunner
 
 from federation.errors import BadInput
-from federation.frequency import Costs, FrequencyConfig, Periodic
+from federation.frequency import FrequencyConfig, Periodic
+from federation.observation import Costs
 from federation.plan import RoundPlan
 from federation.simulate import simulate
 from flows.cli import app
