@@ -61,7 +61,7 @@ class Idle:
 
 
 @contextmanager
-def idle_doors(home: Path, memberships: Sequence[Any], threads: int = 1) -> Iterator[Mapping[str, Idle]]:
+def idle_doors(home: Path, memberships: Sequence[Any]) -> Iterator[Mapping[str, Idle]]:
     yield {each.name: Idle(each.name) for each in memberships}
 
 
