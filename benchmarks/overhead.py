@@ -106,9 +106,11 @@ def measure(one: Any, run: str) -> dict[str, float]:
 
 def server_seconds() -> float:
     """Processor seconds of the processes below this one: the server's."""
-    from tasks.leash import _below
+    from tasks.leash import descendants
 
-    stats = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in _below(os.getpid()))
+    stats = (
+        Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in descendants(os.getpid())
+    )
     return sum(int(each[11]) + int(each[12]) for each in stats) / os.sysconf("SC_CLK_TCK")
 
 

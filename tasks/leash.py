@@ -40,24 +40,24 @@ def _watch() -> None:
 def _end() -> None:
     _signal(signal.SIGTERM)
     deadline = time.monotonic() + PATIENCE
-    while _below(os.getpid()) and time.monotonic() < deadline:
+    while descendants(os.getpid()) and time.monotonic() < deadline:
         time.sleep(0.05)
     _signal(signal.SIGKILL)
 
 
 def _signal(number: int) -> None:
-    for pid in _below(os.getpid()):
+    for pid in descendants(os.getpid()):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
-def _below(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """All living processes that descend from `pid`."""
     found: list[int] = []
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
             for child in map(int, children.read_text().split()):
-                found += [child, *_below(child)] if _lives(child) else []
+                found += [child, *descendants(child)] if _lives(child) else []
     return found
 
 

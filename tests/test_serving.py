@@ -16,7 +16,7 @@ from prefect_api import ask
 
 from tasks import server
 from tasks.flow_runs import FINAL
-from tasks.leash import _below
+from tasks.leash import descendants
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
@@ -165,7 +165,9 @@ def test_a_deployed_training_whose_processes_are_killed_is_found_and_retried(tmp
     asked = ask(far, f"/deployments/{deployment['id']}/create_flow_run", {})["id"]
     with worker(tmp_path, far) as leash:
         until(lambda: [*(tmp_path / "state").glob("tiny/coordinator/runs/*/round-0000/record.json")], 120)
-        for pid in _below(leash.pid):  # the worker first: asked to end, either could still tell the server
+        for pid in descendants(
+            leash.pid
+        ):  # the worker first: asked to end, either could still tell the server
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     killed = time.monotonic()
