@@ -56,7 +56,7 @@ def change_often(
         for _ in range(changes):
             time.sleep(rng.uniform(0, 2 * pause))
             timing = Timing(seconds=rng.choice(SECONDS), anchor=ANCHOR)
-            with timetable.alone(home):
+            with timetable.locked(home):
                 table = timetable.read(home, FLOW).seen(
                     timetable.found_at(client, deployment_id), datetime.now(UTC)
                 )

@@ -21,7 +21,7 @@ def deploy_all(consortium: Consortium, order: Order, pool: str, image: str | Non
     """Make or update the deployments and automations at the Prefect server in use; returns their names."""
     from prefect.client.orchestration import get_client
 
-    with get_client(sync_client=True) as client, timetable.alone(consortium.home):
+    with get_client(sync_client=True) as client, timetable.locked(consortium.home):
         ensure_pool(client, pool, image)
         deployed = {}
         for each in deployables(consortium, order, image):

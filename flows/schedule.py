@@ -76,7 +76,7 @@ def server_client(consortium: Consortium) -> Iterator[Any]:
 
 def _change(consortium: Consortium, change: Change) -> None:
     """Change the training's timetable, and Prefect's schedule with it where a server is there."""
-    with server_client(consortium) as client, timetable.alone(consortium.home):
+    with server_client(consortium) as client, timetable.locked(consortium.home):
         from tasks.decisions import decisions, record  # Prefect reads its settings on import, so only now
         from tasks.deployments import find
 

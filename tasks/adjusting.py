@@ -32,7 +32,7 @@ def adjust(
     One adjuster at a time: another waits, and then sees what this one did.
     Raises `BadInput` where the training is not deployed.
     """
-    with get_client(sync_client=True) as client, timetable.alone(home):
+    with get_client(sync_client=True) as client, timetable.locked(home):
         deployment = find(client, f"{TRAINING}/{consortium}")
         known = timetable.read(home, TRAINING)
         if deployment is None or known is None:

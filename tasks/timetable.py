@@ -102,7 +102,7 @@ def text(timings: Timings) -> str:
 
 
 @contextmanager
-def alone(home: Path) -> Iterator[None]:
+def locked(home: Path) -> Iterator[None]:
     """One change of the timetable at a time, of all processes on this state folder; the others wait."""
     folder = home / "coordinator" / "schedule"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

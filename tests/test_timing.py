@@ -111,7 +111,7 @@ def test_the_record_reads_back_and_is_private(tmp_path):
     assert timetable.read(tmp_path, "train") is None
     table = Timetable(configured=every(60), decided=every(120), written=((every(120),),))
     table = table.pinned((Timing(cron="0 3 * * *", timezone="UTC"),), NOW, "chorus schedule pin")
-    with timetable.alone(tmp_path):
+    with timetable.locked(tmp_path):
         timetable.save(tmp_path, "train", table)
     assert timetable.read(tmp_path, "train") == table
     (path,) = (tmp_path / "coordinator" / "schedule").glob("*.json")
