@@ -87,7 +87,7 @@ def add(
     return told
 
 
-def alone(
+def champion_figures(
     room: Room,
     prepared: Prepared,
     part: int,
