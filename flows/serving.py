@@ -42,12 +42,12 @@ def serve(path: Path, data: Path | None, port: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with _served(consortium, port) as (url, holds, processes):
-        _bury(consortium)
+        _mark_left_behind(consortium)
         _deploy(consortium, path, data, POOL, None)
         with _worker(consortium.home, holds) as worker:
             console.print(f"Prefect: {url.removesuffix('/api')}\nCtrl-C ends it.", highlight=False)
             _wait(stop, [*processes, worker], consortium.home)
-        _bury(consortium)
+        _mark_left_behind(consortium)
 
 
 @contextmanager
@@ -91,7 +91,7 @@ def _deploy(consortium: Consortium, path: Path, data: Path | None, pool: str, im
         console.print(f"deployed: {name}", highlight=False)
 
 
-def _bury(consortium: Consortium) -> None:
+def _mark_left_behind(consortium: Consortium) -> None:
     """Runs that a killed or stopped worker left behind are said to have crashed, and can be retried."""
     from flows.operate import mark_crashed
 

@@ -95,7 +95,7 @@ def replay_figure(
         for spent in SPENT:
             panels[spent].plot(moments, np.cumsum(course[spent]), **style)
     _draw_kept(panels["kept"], courses, fixed, colours)
-    _dress(panels, metric)
+    _label(panels, metric)
     figure.legend(loc="outside lower center", ncols=len(courses), frameon=False)
     return figure
 
@@ -125,7 +125,7 @@ def _draw_kept(
             axes.annotate(name.removeprefix("every "), point, (4, 4), textcoords="offset points", fontsize=7)
 
 
-def _dress(panels: Mapping[str, "Axes"], metric: str) -> None:
+def _label(panels: Mapping[str, "Axes"], metric: str) -> None:
     from matplotlib.dates import ConciseDateFormatter
     from matplotlib.ticker import EngFormatter, PercentFormatter
 
