@@ -18,17 +18,17 @@ from recommenders.growth import begin, binned, grow
 from recommenders.trees import read_leaves, read_tree, set_leaves, walk
 
 
-def bagged(parts: Sequence[Rows], bins: Bins, config: BoostingConfig, trees: int, threads: int = 1) -> State:
+def bagged(parts: Sequence[Rows], bins: Bins, config: BoostingConfig, trees: int) -> State:
     """The model of `trees` rounds, in each of which every one of `parts` adds a tree of its own.
 
     It has `trees` times `len(parts)` trees; a leaf counts 1 / `len(parts)`, so that a round takes one step.
     """
     state = begin(Solo(), _pooled(parts), bins, config)
     scores = [np.full(len(rows.features), state.start) for rows in parts]
-    data = [binned(rows, bins, config, threads) for rows in parts]
+    data = [binned(rows, bins, config) for rows in parts]
     for _ in range(trees):
         grown = [
-            grow(Solo(), rows, state, config, 1, threads=threads, data=mine, scores=known).trees[-1]
+            grow(Solo(), rows, state, config, 1, data=mine, scores=known).trees[-1]
             for rows, mine, known in zip(parts, data, scores, strict=True)
         ]
         shares = [set_leaves(block, read_leaves(block) / len(parts)) for block in grown]

@@ -57,7 +57,7 @@ class TwoStage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     candidates: Annotated[int, Field(ge=1)] = Field(20, description="items that each source may list")
-    share: Annotated[float, Field(ge=0, le=1)] = Field(
+    share: Share = Field(
         0.1, description="how much of the others' X'X the item-to-item source adds to the own"
     )
     regularisation: Annotated[float, Field(gt=0)] = Field(
