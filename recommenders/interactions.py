@@ -21,8 +21,8 @@ class Interactions:
     user_count: int
     item_count: int
 
-    def where(self, keep: NDArray[np.bool_]) -> "Interactions":
-        """The events for which `keep` is true."""
+    def where(self, keep: NDArray[np.bool_] | slice) -> "Interactions":
+        """The events for which `keep` is true, or those of a slice."""
         return Interactions(
             self.users[keep], self.items[keep], self.times[keep], self.user_count, self.item_count
         )

@@ -18,12 +18,10 @@ from recommenders.popularity import windowed_counts
 from recommenders.topk import top_items, top_popular
 from tasks.membership import Membership
 from tasks.model import ModelConfig
-from tasks.pooled_ranker import ranked_lists
+from tasks.pooled_ranker import Lists, ranked_lists
 from tasks.prepared import Prepared
 from tasks.room import Room
 from tasks.runs import RunFolder
-
-Lists = dict[str, NDArray[np.int32]]
 
 
 @task(name="train on pooled rows", cache_policy=NO_CACHE)

@@ -219,12 +219,7 @@ class Rehearsal:
 
     def between(self, begin: int, end: int) -> Interactions:
         """The own events from `begin` to before `end`."""
-        first, last = np.searchsorted(self.data.times, (begin, end))
-        return Interactions(
-            *(each[first:last] for each in (self.data.users, self.data.items, self.data.times)),
-            self.data.user_count,
-            self.data.item_count,
-        )
+        return self.data.where(slice(*np.searchsorted(self.data.times, (begin, end))))
 
     def _rows(self, until: int) -> sparse.csr_array:
         return self.between(0, until).matrix().astype(np.float64)
