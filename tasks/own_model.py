@@ -115,18 +115,19 @@ def lists(room: Room, model: Kept, made: Arrays, prepared: Prepared, part: int) 
     """What the model lists for the queries of `part`, (queries, top), with users as known then."""
     queries, top = prepared.queries(part), room.membership.model.top
     own_items, data = made["own_items"], prepared.before(part)
+    if "popularity" in made:
+        return top_popular(made["popularity"], queries, own_items, data.item_count, top)
+    history = data.matrix()[queries.users][:, own_items].astype(np.float32)
     if model.ranks:
-        found, history = two_stage.Retriever(**made), data.matrix()[queries.users][:, own_items]
-        sources = two_stage.sources(found, history.astype(np.float32), model.model.two_stage.candidates)
+        found = two_stage.Retriever(**made)
+        sources = two_stage.sources(found, history, model.model.two_stage.candidates)
         listed = candidates(sources, queries, own_items, data.item_count)
         users, at = queries.users[listed.queries], prepared.begins(part)
         store = prepared.known(two_stage.STORE, users, listed.items, at)
         scores = _scores(room.model(model.run), found, listed, store)
         return two_stage.ordered(listed.items, listed.sizes, scores, top)
-    if "weights" in made:
-        weights, history = made["weights"], data.matrix()[queries.users][:, own_items].astype(np.float32)
-        return top_items(lambda rows: history[rows] @ weights, queries, own_items, data.item_count, top)
-    return top_popular(made["popularity"], queries, own_items, data.item_count, top)
+    weights = made["weights"]
+    return top_items(lambda rows: history[rows] @ weights, queries, own_items, data.item_count, top)
 
 
 def fresh_lists(room: Room, model: Kept, prepared: Prepared, part: int) -> NDArray[np.int32]:
