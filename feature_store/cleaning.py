@@ -18,6 +18,7 @@ from feature_store.errors import BadData
 NO_TIME = np.iinfo(np.int64).min  # stands for null among instants in microseconds
 HOUR = 3_600 * 10**6
 DAY = 24 * HOUR
+"""In microseconds, as all times here."""
 _SIEVE = np.uint64(1 << 20)
 _FAULTS = ("missing_id", "missing_time", "impossible_time", "missing_value", "value_out_of_range")
 

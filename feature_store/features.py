@@ -12,10 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from feature_store.as_of import times_of
+from feature_store.cleaning import DAY
 from feature_store.history import Asked, History, Ints, Log, Times
 
-DAY = 86_400_000_000
-"""Microseconds in a day."""
 BLOCK = 1 << 16
 """Rows that are answered at a time, so that what lies between stays in the processor's cache."""
 

@@ -14,9 +14,9 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from feature_store.cells import INSTANT
+from feature_store.cleaning import HOUR
 from feature_store.sources import Columns, Source
 
-HOUR = 3_600 * 10**6
 BOT_EVENTS = 300  # within an hour, of one user
 _REPEATED, _TORN = 0.003, 0.002  # shares of rows that stand there twice, and that lack an id
 
