@@ -8,7 +8,6 @@ from typing import Any
 
 import lightgbm
 import numpy as np
-from lightgbm import basic
 from numpy.typing import NDArray
 
 from federation.channel import Channel
@@ -19,7 +18,7 @@ from recommenders.collectives import Collectives
 from recommenders.gradients import Floats
 from recommenders.histograms import ROW, check_width
 from recommenders.trees import STUMP, blocks
-from recommenders.wire import Seat, network, probe
+from recommenders.wire import Seat, call, network, probe
 
 
 class Learner:
@@ -112,9 +111,8 @@ def lightgbm_parameters(config: BoostingConfig, bins: Bins, threads: int) -> dic
 def _scores(booster: lightgbm.Booster, rows: int) -> Floats:
     """The raw scores that LightGBM keeps of its rows: sums of its own outputs, not of our leaves."""
     scores, length = np.empty(rows), ctypes.c_int64()
-    library: Any = getattr(basic, "_LIB")  # noqa: B009
     target = scores.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
-    basic._safe_call(library.LGBM_BoosterGetPredict(booster._handle, 0, ctypes.byref(length), target))
+    call("LGBM_BoosterGetPredict", booster._handle, 0, ctypes.byref(length), target)
     return scores
 
 

@@ -53,16 +53,21 @@ class Wire(NamedTuple):
     list_at: int
 
 
+def call(function: str, *arguments: Any) -> None:
+    """Call a function of LightGBM's C library that its Python package does not offer; raises its error."""
+    library: Any = getattr(basic, "_LIB")  # noqa: B009
+    basic._safe_call(getattr(library, function)(*arguments))
+
+
 @contextmanager
 def network(seat: Seat, callbacks: tuple[Any, Any]) -> Iterator[None]:
     """LightGBM's network of this thread; all that uses it must run in the same thread."""
-    library: Any = getattr(basic, "_LIB")  # noqa: B009
     pointers = (ctypes.cast(callback, ctypes.c_void_p) for callback in callbacks)
-    basic._safe_call(library.LGBM_NetworkInitWithFunctions(seat.size, seat.rank, *pointers))
+    call("LGBM_NetworkInitWithFunctions", seat.size, seat.rank, *pointers)
     try:
         yield
     finally:
-        library.LGBM_NetworkFree()
+        call("LGBM_NetworkFree")
 
 
 def probe(parameters: dict[str, Any]) -> Wire:
