@@ -17,7 +17,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numba
 import numpy as np
 
-from feature_store.features import DAY, FEATURES, AsOfFeatures, Events
+from feature_store.cleaning import DAY
+from feature_store.features import FEATURES, AsOfFeatures, Events
 from feature_store.history import Times
 
 BAR = 1_000_000

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store import features
-from feature_store.features import DAY, FEATURES, AsOfFeatures, Events, events_of
+from feature_store.cleaning import DAY
+from feature_store.features import FEATURES, AsOfFeatures, Events, events_of
 from feature_store.history import Times
 from feature_store.partitions import PART_SCHEMA
 

@@ -165,9 +165,7 @@ def test_a_deployed_training_whose_processes_are_killed_is_found_and_retried(tmp
     asked = ask(far, f"/deployments/{deployment['id']}/create_flow_run", {})["id"]
     with worker(tmp_path, far) as leash:
         until(lambda: [*(tmp_path / "state").glob("tiny/coordinator/runs/*/round-0000/record.json")], 120)
-        for pid in descendants(
-            leash.pid
-        ):  # the worker first: asked to end, either could still tell the server
+        for pid in descendants(leash.pid):  # the worker first: asked to end, it could still tell the server
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     killed = time.monotonic()
