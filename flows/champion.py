@@ -20,7 +20,7 @@ def promote(which: str, path: Path, json: Path | None) -> None:
         version = champions.trained_by(find_run(consortium.home, which).facts["mlflow_run_id"])
     if version is None:
         known = ", ".join(map(str, champions.versions())) or "none yet"
-        raise BadInput(f"'{which}': found no registered version of it, expected one of: {known}")
+        raise BadInput(f"'{which}': found no such version, nor one of that run; expected one of: {known}")
     champions.promote(version, "A person promoted it.")
     tables.show_champions(champions, json)
 

@@ -208,7 +208,9 @@ def test_the_stack_is_that_of_a_list(orders):
 def test_a_person_promotes_by_run_or_version_and_goes_back(tiny, tmp_path, capsys):
     path = tiny("tiny")
     consortium = read_consortium(path)
-    with pytest.raises(BadInput, match="'1': found no registered version of it, expected one of: none yet"):
+    with pytest.raises(
+        BadInput, match="'1': found no such version, nor one of that run; expected one of: none"
+    ):
         champion.promote("1", path, None)
     tracking = Tracking(consortium.tracking, consortium.home)
     found = champions(tracking, "tiny", 2)
