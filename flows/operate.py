@@ -159,7 +159,10 @@ def at_work(consortium: Consortium, patience_seconds: float = 0.0) -> Iterator[N
 
 
 def mark_crashed(home: Path, but: str | None = None) -> None:
-    """Nobody else works on this state now, so what says that it is running, `but` one run, died."""
+    """Note that every run which says that it is running has crashed, `but` the one of that name.
+
+    It is called by who is alone on this state: the processes of such runs have died.
+    """
     dead = [each for each in all_runs(home) if each.facts.get("status") == "running" and each.run != but]
     for folder in dead:
         folder.note(status="crashed", reason="its process ended without a word")

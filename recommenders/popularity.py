@@ -18,7 +18,7 @@ def windowed_counts(data: Interactions, until: int, days: int) -> NDArray[np.int
 
 
 def returning(data: Interactions) -> Interactions:
-    """The events of users who had one a day before or earlier: who is asked for, has been there, too."""
+    """The events a day or more after their user's first: those of users who came back, as in queries."""
     first = np.full(data.user_count, np.iinfo(np.int64).max)
     np.minimum.at(first, data.users, data.times)
     return data.where(data.times - DAY >= first[data.users])

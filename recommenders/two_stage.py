@@ -91,9 +91,10 @@ class TwoStage(BaseModel):
 class Retriever(NamedTuple):
     """All that finding candidates and describing them takes, as of a moment, for m own items.
 
-    Item-to-item weights alone and with the others, and cosines, (m, m); counts as in `Snapshot`, those of own
-    events by who was there before, and the own counts of other items times their cosines, (windows,
-    catalogue); own events of the `LAST_DAYS`, (2, catalogue).
+    `own` and `shared` are item-to-item weights without and with the others' X'X, `cosines` those of items by
+    their users, (m, m).  `own_counts` and `total_counts` are as in `Snapshot`; `returned` counts own events
+    of users who came back; `inherited` are own counts of other items times their cosines; each (windows,
+    catalogue).  `last_days` counts own events of the `LAST_DAYS`, (2, catalogue).
     """
 
     own_items: NDArray[np.int32]
@@ -217,7 +218,10 @@ def ordered(
 
 
 def _inherited(known: Snapshot) -> Floats:
-    """What an item's likes were had, (windows, catalogue): a newcomer beside what sells will sell, too."""
+    """For each item the own counts of the others, each times its cosine with the item: (windows, catalogue).
+
+    A new item with the same users as items that sell well will sell, too.
+    """
     # Sparse times dense adds in one order, whatever the processor's threads.
     own = sparse.csr_array(known.own_counts[:, known.own_items].astype(np.float32))
     found = np.zeros(known.own_counts.shape, np.float32)

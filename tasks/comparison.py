@@ -129,9 +129,10 @@ def _worse(room: Room, sums: NDArray[np.float64], draws: NDArray[np.float64]) ->
 
 
 def secret(room: Room, prepared: Prepared, values: NDArray[np.float64]) -> np.random.Generator:
-    """Draws that only the participant can repeat: known ones would be equations in single queries.
+    """Random numbers that only the participant can repeat.
 
-    So they follow from its events: from `values` alone, whoever guesses a few could tell that they are right.
+    With draws that others know, each sum of a bootstrap would be an equation in single queries.  So they
+    follow from its events: from `values` alone, whoever guesses a few could tell that they are right.
     """
     told = hashlib.sha256(f"{room.name} {room.membership.seed} ".encode())
     for each in (values, prepared.data.items, prepared.data.times):

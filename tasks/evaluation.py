@@ -35,8 +35,8 @@ KIND = "evaluation"
 def evaluate_champion(home: Path, memberships: Sequence[Membership], settings: Settings) -> dict[str, Any]:
     """The champion's figures, and who is not in them; at MLflow they are a run of their own.
 
-    Raises `NothingNew` where there is no champion, it was evaluated on these data before, or fewer have new
-    ones since than a sum may be opened of.
+    Raises `NothingNew` where there is no champion, where it was evaluated on these data before, and where
+    fewer than the rounds' minimum have new data since.
     """
     began, tracking = time.monotonic(), Tracking(settings.tracking, home)
     champion = Champions(tracking, settings.name).run()

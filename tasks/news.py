@@ -1,4 +1,8 @@
-"""What must be new before sums are opened again: two that differ by a few participants' events tell them."""
+"""Whether enough participants have new data for sums to be opened again.
+
+Two opened sums that differ by the new events of a few participants show what these events add up to.  So what
+is done on a schedule waits until as many have new data as the smallest cohort whose sum may be opened.
+"""
 
 from collections.abc import Mapping
 
@@ -11,11 +15,11 @@ Versions = Mapping[str, str]
 
 
 def require_news(run: Run) -> None:
-    """Raise `NothingNew` where fewer than a sum may be opened of bring something new since an earlier run.
+    """Raise `NothingNew` where nobody, or fewer than the rounds' minimum, have new data since an earlier run.
 
-    An unfinished run counts where it opened a sum.  Runs of another configuration, or with others in
-    them, do not.  An evaluation of the champion, which the run will meet, counts as well, where its folder
-    is on this machine.
+    An unfinished run counts where it opened a sum, and somebody has new data since.  Runs of another
+    configuration, or of other participants, do not.  Evaluations of the champion, which the run will meet,
+    count as well, where the champion's run is on this machine.
     """
     known = all_runs(run.folder.home)
     for each in reversed(known):
@@ -30,7 +34,7 @@ def require_news(run: Run) -> None:
 
 
 def require_new_window(champion: RunFolder, versions: Versions, minimum: int) -> None:
-    """Raise `NothingNew` where so few bring something new since the champion was trained, or evaluated."""
+    """Raise `NothingNew` where too few have new data since the champion was trained, or evaluated."""
     if _new(versions, champion.facts["versions"], minimum, f"run {champion.run}") == []:
         raise NothingNew(f"the data are those of run {champion.run}, whose model the champion is")
     _require_since_evaluations(champion, versions, minimum)
@@ -42,7 +46,10 @@ def _require_since_evaluations(champion: RunFolder, versions: Versions, minimum:
 
 
 def _new(now: Versions, then: Versions, minimum: int, since: str) -> list[str] | None:
-    """Who brings something new; nothing is said of another cohort, whose change is named elsewhere."""
+    """Who has new data; None where the cohorts differ, which the gate tells.
+
+    Raises `NothingNew` where some have, but fewer than `minimum`.
+    """
     if now.keys() != then.keys():
         return None
     new = fresh(now, then)

@@ -94,7 +94,7 @@ def fresh(room: Room, model: Kept, prepared: Prepared, part: int, items: NDArray
 
 
 def serve(room: Room, model: Kept, name: str, arrays: Arrays) -> None:
-    """Make `arrays` what is served from now on, under `name`; what was until now stays for who reads it."""
+    """Serve `arrays` from now on, under `name`; those served until now stay for who may be reading them."""
     folder = room.model(model.run)
     (folder / "served" / named(name)).mkdir(parents=True, exist_ok=True)
     for each, array in arrays.items():
