@@ -10,11 +10,11 @@ from pydantic import Field
 
 from federation.bandit import Bandit, sample
 from federation.durations import Days
+from federation.frozen import Frozen
 from federation.observation import (
     DAY,
     Bounds,
     Costs,
-    Frozen,
     Observation,
     baseline,
     known,

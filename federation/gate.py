@@ -6,17 +6,12 @@ error; each participant judges for itself whether it would be worse off, and onl
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from federation.durations import Hours
+from federation.frozen import Frozen
 
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class Frozen(BaseModel):
-    """A value that cannot change and refuses keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class GateConfig(Frozen):

@@ -5,20 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from federation.durations import Days
+from federation.frozen import Frozen
 
 DAY = 86_400.0
 LEAST_ERROR = 0.01  # of a gain, as a share: no training tells more exactly
 LARGEST = 1e9
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class Frozen(BaseModel):
-    """A value that cannot change and refuses keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Observation(Frozen):

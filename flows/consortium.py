@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from feature_store.cleaning import CleaningRules
 from feature_store.sources import Source
@@ -15,6 +15,7 @@ from feature_store.world import World, generate
 from federation.durations import LONGEST_DAYS, Days
 from federation.errors import BadInput
 from federation.frequency import FrequencyConfig
+from federation.frozen import Frozen
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
 from flows.explaining import explain
@@ -24,12 +25,6 @@ from tasks.membership import Disclosures, Membership
 from tasks.model import ModelConfig
 from tasks.opening import Settings
 from tasks.schedule import AlertConfig, ScheduleConfig
-
-
-class Frozen(BaseModel):
-    """A configuration that cannot change and refuses keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Participant(Frozen):

@@ -6,20 +6,15 @@ It is written into the participant's folder when a run begins, and is all that i
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from feature_store.cleaning import CleaningRules
 from feature_store.sources import Source
 from feature_store.splits import Split
+from federation.frozen import Frozen
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
 from tasks.model import ModelConfig
-
-
-class Frozen(BaseModel):
-    """A configuration that cannot change and refuses keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Disclosures(Frozen):

@@ -4,16 +4,11 @@ from datetime import UTC, datetime
 from typing import Annotated
 from zoneinfo import available_timezones
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AwareDatetime, Field, SecretStr, field_validator
 
 from federation.durations import Days, Hours, Seconds
+from federation.frozen import Frozen
 from tasks.timing import Timing, parse_timing
-
-
-class Frozen(BaseModel):
-    """A configuration that cannot change and refuses keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ScheduleConfig(Frozen):

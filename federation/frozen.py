@@ -1,0 +1,9 @@
+"""What is agreed or told between organisations cannot change, and has no key that nobody knows."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Frozen(BaseModel):
+    """A value that cannot change and refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
