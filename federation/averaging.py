@@ -10,11 +10,12 @@ from typing import Annotated, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from federation.channel import Channel, Vector
 from federation.errors import Refused
 from federation.fixed_point import FixedPoint
+from federation.frozen import Frozen
 
 Weighting = Literal["equal", "rows", "quality"]
 Parameters = NDArray[np.float64]
@@ -42,10 +43,8 @@ class Algorithm(Protocol[State, Data]):
         ...
 
 
-class Averaging(BaseModel):
+class Averaging(Frozen):
     """How participants weigh in a mean, and the limits from which its fixed point is derived."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     weighting: Annotated[
         Weighting,

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from federation.errors import Refused
+from federation.frozen import Frozen
 
 Words = NDArray[np.unsignedinteger[Any]]
 
@@ -24,10 +25,8 @@ BLOCK = 1 << 14
 """Values handled at once, so that a block and its scratch stay in the cache."""
 
 
-class FixedPoint(BaseModel):
+class FixedPoint(Frozen):
     """The form of a vector in the ring: how wide, how fine, for how many terms."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     width: Literal[8, 16, 32, 64] = Field(default=64, description="bits of a ring word")
     fraction_bits: Annotated[int, Field(ge=0, le=64)] = Field(

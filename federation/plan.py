@@ -4,16 +4,16 @@ import hashlib
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from federation.frozen import Frozen
 
 
-class RoundPlan(BaseModel):
+class RoundPlan(Frozen):
     """One attempt of one round: who takes part, and until when.
 
     It holds names of random streams, never keys: what is secret is agreed anew for every attempt.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     run: Annotated[str, Field(min_length=1)]
     number: Annotated[int, Field(ge=0)]

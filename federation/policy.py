@@ -3,15 +3,14 @@
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from federation.durations import Seconds
+from federation.frozen import Frozen
 
 
-class RoundPolicy(BaseModel):
+class RoundPolicy(Frozen):
     """When a round is worth it, when its sum may be opened, and what a loss means."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     quorum: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.5, description="part of the invited participants that a round needs to be worth it"

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from federation.frozen import Frozen
 
 
-class StopRule(BaseModel):
+class StopRule(Frozen):
     """A target, patience and a maximum number of rounds; the first that holds stops the run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     maximum_rounds: Annotated[int, Field(ge=1, description="rounds after which a run stops in any case")]
     target: Annotated[float | None, Field(description="stop when the metric has reached this")] = None

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 import lightgbm
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from federation.channel import Channel
 from federation.errors import BadInput
+from federation.frozen import Frozen
 from federation.sketch import quantiles
 
 Matrix = NDArray[np.float64]
@@ -29,10 +30,8 @@ BINNING: dict[str, Any] = {
 """LightGBM's defaults spoil a reference of a few hundred rows: they drop features and join bins."""
 
 
-class Column(BaseModel):
+class Column(Frozen):
     """A feature: its name and what its bins are built from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(min_length=1, pattern=r'^[^\s"\[\]{},:]+$')] = Field(
         description="name in the model"
@@ -52,10 +51,8 @@ class Column(BaseModel):
         return self
 
 
-class Bins(BaseModel):
+class Bins(Frozen):
     """What all participants bin by, and the model's features in order."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     columns: Annotated[tuple[Column, ...], Field(min_length=1)] = Field(description="features in order")
     max_bin: Annotated[int, Field(ge=2, le=65535)] = Field(default=255, description="most bins of a feature")

@@ -4,9 +4,10 @@ from typing import Annotated, Any, NamedTuple
 
 import lightgbm
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from federation.errors import BadInput
+from federation.frozen import Frozen
 from recommenders.bins import Bins, Matrix, check_features
 from recommenders.gradients import BOUND_BITS, Floats, Integers, Objective, check_labels
 from recommenders.trees import model_text
@@ -24,10 +25,8 @@ _INEXACT = {
 }
 
 
-class BoostingConfig(BaseModel):
+class BoostingConfig(Frozen):
     """How trees are grown; the same for all participants."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     objective: Objective = Field(
         default="lambdarank", description="what is minimised; rank_xendcg is refused"
@@ -102,10 +101,8 @@ class Rows(NamedTuple):
     weights: Floats | None = None
 
 
-class State(BaseModel):
+class State(Frozen):
     """A model as it grows, with all that its next tree depends on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     objective: Objective = Field(description="what is minimised")
     bins: Bins = Field(description="what all participants bin by")

@@ -10,16 +10,15 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from federation.frozen import Frozen
 from recommenders.boosting import State
 from recommenders.gradients import Floats
 
 
-class Interpolated(BaseModel):
+class Interpolated(Frozen):
     """The consortium's ranker, the own one where there are rows to grow it from, and the share of the own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     common: State
     own: State | None

@@ -10,22 +10,21 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from federation.averaging import Averaging, Parameters, contribution, initial_parameters, mean
 from federation.channel import Channel, Vector
 from federation.errors import Refused
 from federation.exact_sum import INTEGERS, limbs, total
 from federation.fixed_point import FixedPoint
+from federation.frozen import Frozen
 from federation.statistics import Standardisation
 
 Rows = NDArray[np.float64]
 
 
-class LinearConfig(BaseModel):
+class LinearConfig(Frozen):
     """A linear regression, how participants train it and how they are averaged."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     features: Annotated[int, Field(ge=1, description="number of features")]
     epochs: Annotated[int, Field(ge=1, description="passes over the local rows in a round")] = 1

@@ -12,9 +12,10 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from scipy import sparse
 
+from federation.frozen import Frozen
 from recommenders.boosting import BoostingConfig, Rows
 from recommenders.candidates import Candidates, Source
 from recommenders.interactions import Interactions
@@ -51,10 +52,8 @@ _BOOSTING: dict[str, Any] = {
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class TwoStage(BaseModel):
+class TwoStage(Frozen):
     """How candidates are found and how the ranker is grown."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     candidates: Annotated[int, Field(ge=1)] = Field(20, description="items that each source may list")
     share: Share = Field(

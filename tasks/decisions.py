@@ -12,8 +12,9 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from federation.frozen import Frozen
 from federation.observation import Observation
 from mlruns_config.tracking import NoTracking, Tracking
 from tasks.runs import read_json, write_json
@@ -22,10 +23,8 @@ from tasks.timetable import INTERVAL_TAG
 NEWEST = 1_000
 
 
-class Decided(BaseModel):
+class Decided(Frozen):
     """One decision: what was seen, by which policy, from which schedule to which, and why."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     number: int
     at: datetime
@@ -36,7 +35,7 @@ class Decided(BaseModel):
     reason: str
     observed: int
     newest: Observation | None
-    state: dict[str, float] = {}
+    state: dict[str, float] = Field(default_factory=dict)
     flow_run_id: str | None = None
 
 

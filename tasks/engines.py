@@ -9,18 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from feature_store.errors import BadData
 from federation.errors import BadInput
+from federation.frozen import Frozen
 from federation.messages import from_message, to_message
 from tasks.membership import Membership
 
 
-class EngineConfig(BaseModel):
+class EngineConfig(Frozen):
     """The engine of heavy preparation; a simulation of many participants outgrows one machine on it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["threads", "processes", "dask", "ray"] = Field(
         "threads",

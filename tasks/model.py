@@ -2,15 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from federation.frozen import Frozen
 from recommenders.two_stage import TwoStage
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(Frozen):
     """The recommender; everything that is not fixed here is chosen on each participant's validation part."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["two_stage", "item_to_item", "popularity"] = Field(
         "two_stage",

@@ -8,9 +8,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from federation.errors import BadInput, NothingNew
+from federation.frozen import Frozen
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
 from mlruns_config.config import TrackingConfig
@@ -21,10 +20,8 @@ from tasks.runs import RunFolder, runs_folder
 from tasks.timetable import interval_tag
 
 
-class Settings(BaseModel):
+class Settings(Frozen):
     """What the coordinator needs to know of the consortium."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     fingerprint: str

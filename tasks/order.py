@@ -5,13 +5,13 @@ These are the parameters in Prefect's page; its server refuses any other key.  N
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from federation.frozen import Frozen
 
 
-class Order(BaseModel):
+class Order(Frozen):
     """Where the consortium lies on the machine that works."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     consortium: Path = Field(description="the consortium's file")
     data: Path | None = Field(None, description="folder that the participants' paths start from")

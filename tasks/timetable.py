@@ -13,8 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
-
+from federation.frozen import Frozen
 from tasks.deployments import TRAINING, schedule_now
 from tasks.runs import read_json, write_json
 from tasks.timing import Timing, read_timing
@@ -29,20 +28,16 @@ Timings = tuple[Timing, ...]
 """What a deployment has in Prefect: one schedule, or none where it is paused, or what a person made of it."""
 
 
-class Pin(BaseModel):
+class Pin(Frozen):
     """An operator's schedule, which no policy changes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     timings: Timings
     at: datetime
     by: str
 
 
-class Timetable(BaseModel):
+class Timetable(Frozen):
     """The state of record of one deployment's schedule."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     configured: Timing
     decided: Timing

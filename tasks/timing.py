@@ -4,10 +4,11 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from federation.durations import LONGEST_DAYS
 from federation.errors import BadInput
+from federation.frozen import Frozen
 
 if TYPE_CHECKING:
     from prefect.client.schemas.schedules import SCHEDULE_TYPES
@@ -19,10 +20,8 @@ LONGEST_SECONDS = LONGEST_DAYS * 86_400
 """Beyond some thousands of years the next time of a schedule is no date any more."""
 
 
-class Timing(BaseModel):
+class Timing(Frozen):
     """One schedule: every so many seconds counted from an anchor, or a line of cron or RRULE."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seconds: Annotated[float, Field(ge=1, le=LONGEST_SECONDS)] | None = None
     anchor: datetime | None = None
