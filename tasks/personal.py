@@ -64,17 +64,10 @@ def score(
     this = _Round(room, prepared, run, number, channel)
     chosen = this.choices()
     arms = {arm: this.lists(Choice(**choice)) for arm, choice in chosen.items()}
-    own: Interpolated | None = None
-    if ranker is not None:
-        top, alone = room.membership.model.top, ranking.grow_alone(room, run, number, part)
-        own = ranking.personal(room, run, number, part, ranker)
-        arms["consortium"] = ranking.ranked(read_table(room, run, number, TOGETHER, part), own, top)
-        chosen |= {"consortium": {"trees": len(ranker.trees), "own_share": own.share}}
-        # Who has no rows to learn an order from would, alone, list what is popular.
-        arms["alone"] = arms["popularity"]
-        if alone is not None:
-            arms["alone"] = ranking.ranked(read_table(room, run, number, ALONE, part), alone, top)
-        chosen |= {"alone": {"trees": 0 if alone is None else len(alone.trees)}}
+    own = None if ranker is None else ranking.personal(room, run, number, part, ranker)
+    if own is not None:
+        arms["consortium"], chosen["consortium"] = this.ranked(own)
+        arms["alone"], chosen["alone"] = this.ranked_alone(arms["popularity"])
     if room.membership.reachable is not None:
         arms["reachable"] = this.reachable(room.membership.reachable)
     terms = compare(room, prepared, part, arms["consortium"], held)
@@ -113,6 +106,20 @@ class _Round:
     def lists(self, choice: Choice) -> NDArray[np.int32]:
         """The lists of all queries under `choice`, shape (queries, top)."""
         return self.known.lists(choice, self.queries, self.model.top)
+
+    def ranked(self, own: Interpolated) -> tuple[NDArray[np.int32], dict[str, Any]]:
+        """The lists of the participant's ranker `own`, and what it is made of."""
+        table = read_table(self.room, self.run, self.number, TOGETHER, self.part)
+        chosen = {"trees": len(own.common.trees), "own_share": own.share}
+        return ranking.ranked(table, own, self.model.top), chosen
+
+    def ranked_alone(self, popular: NDArray[np.int32]) -> tuple[NDArray[np.int32], dict[str, Any]]:
+        """The same by a ranker of own rows only; `popular` where there are none to learn an order from."""
+        ranker = ranking.grow_alone(self.room, self.run, self.number, self.part)
+        if ranker is None:
+            return popular, {"trees": 0}
+        table = read_table(self.room, self.run, self.number, ALONE, self.part)
+        return ranking.ranked(table, ranker, self.model.top), {"trees": len(ranker.trees)}
 
     def sums(self, top: NDArray[np.int32]) -> Sums:
         """The additive form of the lists' metrics."""
