@@ -57,6 +57,7 @@ def test_an_interrupted_command_says_so(ends, monkeypatch):
 def test_an_interrupted_training_tells_how_to_go_on(ends, monkeypatch, tiny):
     monkeypatch.setattr(operate, "at_work", lambda _: nullcontext())
     monkeypatch.setattr(operate.server, "prefect_server", lambda *_: nullcontext())
+    monkeypatch.setattr(operate, "mark_crashed", lambda _: None)
     monkeypatch.setattr(operate, "_flow", lambda _: interrupt)
     path = tiny("tiny")
     *_, hint, last = ends("run", path, "--data", "my data", code=130).splitlines()
