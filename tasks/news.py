@@ -5,6 +5,7 @@ is done on a schedule waits until as many have new data as the smallest cohort w
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from federation.cadence import fresh
 from federation.errors import NothingNew
@@ -15,45 +16,38 @@ Versions = Mapping[str, str]
 
 
 def require_news(run: Run) -> None:
-    """Raise `NothingNew` where nobody, or fewer than the rounds' minimum, have new data since an earlier run.
-
-    An unfinished run counts where it opened a sum, and somebody has new data since.  Runs of another
-    configuration, or of other participants, do not.  Evaluations of the champion, which the run will meet,
-    count as well, where the champion's run is on this machine.
-    """
-    known = all_runs(run.folder.home)
-    for each in reversed(known):
-        facts, finished = each.facts, each.facts.get("status") == "finished"
-        if facts.get("fingerprint") == run.fingerprint and (finished or each.cohort):
-            new = _new(run.versions, facts["versions"], run.policy.minimum, f"run {each.run}")
-            if finished and new == []:
-                raise NothingNew(f"data and configuration are those of run {each.run}")
-    for each in known:
-        if each.run == run.folder.facts["champion"]:
-            _require_since_evaluations(each, run.versions, run.policy.minimum)
+    """Raise `NothingNew` where a finished run had these data and configuration, or too few have new ones."""
+    for each in reversed(all_runs(run.folder.home)):
+        facts = each.facts
+        finished = facts.get("status") == "finished" and facts.get("fingerprint") == run.fingerprint
+        if finished and facts["versions"] == run.versions:
+            raise NothingNew(f"data and configuration are those of run {each.run}")
+    _require_enough(run.folder.home, run.versions, run.policy.minimum)
 
 
 def require_new_window(champion: RunFolder, versions: Versions, minimum: int) -> None:
-    """Raise `NothingNew` where too few have new data since the champion was trained, or evaluated."""
-    if _new(versions, champion.facts["versions"], minimum, f"run {champion.run}") == []:
+    """Raise `NothingNew` where the champion was trained on the same data, or too few have new data."""
+    if champion.facts["versions"] == versions:
         raise NothingNew(f"the data are those of run {champion.run}, whose model the champion is")
-    _require_since_evaluations(champion, versions, minimum)
+    _require_enough(champion.home, versions, minimum)
 
 
-def _require_since_evaluations(champion: RunFolder, versions: Versions, minimum: int) -> None:
-    for then in champion.evaluated:
-        _new(versions, then, minimum, "an evaluation of the champion")
+def _require_enough(home: Path, now: Versions, minimum: int) -> None:
+    """Raise `NothingNew` where some, but fewer than `minimum`, have new data since sums were opened.
 
-
-def _new(now: Versions, then: Versions, minimum: int, since: str) -> list[str] | None:
-    """Who has new data; None where the cohorts differ, which the gate tells.
-
-    Raises `NothingNew` where some have, but fewer than `minimum`.
+    Every run that opened a sum counts, and every evaluation, whatever was configured then and whoever the
+    champion was: all open counts of the same events.
     """
-    if now.keys() != then.keys():
-        return None
+    for each in reversed(all_runs(home)):
+        if each.facts.get("status") == "finished" or each.cohort:
+            _compare(now, each.facts["versions"], minimum, f"run {each.run}")
+        for then in each.evaluated:
+            _compare(now, then, minimum, f"an evaluation of the model of run {each.run}")
+
+
+def _compare(now: Versions, then: Versions, minimum: int, since: str) -> None:
+    """Nothing is said of another cohort: the gate tells who came and went."""
     new = fresh(now, then)
-    if 0 < len(new) < minimum:
+    if now.keys() == then.keys() and 0 < len(new) < minimum:
         have = "has" if len(new) == 1 else "have"
         raise NothingNew(f"only {', '.join(new)} of the {minimum} needed {have} new data since {since}")
-    return new

@@ -100,7 +100,7 @@ def test_what_was_trained_tomorrow_is_not_trained_again_today(tmp_path):
     known = {"versions": versions, "fingerprint": "f", "status": "finished"}
     RunFolder(runs_folder(tmp_path) / "first").note(run="first", created_at="2026-03-02T00:00:00", **known)
     now = RunFolder(runs_folder(tmp_path) / "now")
-    now.note(run="now", created_at="2026-03-01T00:00:00", status="running", champion=None)
+    now.note(run="now", created_at="2026-03-01T00:00:00", status="running")
     run = SimpleNamespace(folder=now, versions=versions, fingerprint="f", policy=RoundPolicy())
     with pytest.raises(NothingNew, match="those of run first"):
         require_news(run)

@@ -22,10 +22,10 @@ def champion(tmp_path):
     return folder
 
 
-def run_on(tmp_path, versions, champion=None):
+def run_on(tmp_path, versions, fingerprint="f"):
     folder = RunFolder(runs_folder(tmp_path) / "now")
-    folder.note(run="now", status="running", champion=champion, **STATE)
-    return SimpleNamespace(folder=folder, versions=versions, fingerprint="f", policy=RoundPolicy())
+    folder.note(run="now", status="running", **STATE)
+    return SimpleNamespace(folder=folder, versions=versions, fingerprint=fingerprint, policy=RoundPolicy())
 
 
 @pytest.mark.parametrize("new", [{}, {"a": "2"}, dict.fromkeys("abc", "2")])
@@ -71,18 +71,27 @@ def test_the_champion_is_evaluated_where_enough_have_something_new(champion, new
 def test_an_evaluation_counts_for_the_next_and_for_a_training(champion, tmp_path):
     champion.evaluate_on(dict.fromkeys("abc", "2"))
     later = {**dict.fromkeys("abc", "2"), "b": "3"}
-    why = "only b of the 3 needed has new data since an evaluation of the champion"
+    why = "only b of the 3 needed has new data since an evaluation of the model of run first"
     with pytest.raises(NothingNew, match=why):
         require_new_window(champion, later, 3)
     with pytest.raises(NothingNew, match=why):
-        require_news(run_on(tmp_path, later, champion="first"))
-    require_news(run_on(tmp_path, later, champion=None))
+        require_news(run_on(tmp_path, later))
     require_new_window(champion, dict.fromkeys("abc", "3"), 3)
-    require_news(run_on(tmp_path, dict.fromkeys("abc", "2"), champion="first"))
+    require_news(run_on(tmp_path, dict.fromkeys("abc", "2")))
 
 
-def test_a_champion_that_was_trained_elsewhere_has_no_evaluations_here(champion, tmp_path):
-    require_news(run_on(tmp_path, dict.fromkeys("abc", "2"), champion="elsewhere"))
+def test_a_run_of_another_configuration_counts_where_few_have_something_new(champion, tmp_path):
+    require_news(run_on(tmp_path, OLD, "another"))
+    with pytest.raises(NothingNew, match="only a of the 3 needed has new data since run first"):
+        require_news(run_on(tmp_path, {**OLD, "a": "2"}, "another"))
+
+
+def test_a_training_that_was_not_promoted_counts_for_an_evaluation(champion, tmp_path):
+    second = RunFolder(runs_folder(tmp_path) / "second")
+    second.note(run="second", versions=dict.fromkeys("abc", "2"), status="finished", **STATE)
+    with pytest.raises(NothingNew, match="only b of the 3 needed has new data since run second"):
+        require_new_window(champion, {**dict.fromkeys("abc", "2"), "b": "3"}, 3)
+    require_new_window(champion, dict.fromkeys("abc", "2"), 3)
 
 
 def test_an_evaluation_on_the_same_data_is_noted_once(champion):
