@@ -86,17 +86,17 @@ def version_of(parts: tuple[Part, ...]) -> str:
 def read_manifest(folder: Path, version: str | None = None) -> Manifest:
     """The manifest at an organisation's `folder`, now or at `version`; empty where nothing was imported."""
     path = folder / FILE_NAME if version is None else folder / HISTORY / f"{version}.json"
+    known = sorted(found.stem for found in (folder / HISTORY).glob("*.json"))
+    if version is not None and version not in known:  # a coordinator names it: it must not lead out
+        raise BadData(
+            f"{folder}: found no version {version!r}, expected one of {', '.join(known) or 'none yet'}"
+        )
     if not path.is_file():
-        if version is not None:
-            known = sorted(found.stem for found in (folder / HISTORY).glob("*.json"))
-            raise BadData(
-                f"{path}: found no version {version!r}, expected one of {', '.join(known) or 'none yet'}"
-            )
         return Manifest(version=version_of(()), rows=0, parts=(), imports=(), next_sequence=0)
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise BadData(f"{path}: expected a manifest of this store, found: {error}") from error
+        raise BadData(f"{path}: expected a manifest of this store", error) from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -107,8 +107,11 @@ def test_bad_names_and_missing_data_are_named(store: Store, tmp_path: Path) -> N
         store.events("shop")
     manifest = store.folder("shop") / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"rows": 7}))
-    with pytest.raises(BadData, match="version or rows do not follow from the parts"):
+    with pytest.raises(BadData, match="version or rows do not follow from the parts") as found:
         store.manifest("shop")
+    assert found.value.told == f"{manifest}: expected a manifest of this store"
+    with pytest.raises(BadData, match=r"found no version '\.\./manifest', expected one of [0-9a-f]{64}$"):
+        store.manifest("shop", "../manifest")
 
 
 def test_the_schema_holds_what_is_written(store: Store, tmp_path: Path) -> None:
