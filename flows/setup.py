@@ -115,9 +115,10 @@ def _show(path: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _warn(consortium: Consortium) -> None:
-    hidden = [each.name for each in consortium.participants if not each.discloses.metrics]
-    if len(hidden) == 1:
-        console.print(
-            f"Warning: only {hidden[0]} hides its metrics; the overall figures less everybody else's are "
-            "its own. Let another participant hide its metrics too."
-        )
+    for what, summed in (("metrics", "overall figures"), ("rows", "count of all events, which sums tell,")):
+        hidden = [each.name for each in consortium.participants if not getattr(each.discloses, what)]
+        if len(hidden) == 1:
+            console.print(
+                f"Warning: only {hidden[0]} hides its {what}; the {summed} less everybody else's are its "
+                f"own. Let another participant hide its {what} too."
+            )

@@ -43,6 +43,8 @@ def test_what_a_participant_does_not_disclose_is_nowhere(ran):
     checked = ran.chorus("check", ran.folder / "small.yaml", "--json", "check.json")
     assert checked.returncode == 0, checked.stderr
     assert f"{rows:,}" not in checked.stdout
+    for what in ("metrics", "rows"):  # what all have less what the others tell is south's
+        assert f"Warning: only south hides its {what}; the " in checked.stdout
     found = json.loads((ran.folder / "check.json").read_text())["participants"]
     assert found["south"] == {"rows": None, "cleaning": None, "from": None, "to": None}
     assert found["north"]["rows"] == found["north"]["cleaning"]["kept"] > 1000
