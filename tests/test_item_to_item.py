@@ -149,3 +149,12 @@ def test_the_best_share_and_strength_are_found():
         return np.full(4, -abs(choice.share - 0.1) - abs(choice.strength - 50) / 1000)
 
     assert choose(quality, "item_to_item", (0.0, 0.1, 1.0), (5.0, 50.0)) == Choice("item_to_item", 0.1, 50.0)
+
+
+def test_weights_give_the_gram_back_to_who_holds_the_model():
+    """As docs/threat-model.md says: up to one scale, here taken from the users of one item."""
+    matrix = dense(shop(np.random.default_rng(7), 80, 12, 400))
+    gram = matrix.T @ matrix
+    scaled = np.linalg.inv(np.eye(12) - solve(gram.copy(), 20.0))  # rows of X'X + 20 I, each times a number
+    system = scaled * (scaled[0] / scaled[:, 0] / scaled[0, 0] * (gram[0, 0] + 20))[:, None]
+    np.testing.assert_array_equal(np.rint(system - 20 * np.eye(12)), gram)
