@@ -94,11 +94,14 @@ class Run:
         sys.stderr.write(f"{time.monotonic() - self.began_at:7.1f} s  {text}\n")
 
     def ask(self, name: str, job: str, **arguments: Any) -> dict[str, Any]:
-        """What a participant discloses when it has done `job`; it may read opened sums, not add to one."""
+        """What a participant discloses when it has done `job`; it may not add to a sum.
+
+        It may read opened ones where it is among those who were summed in the run.
+        """
         return self.doors[name].ask(
             job,
             {"run": self.name, **arguments},
-            read=self.folder.opened,
+            read=self.folder.opened if name in self._summed.everyone(self.name) else None,
             deadline_seconds=self.policy.deadline_seconds,
         )
 
@@ -116,13 +119,18 @@ class Run:
             self.policy,
             on_opened=self._keep if keep else None,
             read=self.folder.opened,
-            memory=Summed(self.folder.path.parent),
+            memory=self._summed,
         )
         if reply.degraded:
             self.say(
                 f"{job}: degraded, went on without {', '.join(reply.exposed)}: their terms can be inferred"
             )
         return reply
+
+    @property
+    def _summed(self) -> Summed:
+        """What the coordinator remembers of who was summed with whom."""
+        return Summed(self.folder.path.parent)
 
     def _keep(self, attempt: RoundPlan, name: str, form: FixedPoint, total: Update) -> None:
         self.folder.keep(attempt.number, name, form, total)

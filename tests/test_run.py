@@ -15,6 +15,7 @@ from federation.door import Door
 from federation.errors import BadInput, Lost, TooFew
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
+from federation.summed import Summed
 from mlruns_config.config import TrackingConfig
 from mlruns_config.tracking import Tracking
 from tasks.model import ModelConfig
@@ -99,6 +100,17 @@ def test_a_step_that_was_cut_off_is_resumed_among_those_whose_sums_were_opened(r
     assert resumed.cohort == ("a", "b", "c")
     assert resumed.results["a"]["total"] == [3.0, 6.0]
     assert resumed.lost == {"d": "was not in this sum when the run was cut off"}
+
+
+def test_who_is_in_no_sum_of_the_run_reads_none(run_behind):
+    class Asked:
+        def ask(self, job, arguments, read, deadline_seconds):
+            return read
+
+    run = run_behind({"a": Asked(), "d": Asked()})
+    assert run.ask("a", "score") is None
+    Summed(run.folder.path.parent).note(run.plan(0, "abc"), "gather", tuple("abc"))
+    assert (run.ask("a", "score"), run.ask("d", "score")) == (run.folder.opened, None)
 
 
 def test_a_step_that_opened_nothing_is_resumed_with_everybody(run_behind):
