@@ -98,9 +98,7 @@ def _regularisation(figures: dict[str, Any], run: Run) -> float:
     """The middle of what the participants chose and disclose."""
     if run.model.kind == "two_stage":
         return run.model.two_stage.regularisation
-    chosen = [
-        told["chosen"]["consortium_strength"]
-        for told in figures["participants"].values()
-        if told.get("chosen")
-    ]
+    told = [each.get("chosen") or {} for each in figures["participants"].values()]
+    chosen = [each.get("consortium_strength") for each in told]
+    chosen = [strength for strength in chosen if strength in run.model.regularisations]
     return float(statistics.median(chosen)) if chosen else DEFAULT_REGULARISATION

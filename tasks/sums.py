@@ -24,9 +24,17 @@ def agree_catalogue(cohort: Sequence[str], run: Run) -> None:
     """
     if run.catalogue.exists():
         return
-    ids = union(run.ask(name, "items", version=run.versions[name])["items"] for name in cohort)
+    ids = union(_items(name, run) for name in cohort)
     write_catalogue(run.catalogue, ids)
     run.say(f"disclosed: which items each of {', '.join(cohort)} has, for a catalogue of {len(ids):,}")
+
+
+def _items(name: str, run: Run) -> list[str]:
+    """The item ids that a participant has; raises `Refused` where it tells something else."""
+    told = run.ask(name, "items", version=run.versions[name]).get("items")
+    if not isinstance(told, list) or not all(isinstance(item, str) for item in told):
+        raise Refused(f"{name}: told no list of item ids")
+    return told
 
 
 @task(name="agree cuts", task_run_name="agree cuts in time", cache_policy=NO_CACHE)

@@ -11,12 +11,27 @@ from typing import Any
 from prefect import task
 from prefect.futures import PrefectFuture
 from prefect.states import State, get_state_result
+from pydantic import ValidationError
 
-from federation.errors import Lost
+from federation.errors import Lost, Refused
+from federation.frozen import Frozen
 from tasks.grown import ranker
 from tasks.run import Run
 
 Disclosed = dict[str, Any]
+Figures = dict[str, float]
+
+
+class Scored(Frozen):
+    """What a participant may disclose of its scores: each arm's figures by name, and what it chose."""
+
+    alone: Figures | None = None
+    consortium: Figures | None = None
+    champion: Figures | None = None
+    popularity: Figures | None = None
+    reachable: Figures | None = None
+    chosen: dict[str, int | float | str] | None = None
+    worse: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,8 +133,12 @@ def score_participant(work: Work) -> Disclosed:
     run, champion = work.run, work.run.folder.facts["champion"] if work.number else None
     with run.solving:
         disclosed = work.ask("score", state=ranker(work.number, run), champion=champion)
+    try:  # what is no figure would end everybody's run where it is logged
+        scored = Scored.model_validate(disclosed)
+    except ValidationError:
+        raise Refused(f"{work.name}: told of its scores what is no figure") from None
     work.show("has scored its queries")
-    return disclosed
+    return scored.model_dump(exclude_unset=True)
 
 
 def arrived(asked: Mapping[str, PrefectFuture[Disclosed]]) -> tuple[dict[str, Disclosed], dict[str, str]]:

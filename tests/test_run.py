@@ -2,7 +2,9 @@
 
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import UUID
 
 import numpy as np
@@ -12,15 +14,17 @@ from prefect.utilities.engine import collect_task_run_inputs_sync
 
 from feature_store.splits import LeaveLastOut
 from federation.door import Door
-from federation.errors import BadInput, Lost, TooFew
+from federation.errors import BadInput, Lost, Refused, TooFew
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
 from federation.summed import Summed
 from mlruns_config.config import TrackingConfig
 from mlruns_config.tracking import Tracking
 from tasks.model import ModelConfig
+from tasks.publish import _regularisation
 from tasks.run import Run
 from tasks.runs import RunFolder, find_run, save
+from tasks.sums import agree_catalogue
 
 PROGRAM = str(Path(__file__).with_name("participant_program.py"))
 
@@ -152,7 +156,8 @@ def test_who_has_chosen_nothing_in_the_round_before_has_missed_it(run_behind):
 
 @pytest.fixture
 def trained(api, tmp_path, monkeypatch):
-    """Train four participants without work; `trouble(name, job, number)` says whether that asking is lost."""
+    """Train four participants without work; `trouble(name, job, number)` says whether that asking is lost, or
+    what is told instead."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     import overhead
 
@@ -162,9 +167,10 @@ def trained(api, tmp_path, monkeypatch):
     def run(trouble):
         class Troubled(overhead.Idle):
             def ask(self, job, arguments=None, **options):
-                if trouble(self.name, job, (arguments or {}).get("number")):
+                told = trouble(self.name, job, (arguments or {}).get("number"))
+                if told is True:
                     raise Lost({self.name: "its process ended"})
-                return super().ask(job, arguments, **options)
+                return told or super().ask(job, arguments, **options)
 
         @contextmanager
         def doors(home, memberships):
@@ -187,6 +193,25 @@ def test_who_was_lost_in_the_first_round_is_left_out_of_the_second(trained):
     assert {name for name, job, number in asked if (job, number) == ("train", 1)} == {"p000", "p001", "p002"}
     assert figures["lost"] == {"p003": "missed round 0: p003: its process ended"}
     assert figures["participants"]["p000"]["data_version"] == "0" * 64
+
+
+def test_who_tells_of_its_scores_what_is_no_figure_is_lost(trained):
+    told = {"consortium": {"ndcg_at_10": "high"}}
+    figures = trained(lambda name, job, number: told if (name, job) == ("p003", "score") else False)
+    assert figures["lost"] == {"p003": "missed round 0: p003: told of its scores what is no figure"}
+
+
+def test_what_is_no_item_or_not_on_the_grid_is_not_believed(run_behind):
+    run = run_behind({"a": SimpleNamespace(ask=lambda *_, **__: {"items": ["x", 1]})})
+    run.folder.note(versions={"a": "1"})
+    with pytest.raises(Refused, match="a: told no list of item ids"):
+        agree_catalogue.fn(("a",), run)
+    chosen = {
+        name: {"chosen": {"consortium_strength": told}}
+        for name, told in {"a": "x", "b": 1e-9, "c": 50}.items()
+    }
+    item_to_item = replace(run, model=ModelConfig(kind="item_to_item"))
+    assert _regularisation({"participants": {**chosen, "d": {"chosen": None}}}, item_to_item) == 50
 
 
 def test_a_run_is_resumed_without_one_that_cannot_be_prepared_any_more(trained):
