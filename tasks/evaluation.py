@@ -56,7 +56,7 @@ def evaluate_champion(home: Path, memberships: Sequence[Membership], settings: S
         told |= {f"bytes_{way}": sum(getattr(reply, f"bytes_{way}").values()) for way in ("up", "down")}
         _log(tracking, run, champion, told, settings, interval_tag(home))
         _forget(doors, run)
-    return {"run": run, "champion": champion, "figures": told, "lost": {**lost, **silent, **reply.lost}}
+    return {"run": run, "champion": champion, "figures": told, "lost": {**lost, **silent}}
 
 
 def _versions(doors: Mapping[str, Door], settings: Settings) -> tuple[dict[str, str], dict[str, str]]:
@@ -75,7 +75,7 @@ def _versions(doors: Mapping[str, Door], settings: Settings) -> tuple[dict[str, 
 def _judged(
     doors: Mapping[str, Door], run: str, versions: Mapping[str, str], folder: RunFolder, settings: Settings
 ) -> tuple[Together, dict[str, str]]:
-    """Agree on the newest window, then add up how the champion did there."""
+    """Agree on the newest window, then add up how the champion did there; and who is not in that, and why."""
     plan = RoundPlan(
         run=run,
         number=0,
@@ -87,14 +87,20 @@ def _judged(
     if folder.facts["cuts"]:
         newest = {name: {"run": run, "version": version} for name, version in versions.items()}
         agreed = together(doors, plan, "cuts", newest.__getitem__, settings.rounds)
-        cuts, silent = common(agreed)["cuts"], agreed.lost
+        cuts, silent = common(agreed)["cuts"], _lost(agreed)
         plan = plan.model_copy(update={"cohort": agreed.cohort})
     each = {"run": run, "number": 0, "cuts": cuts, "champion": folder.run, "learned": folder.part(1)}
     asked = {name: {**each, "version": version} for name, version in versions.items()}
     silent |= _refresh(doors, plan.cohort, asked)
     plan = plan.model_copy(update={"cohort": tuple(name for name in plan.cohort if name not in silent)})
     judge = together(doors, plan, "judge", asked.__getitem__, settings.rounds, read=folder.opened)
-    return judge, silent
+    return judge, silent | _lost(judge)
+
+
+def _lost(reply: Together) -> dict[str, str]:
+    """Who is not in the sums, and why; of whom that exposed, that too."""
+    exposed = "; its terms can be inferred"
+    return {name: why + exposed * (name in reply.exposed) for name, why in reply.lost.items()}
 
 
 def _forget(doors: Mapping[str, Door], run: str) -> None:

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from federation.fixed_point import FixedPoint
 from federation.participant import serve
+from federation.policy import RoundPolicy
 
-name, memory, dies, fd = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[5])
+name, memory, dies, on_loss, fd = sys.argv[1], Path(sys.argv[2]), *sys.argv[3:5], int(sys.argv[6])
 
 def die_in(job):
     if dies == job:
@@ -38,7 +39,8 @@ def forget(told, channel):
     shutil.rmtree(memory / told["run"])
     return {}
 
-serve(socket.socket(fileno=fd), name, {"refresh": refresh, "judge": judge, "forget": forget}, memory=memory)
+jobs = {"refresh": refresh, "judge": judge, "forget": forget}
+serve(socket.socket(fileno=fd), name, jobs, RoundPolicy(on_loss=on_loss), memory=memory)
 """
 
 
@@ -46,15 +48,17 @@ serve(socket.socket(fileno=fd), name, {"refresh": refresh, "judge": judge, "forg
 def judged(tmp_path):
     """The evaluation `e` among a, b, c and d, of whom d dies in the job that is named."""
     (tmp_path / "program.py").write_text(PROGRAM)
-    settings = SimpleNamespace(rounds=RoundPolicy(ready_seconds=20, deadline_seconds=30), seed=0)
     champion = SimpleNamespace(facts={"cuts": []}, run="first", part=lambda _: 2, opened=lambda _: None)
 
-    def judge(dies):
+    def judge(dies, on_loss="wait"):
+        policy = RoundPolicy(ready_seconds=20, deadline_seconds=30, on_loss=on_loss)
+        settings = SimpleNamespace(rounds=policy, seed=0)
         with ExitStack() as stack:
             doors = {}
             for name in "abcd":
                 trouble = dies if name == "d" else "never"
-                program = [sys.executable, str(tmp_path / "program.py"), name, str(tmp_path / name), trouble]
+                told = [name, str(tmp_path / name), trouble, on_loss]
+                program = [sys.executable, str(tmp_path / "program.py"), *told]
                 doors[name] = stack.enter_context(Door(name, program, tmp_path / f"{name}.log"))
             reply, lost = _judged(doors, "e", dict.fromkeys("abcd", "1"), champion, settings)
             _forget(doors, "e")
@@ -75,3 +79,9 @@ def test_a_retry_without_one_that_was_summed_is_refused_until_it_is_back(judged,
 def test_an_evaluation_goes_on_without_one_that_was_lost_before_a_sum(judged):
     total, lost = judged("refresh")
     assert (total, [*lost]) == (3.0, ["d"])
+
+
+def test_whose_terms_can_be_inferred_where_it_goes_on_is_told(judged):
+    total, lost = judged("judge", on_loss="continue")
+    assert (total, [*lost]) == (3.0, ["d"])
+    assert lost["d"].endswith("; its terms can be inferred")
