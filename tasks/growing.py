@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from federation.errors import TooFew
 from tasks.run import Run
 from tasks.sums import common, summary
 
@@ -15,9 +16,16 @@ def grow_trees(number: int, trees: int, cohort: Sequence[str], run: Run) -> None
     """`trees` more trees of the ranker, checkpointed, then told; all of the cohort hold the same ones.
 
     Whoever was lost in an earlier step is not asked again: the others would be summed among another cohort.
+    Raises `TooFew` where fewer have rows to learn from than may be summed.
     """
     began, known = time.monotonic(), run.folder.steps(number, "grown")
     cohort = known[-1]["cohort"] if known else cohort
+    if len(cohort) < (least := run.policy.minimum):
+        raise TooFew(
+            f"round {number}: needs {least} participants with rows that teach the ranker, found "
+            f"{len(cohort)} ({', '.join(cohort) or 'nobody'}); at the rest nobody came back for a candidate "
+            "in the windows before validation: bring more events, or set model.kind: item_to_item"
+        )
     state = known[-1]["state"] if known else None
     plan, part = run.plan(number, cohort), run.folder.part(number)
     reply = run.sum(plan, "grow", keep=False, trees=trees, part=part, state=state)

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from feature_store.splits import TemporalSplit
-from federation.errors import BadInput, Refused
+from federation.errors import BadInput, Refused, TooFew
 from federation.plan import RoundPlan
+from federation.policy import RoundPolicy
 from federation.rounds import Together
 from recommenders.two_stage import TwoStage
 from tasks.growing import grow_trees
@@ -31,7 +32,7 @@ def run_in(folder, answers):
     folder.note(cuts=["2020-01-01", "2021-01-01"], mlflow_run_id="m")
     folder.begin(0)
     return asked, SimpleNamespace(
-        folder=folder, sum=summed, model=SimpleNamespace(top=10), say=lambda text: None,
+        folder=folder, sum=summed, model=SimpleNamespace(top=10), say=lambda text: None, policy=RoundPolicy(),
         plan=lambda number, cohort: RoundPlan(run="r", number=number, cohort=tuple(cohort)),
         tracking=SimpleNamespace(log_metrics=lambda *_: None),
     )  # fmt: skip
@@ -49,6 +50,14 @@ def test_who_was_lost_in_a_step_is_not_asked_in_the_next(tmp_path):
     for _ in range(2):
         grow_trees.fn(0, 1, ("a", "b", "c", "d"), run)
     assert asked == [("a", "b", "c", "d"), ("a", "b", "c")]
+
+
+@pytest.mark.parametrize(("teach", "told"), [((), r"found 0 \(nobody\)"), (("a", "b"), r"found 2 \(a, b\)")])
+def test_too_few_whose_rows_teach_are_told_as_such(teach, told, tmp_path):
+    asked, run = run_in(tmp_path / "r", [])
+    with pytest.raises(TooFew, match=rf"needs 3 participants with rows that teach the ranker, {told}"):
+        grow_trees.fn(0, 1, teach, run)
+    assert asked == []
 
 
 STEPS = {
