@@ -51,10 +51,11 @@ def run_name(flow_run_id: str) -> str:
 
 
 def ended(figures: dict[str, Any]) -> State[Any]:
-    """Completed; named Degraded where somebody was not in the sum, so that an automation can tell."""
+    """Completed; named Degraded where somebody was not in a sum, so that an automation can tell."""
     why = figures["gate"]["reason"]
     told = f"run {figures['run']}, registered as version {figures['model_version']}. {why}"
-    if not figures["lost"]:
-        return Completed(message=told)
-    missing = "; ".join(f"{name}: {why}" for name, why in sorted(figures["lost"].items()))
-    return Completed(name="Degraded", message=f"{told} Without {missing}")
+    lost = "; ".join(f"{name}: {why}" for name, why in sorted(figures["lost"].items()))
+    told += f" Without {lost}" if lost else ""
+    exposed = ", ".join(figures["exposed"])
+    told += f" Lost between two sums: {exposed}; these terms can be inferred" if exposed else ""
+    return Completed(name="Degraded" if lost or exposed else None, message=told)

@@ -51,6 +51,8 @@ def show_figures(figures: Mapping[str, Any], consortium: Consortium, path: Path 
         console.print(_judged(figures), highlight=False)
     for name, why in figures["lost"].items():
         console.print(f"{name} is not in these figures: {why}")
+    for name in figures.get("exposed", ()):
+        console.print(f"{name} was lost between two sums: its terms can be inferred")
     write_json(path, figures)
 
 

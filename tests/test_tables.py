@@ -5,6 +5,7 @@ import pytest
 
 from flows import tables
 from flows.consortium import read_consortium
+from flows.scheduled import ended
 from recommenders.metrics import metrics
 
 RUN = "20261128-094613-33f3"
@@ -58,3 +59,13 @@ def test_who_has_nobody_to_ask_about_has_no_figures_and_is_named(shown, tiny):
     lines = shown(lambda *figures: tables.show_figures(figures[0], read_consortium(tiny("t")), None), figures)
     assert [line.split() for line in lines if line.startswith(" tiny")] == [["tiny", "7", "3"]] * 2
     assert "no figures of tiny: no user to ask about in the test part" in lines
+
+
+def test_who_was_exposed_is_told_at_the_end_though_it_came_back(shown, tiny):
+    overall = {arm: {"ndcg_at_10": 0.2, "hit_rate_at_10": 0.5} for arm in ("alone", "consortium")}
+    figures = {"run": RUN, "overall": overall, "participants": {}, "lost": {}, "exposed": ["west"]}
+    state = ended({**figures, "model_version": 2, "gate": {"reason": "It is better."}})
+    assert state.name == "Degraded"
+    assert state.message.endswith("Lost between two sums: west; these terms can be inferred")
+    lines = shown(lambda *told: tables.show_figures(told[0], read_consortium(tiny("t")), None), figures)
+    assert "west was lost between two sums: its terms can be inferred" in lines
