@@ -24,6 +24,9 @@ _INEXACT = {
     "extra_trees": "draws thresholds by the local state of a generator",
 }
 
+Natural = Annotated[int, Field(ge=1, lt=1 << 31)]
+"""What LightGBM keeps in 32 bits: of a larger number it would take a part, such as a floor of 1 row."""
+
 
 class BoostingConfig(Frozen):
     """How trees are grown; the same for all participants."""
@@ -36,10 +39,10 @@ class BoostingConfig(Frozen):
         default=0.1, description="part of a Newton step taken"
     )
     num_leaves: Annotated[int, Field(ge=2, le=4096)] = Field(default=31, description="most leaves of a tree")
-    max_depth: Annotated[int, Field(ge=-1)] = Field(
+    max_depth: Annotated[int, Field(ge=-1, lt=1 << 31)] = Field(
         default=-1, description="most splits above a leaf; -1: any"
     )
-    min_data_in_leaf: Annotated[int, Field(ge=1)] = Field(
+    min_data_in_leaf: Natural = Field(
         default=20, description="consortium's rows below which no leaf forms; counted, not estimated"
     )
     lambda_l2: Annotated[float, Field(ge=0)] = Field(
@@ -50,24 +53,20 @@ class BoostingConfig(Frozen):
     feature_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="part of the features that a tree may use, drawn by the tree's number"
     )
-    truncation: Annotated[int, Field(ge=1)] = Field(
-        default=30, description="lambdarank: places of a query whose order counts"
-    )
+    truncation: Natural = Field(default=30, description="lambdarank: places of a query whose order counts")
     gradient_bits: Annotated[int, Field(ge=1, le=20)] = Field(
         default=10, description="bits behind the point of the gradients that trees are grown on"
     )
     max_step: Annotated[float, Field(gt=0)] = Field(
         default=16.0, description="largest Newton step of a leaf, before the learning rate"
     )
-    max_cat_to_onehot: Annotated[int, Field(ge=1)] = Field(
+    max_cat_to_onehot: Natural = Field(
         default=4, description="categories up to which each is split off by itself"
     )
-    max_cat_threshold: Annotated[int, Field(ge=1)] = Field(
+    max_cat_threshold: Natural = Field(
         default=32, description="most categories on the smaller side of a split"
     )
-    min_data_per_group: Annotated[int, Field(ge=1)] = Field(
-        default=100, description="least rows of a group of categories"
-    )
+    min_data_per_group: Natural = Field(default=100, description="least rows of a group of categories")
     cat_smooth: Annotated[float, Field(ge=0)] = Field(
         default=10.0, description="rows below which a category is not split off by its gradient"
     )

@@ -135,6 +135,8 @@ def test_a_step_is_capped():
         ("early_stopping_round", 5, "stop on the consortium's metric"),
         ("use_quantized_grad", True, "fails in LightGBM's data-parallel training"),
         ("extra_trees", True, "local state of a generator"),
+        ("min_data_in_leaf", (1 << 32) + 1, "less than 2147483648"),
+        ("max_depth", 1 << 31, "less than 2147483648"),
         ("nonsense", 1, "Extra inputs"),
     ],
 )
