@@ -149,15 +149,13 @@ def _smooth(values: Sequence[float]) -> NDArray[np.float64]:
     return np.where(known, windows, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
 
 
-def growth_figure(history: Sequence[float], step: int, metric: str) -> "Figure":
-    """`metric` of the consortium's validation parts after every `step` trees."""
+def growth_figure(history: Mapping[int, float], metric: str) -> "Figure":
+    """`metric` of the consortium's validation parts by the number of trees, as `history` has it."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    axes.plot(
-        [step * (place + 1) for place in range(len(history))], history, "o-", color=COLOURS["consortium"]
-    )
+    axes.plot(list(history), list(history.values()), "o-", color=COLOURS["consortium"])
     axes.set_xlabel("trees")
     axes.set_ylabel(f"{metric} on validation")
     axes.spines[["top", "right"]].set_visible(False)

@@ -27,11 +27,11 @@ def ranker(number: int, run: Run) -> dict[str, Any] | None:
     return {**state, "trees": state["trees"][: best_trees(_decision(run), run.model.two_stage)]}
 
 
-def history(run: Run) -> list[float]:
-    """The consortium's NDCG on the validation parts after each step of round 0."""
-    grown = run.folder.steps(0, "grown")
-    return [each["overall"].get(f"ndcg_at_{run.model.top}", float("nan")) for each in grown]
+def history(run: Run) -> dict[int, float]:
+    """The consortium's NDCG on the validation parts in round 0, by the number of trees so far."""
+    metric, steps = f"ndcg_at_{run.model.top}", run.folder.steps(0, "grown")
+    return {len(each["state"]["trees"]): each["overall"].get(metric, float("nan")) for each in steps}
 
 
 def _decision(run: Run) -> Decision:
-    return stopping(history(run), run.model.two_stage)
+    return stopping(list(history(run).values()), run.model.two_stage)

@@ -59,8 +59,8 @@ def _show_gain(figures: dict[str, Any], run_id: str, run: Run) -> None:
 def _show_ranker(run_id: str, run: Run) -> None:
     """How the ranker learned, and what it looks at."""
     last = len(run.folder.rounds) - 1
-    step, metric = run.model.two_stage.trees_per_round, f"ndcg_at_{run.model.top}"
-    run.tracking.log_figure(run_id, growth_figure(history(run), step, metric), "ranker/learning.png")
+    curve = growth_figure(history(run), f"ndcg_at_{run.model.top}")
+    run.tracking.log_figure(run_id, curve, "ranker/learning.png")
     gained = gains(State.model_validate(ranker(last, run)))
     run.tracking.log_figure(run_id, bars_figure(gained, "gain of its splits"), "ranker/importance.png")
     looks_at = run.folder.rounds[last]["looks_at"]

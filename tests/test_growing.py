@@ -9,8 +9,10 @@ from federation.errors import BadInput, Refused, TooFew
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
 from federation.rounds import Together
+from mlruns_config.figures import growth_figure
 from recommenders.two_stage import TwoStage
 from tasks.growing import grow_trees
+from tasks.grown import history
 from tasks.model import ModelConfig
 from tasks.ranking import best_trees, next_trees, stopping
 from tasks.runs import RunFolder
@@ -98,6 +100,16 @@ def test_never_more_trees_than_configured(most):
         grown += next_trees(len(history), settings)
         history.append(float(grown))
     assert grown == best_trees(decision, settings) == most
+
+
+def test_the_curve_is_drawn_at_the_trees_that_there_were(tmp_path):
+    _, run = run_in(tmp_path / "r", [])
+    for trees in (20, 40, 50):
+        run.folder.add_step(
+            0, "grown", {"state": {"trees": ["t"] * trees}, "overall": {"ndcg_at_10": trees / 100}}
+        )
+    (line,) = growth_figure(history(run), "ndcg_at_10").axes[0].lines
+    assert line.get_xydata().tolist() == [[20, 0.2], [40, 0.4], [50, 0.5]]
 
 
 def test_a_split_without_a_window_to_learn_from_is_bad_input(tmp_path):
