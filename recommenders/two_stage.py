@@ -34,6 +34,9 @@ STORE = ("user_count", "user_recency", "user_mean_value", "item_age", "item_mean
 LAST_DAYS = (3, 14)
 """Days of own events before the moment that are counted beside the windows: what has just come up."""
 
+LARGEST = float(np.finfo(np.float32).max)
+"""A mean value beyond it counts as it: a feature is finite or missing."""
+
 PER = 1e4
 """Popularity is told in events of the item among so many of its window."""
 
@@ -172,7 +175,7 @@ def features(found: Retriever, listed: Candidates, store: NDArray[np.float64]) -
     for counts in zip(found.own_counts, found.total_counts, found.returned, found.inherited, strict=True):
         columns += [_rate(each)[listed.items] for each in counts]
     columns += [_rate(each)[listed.items] for each in found.last_days]
-    columns += [(~np.isnan(listed.places)).sum(axis=1), store]
+    columns += [(~np.isnan(listed.places)).sum(axis=1), np.clip(store, -LARGEST, LARGEST)]
     return np.column_stack(columns).astype(np.float32)
 
 

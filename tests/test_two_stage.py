@@ -117,6 +117,7 @@ def test_features_are_named_and_alone_is_as_if_nobody_else_were_there():
         np.testing.assert_array_equal(ours, theirs)
     listed = candidates(two_stage.sources(found, known.history(asked.users), 5), asked, own, 20)
     store = r.normal(size=(len(listed.items), len(two_stage.STORE)))
+    store[:2, -1] = 1e300, np.nan
     table = two_stage.features(found, listed, store)
     names = two_stage.names((30, 90))
     assert table.shape == (len(listed.items), len(names))
@@ -137,6 +138,7 @@ def test_features_are_named_and_alone_is_as_if_nobody_else_were_there():
         best = sorted(mine, key=lambda row: (-column["shared_score"][row], listed.items[row]))
         assert [column["shared_score_place"][row] for row in best] == list(range(len(mine)))
     np.testing.assert_array_equal(column["lists"], (~np.isnan(listed.places)).sum(axis=1))
+    store[0, -1] = np.finfo(np.float32).max
     np.testing.assert_array_equal(column["item_mean_value"], store[:, -1].astype(np.float32))
 
 
