@@ -47,7 +47,8 @@ class Together:
     `plan` is the attempt that counts and `plan.cohort` who is in its sums; `lost` maps all others
     that were invited to the reason.  Bytes of words are by participant, over all attempts.
     `exposed` are those without whom the round went on after a sum with their terms was opened: the
-    difference of the two sums is theirs, of one alone its own.
+    difference of the two sums is theirs, of one alone its own.  `returned` maps those who were lost, waited
+    for, and are in the sums all the same to the reason.
     """
 
     plan: RoundPlan
@@ -57,6 +58,7 @@ class Together:
     bytes_down: dict[str, int]
     attempts: int
     exposed: tuple[str, ...] = ()
+    returned: dict[str, str] = field(default_factory=dict)
 
     @property
     def degraded(self) -> bool:
@@ -185,9 +187,10 @@ class _Round:
     ) -> Together:
         """The round as it came out; exposed is who was `summed` before and is not now."""
         exposed = tuple(sorted(set(summed) - set(plan.cohort)))
-        lost = {name: why for name, why in self.lost.items() if name not in plan.cohort}
+        returned = {name: why for name, why in self.lost.items() if name in plan.cohort}
+        lost = {name: why for name, why in self.lost.items() if name not in returned}
         sent = dict(self.bytes_up), dict(self.bytes_down)
-        return Together(plan, results, lost, *sent, self.attempts, exposed)
+        return Together(plan, results, lost, *sent, self.attempts, exposed, returned)
 
     def _ask(self, name: str, plan: RoundPlan, keys: dict[str, str], relay: Relay) -> dict[str, Any]:
         try:

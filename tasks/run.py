@@ -14,6 +14,7 @@ from typing import Any
 from feature_store.catalogue import read_catalogue
 from feature_store.splits import Split
 from federation.door import Door
+from federation.errors import Lost
 from federation.fixed_point import FixedPoint
 from federation.gate import GateConfig
 from federation.plan import RoundPlan
@@ -121,6 +122,8 @@ class Run:
             read=self.folder.opened,
             memory=self._summed,
         )
+        if reply.returned:
+            self.say(f"{job}: done again with the same participants, since {Lost(reply.returned)}")
         if reply.degraded:
             self.say(
                 f"{job}: degraded, went on without {', '.join(reply.exposed)}: their terms can be inferred"

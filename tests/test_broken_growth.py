@@ -98,7 +98,7 @@ def test_the_round_is_repeated_with_the_same_cohort_and_gives_the_same_text(cons
     done = three.round(0, deadline, b=once)
     assert texts_of(done) == {undisturbed("abc")}
     assert (done.cohort, done.attempts, done.lost) == (("a", "b", "c"), 2, {})
-    assert (done.exposed, done.degraded) == ((), False)
+    assert (done.exposed, done.degraded, done.returned.keys()) == ((), False, {"b"})
     for name in "ac":
         assert three.doors[name].starts == 1
         assert three.told()[name].startswith(f"Lost: b: {WHY[trouble]}")

@@ -117,6 +117,15 @@ def test_who_is_in_no_sum_of_the_run_reads_none(run_behind):
     assert (run.ask("a", "score"), run.ask("d", "score")) == (run.folder.opened, None)
 
 
+def test_a_step_that_was_done_again_says_for_whom(run_behind, monkeypatch, tmp_path):
+    said, run = [], run_behind("abc")
+    monkeypatch.setattr(Run, "say", lambda _, text: said.append(text))
+    told = added(run, "abc", trouble="die", at=1, once=str(tmp_path / "once"))
+    assert (told.attempts, told.lost, set(told.returned) <= set("abc")) == (2, {}, True)
+    assert said == [f"sum_vector: done again with the same participants, since {Lost(told.returned)}"]
+    assert "its process ended" in said[0]
+
+
 def test_a_step_that_opened_nothing_is_resumed_with_everybody(run_behind):
     with pytest.raises(TooFew):
         added(run_behind("abc"), "abc", trouble="nan")
