@@ -4,9 +4,12 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 def explain(path: Path, error: ValidationError, model: type[BaseModel], raw: Any) -> str:
@@ -15,26 +18,45 @@ def explain(path: Path, error: ValidationError, model: type[BaseModel], raw: Any
     for each in errors:
         if each["type"] == "too_short" and any(_within(other["loc"], each["loc"]) for other in errors):
             continue  # parts that are wrong were left out of the count
-        place = [str(path), ".".join(_named(each["loc"], raw))]
-        said = each["msg"].removeprefix("Value error, ")
-        found = "" if isinstance(each["input"], dict) else f"; found {_short(each['input'])}"
-        if each["type"] == "missing":
-            said, found = "found nothing, expected this key", ""
-        elif each["type"] == "extra_forbidden":
-            known = ", ".join(_keys(each["loc"][:-1], model))
-            said, found = f"found this key, expected one of {known}", ""
-        elif each["type"] == "invalid_key":
-            said, found = f"found the key {each['input']!r}, expected text; on, off, yes, no need quotes", ""
-        lines.append(": ".join(part for part in (*place, said + found) if part))
+        parts = _named(each["loc"], raw) + ["kind"] * each["type"].startswith("union_tag")
+        place = [str(path), ".".join(parts)]
+        lines.append(": ".join(part for part in (*place, _said(each, model)) if part))
     return "\n".join(lines)
 
 
+def _said(wrong: "ErrorDetails", model: type[BaseModel]) -> str:
+    """What was found and what is expected, in the words of YAML where pydantic has those of Python."""
+    place, found = wrong["loc"], _short(wrong["input"])
+    match wrong["type"]:
+        case "missing" | "union_tag_not_found":
+            return "found nothing, expected this key"
+        case "extra_forbidden":
+            return f"found this key, expected one of {', '.join(_keys(place[:-1], model))}"
+        case "invalid_key":
+            return f"found the key {found}, expected text; on, off, yes, no need quotes"
+        case "union_tag_invalid":
+            return "found '{tag}', expected one of {expected_tags}".format_map(wrong["ctx"])
+        case "tuple_type":
+            return f"found {found}, expected a list"
+        case "path_type":
+            return f"found {found}, expected a path"
+        case "model_type" | "model_attributes_type":
+            return f"found {found}, expected some of the keys {', '.join(_keys(place, model))}"
+    said = wrong["msg"].removeprefix("Value error, ")
+    return said if isinstance(wrong["input"], dict) else f"{said}; found {found}"
+
+
 def _named(place: Sequence[int | str], raw: Any) -> list[str]:
-    """The parts of a key, a participant by its name where it has one, else by its number."""
-    parts = [str(part) for part in place]
-    with suppress(LookupError, TypeError):
-        if parts[0] == "participants" and isinstance(raw["participants"][place[1]]["name"], str):
-            parts[1] = raw["participants"][place[1]]["name"]
+    """The parts of a key as the file has them, a participant by its name where it has one."""
+    parts, here = list[str](), raw
+    for part in place:
+        if isinstance(here, dict) and part not in here and part == here.get("kind"):
+            continue  # which of several models it is, not a key
+        name = str(part)
+        with suppress(LookupError, TypeError):
+            here = here[part]
+            name = here["name"] if isinstance(part, int) and isinstance(here["name"], str) else name
+        parts.append(name)
     return parts
 
 

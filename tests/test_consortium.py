@@ -28,7 +28,7 @@ rounds: {minimum: 3}
             "rounds: {minimun: 3}",
             "rounds.minimun: found this key, expected one of agr",
         ),
-        ("test: 0.9", "tset: 0.9", "split.temporal.tset: found this key, expected one of cuts, kind, test,"),
+        ("test: 0.9", "tset: 0.9", "split.tset: found this key, expected one of cuts, kind, test,"),
         (
             "discloses: {rows",
             "discloses: {row",
@@ -55,7 +55,7 @@ rounds: {minimum: 3}
             "participants.a.events.columns.user.str: Input should be a valid string",
         ),
         ("name: b", "name: [b]", "participants.1.name: Input should be a valid string; found ['b']"),
-        ("participants:", "participants: 3\nx-more:", "participants: Input should be a valid tuple; found 3"),
+        ("participants:", "participants: 3\nx-more:", "participants: found 3, expected a list"),
         ("name: three", "nmae: three", "nmae: found this key, expected one of "),
         ("name: three", "name: [", "is not YAML"),
         ("test: 0.9", "cuts: [2018-02-30, 2019-02-24]", "is not YAML: day is out of range for month"),
@@ -76,7 +76,14 @@ rounds: {minimum: 3}
             "name: three\nmodel: {windows: [7, 30, 7]}",
             "windows: a window is named twice in (7, 30, 7)",
         ),
-        ("\nrounds: {minimum: 3}", "\nrounds: 3", "rounds: Input should be a valid dictionary"),
+        (
+            "\nrounds: {minimum: 3}",
+            "\nrounds: 3",
+            "rounds: found 3, expected some of the keys agreed_to_two, deadline",
+        ),
+        ("kind: temporal, ", "", "consortium.yaml: split.kind: found nothing, expected this key"),
+        ("kind: temporal", "kind: last", "split.kind: found 'last', expected one of 'temporal', 'leave-last"),
+        ("name: three", "name: three\nstate: 3", "consortium.yaml: state: found 3, expected a path"),
         (
             "name: three",
             "name: three\ntracking: {registered_model: team/three}",
@@ -164,7 +171,7 @@ def test_the_examples_are_read_and_cannot_change(path, tmp_path):
         ),
         (
             "tracking: postgresql://chorus:s3cret/s3cret@mlflow.example",
-            "tracking: Input should be a valid dict.*found 'postgresql:",
+            "tracking: found 'postgresql:",
         ),
     ],
 )
