@@ -59,12 +59,19 @@ def find(client: "SyncPrefectClient", full_name: str) -> "DeploymentResponse | N
 def ensure_pool(client: "SyncPrefectClient", pool: str, image: str | None) -> None:
     """A work pool of that name: the one that exists, or a new one that starts processes.
 
-    Raises `BadInput` where an image is asked for and the pool does not exist, or starts processes.
+    Raises `BadInput` for a name that Prefect refuses, and where an image is asked for and the pool does not
+    exist, or starts processes.
     """
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectNotFound
     from prefect.workers.process import ProcessWorker
+    from pydantic import ValidationError
 
+    template = ProcessWorker.get_default_base_job_template()
+    try:
+        wanted = WorkPoolCreate(name=pool, type="process", base_job_template=template)
+    except ValidationError:
+        raise BadInput(f"--pool: found {pool!r}, expected a name without / % & > <") from None
     try:
         kind = client.read_work_pool(pool).type
     except ObjectNotFound:
@@ -75,8 +82,7 @@ def ensure_pool(client: "SyncPrefectClient", pool: str, image: str | None) -> No
             f"with `prefect work-pool create {pool} --type docker` (or kubernetes)"
         )
     if kind == "none yet":
-        template = ProcessWorker.get_default_base_job_template()
-        client.create_work_pool(WorkPoolCreate(name=pool, type="process", base_job_template=template))
+        client.create_work_pool(wanted)
 
 
 def deploy(client: "SyncPrefectClient", wanted: Deployable, pool: str) -> "DeploymentResponse":

@@ -88,7 +88,7 @@ def prefect_server(home: Path, url: str | None = None) -> Iterator[str]:
 
     The server's database and results lie in `<home>/prefect`; it ends with this process, however
     this process ends.  Where `chorus serve` runs, its server is used.
-    Raises `ChorusError` where it does not start, or that at `url` is silent.
+    Raises `ChorusError` where it does not start, or that at `url` is silent or refuses what it is asked.
     """
     url = url or served(home)
     if url is None:
@@ -96,9 +96,21 @@ def prefect_server(home: Path, url: str | None = None) -> Iterator[str]:
             yield url
         return
     if not answers(url):
-        raise ChorusError(f"the Prefect server at {url} does not answer; start it, or change prefect_api_url")
+        raise ChorusError(
+            f"the Prefect server at {url} does not answer; start it, or correct prefect_api_url or "
+            "PREFECT_API_URL: expected its API's address, as http://prefect.example:4200/api"
+        )
     os.environ.update(environment(home, url))
-    yield url
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    try:
+        yield url
+    except PrefectHTTPStatusError as error:
+        answer = error.response
+        raise ChorusError(
+            f"the Prefect server at {url} refuses: {answer.status_code} {answer.text[:300]}; where it wants "
+            "user and password, they are expected in PREFECT_API_AUTH_STRING"
+        ) from None
 
 
 @contextmanager

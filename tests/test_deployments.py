@@ -11,6 +11,7 @@ import pytest
 from federation.errors import BadInput, ChorusError
 from flows import operate
 from flows.consortium import read_consortium
+from tasks.deployments import ensure_pool
 from tasks.runs import RunFolder, runs_folder
 
 FLOWS = ["train-on-schedule", "evaluate-champion", "adjust-frequency", "housekeeping"]
@@ -214,6 +215,12 @@ def test_an_image_needs_a_pool_that_starts_containers(api, tiny, chorus):
     path = tiny("image")
     done = chorus("deploy", path, "--image", "chorus:1", "--pool", "none-such", code=2)
     assert "prefect work-pool create none-such --type docker" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b"])
+def test_a_pool_has_a_name_that_prefect_takes(name):
+    with pytest.raises(BadInput, match=f"--pool: found '{name}', expected a name without"):
+        ensure_pool(None, name, None)
 
 
 def test_a_deploy_without_a_server_says_what_it_needs(tiny, chorus):

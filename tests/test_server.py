@@ -167,8 +167,11 @@ def test_a_server_that_is_silent_or_none_is_told_before_anything_is_asked_of_it(
 
 
 @pytest.mark.parametrize(("code", "alive"), [(401, True), (403, True), (404, False), (502, False)])
-def test_a_server_behind_a_proxy_that_wants_a_password_is_not_silent(code, alive):
+def test_a_server_behind_a_proxy_that_wants_a_password_is_not_silent(code, alive, monkeypatch, tmp_path):
     """Prefect's client has it from PREFECT_API_AUTH_STRING or its custom headers; who looks has not."""
+    from prefect.client.orchestration import SyncPrefectClient
+
+    monkeypatch.setattr(os, "environ", {**os.environ})
 
     class Proxy(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -179,7 +182,15 @@ def test_a_server_behind_a_proxy_that_wants_a_password_is_not_silent(code, alive
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        assert server.answers(f"http://127.0.0.1:{proxy.server_port}/api") == alive
+        url = f"http://127.0.0.1:{proxy.server_port}/api"
+        assert server.answers(url) == alive
+        told = f"refuses: {code} .*PREFECT_API_AUTH_STRING" if alive else "does not answer"
+        with (
+            pytest.raises(ChorusError, match=f"(?s){told}"),
+            server.prefect_server(tmp_path, url),
+            SyncPrefectClient(url) as client,
+        ):
+            client.read_work_pool("chorus")
         proxy.shutdown()
 
 
