@@ -36,15 +36,20 @@ def import_everywhere(home: Path, memberships: Sequence[Membership], config: Eng
     """Import every participant's files on the engine.
 
     What is imported, the participants' own processes find done; where an import failed, they meet the same
-    error when they prepare, and tell it.
+    error when they prepare, and tell it.  Raises `BadInput` where nothing answers at the engine's address.
     """
     if config.kind == "threads":
         return
     with _engine(config) as engine:
-        asked = [
-            engine.submit(_task(), {"folder": home / "participants" / each.name, "membership": each})
-            for each in memberships
-        ]
+        try:
+            asked = [
+                engine.submit(_task(), {"folder": home / "participants" / each.name, "membership": each})
+                for each in memberships
+            ]
+        except (OSError, ValueError) as error:  # Dask connects when it is first asked
+            raise BadInput(
+                f"engine.address: found {config.address}, expected a {config.kind} cluster's: {error}"
+            ) from None
         for future in asked:
             future.wait()
 

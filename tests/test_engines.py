@@ -6,9 +6,9 @@ import traceback
 
 import pytest
 
-from federation.errors import ChorusError
+from federation.errors import BadInput, ChorusError
 from flows.consortium import read_consortium
-from tasks.engines import import_participant
+from tasks.engines import import_everywhere, import_participant
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +52,11 @@ def test_what_an_engine_tells_of_wrong_data_quotes_no_cell_of_it(tiny, tmp_path)
     with pytest.raises(ChorusError, match=told) as caught:
         import_participant(tmp_path / "east", consortium.membership(consortium.participants[0]))
     assert "alice" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_cluster_that_is_none_is_named(tiny, tmp_path):
+    pytest.importorskip("prefect_dask", reason="the extra dask is not installed")
+    consortium = read_consortium(tiny("none", "engine: {kind: dask, address: nope}"))
+    east = consortium.membership(consortium.participants[0])
+    with pytest.raises(BadInput, match=r"engine.address: found nope, expected a dask cluster's"):
+        import_everywhere(tmp_path, [east], consortium.engine)
