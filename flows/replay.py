@@ -50,6 +50,11 @@ def start(
         found.queries.append(verdict.queries)
         sys.stderr.write(f"\r{len(found.queries)} of {len(moments) - 1} windows")
     sys.stderr.write("\n")
+    if not any(metrics[0] for metrics in found.always.metrics):
+        raise BadInput(
+            f"--from, --to: found nobody between {_date(moments[0])} and {_date(moments[-1])} who had what "
+            f"'{found.always.name}' lists, so nothing can be kept of it; expected more events"
+        )
     report(consortium, found, json, plot)
 
 

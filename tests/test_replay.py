@@ -273,3 +273,14 @@ def test_bad_input_is_told(tmp_path, everyone):
     path = consortium(tmp_path, "split: {kind: leave-last-out}\nmodel: {kind: popularity}", time="null")
     with pytest.raises(BadInput, match=r"east: events.columns.time: found none"):
         CliRunner().invoke(app, ["replay", str(path)], catch_exceptions=False)
+
+
+def test_a_history_in_which_nobody_had_what_is_listed_is_told(tmp_path):
+    days = (f"u{day % 2},i{day},2020-01-{day + 1:02}" for day in range(30))  # each item once
+    (tmp_path / "events.csv").write_text("\n".join(["user,item,time", *days]))
+    source = "events: {path: events.csv, columns: {user: user, item: item, time: time}}"
+    shops = "".join(f"  - {{name: {name}, {source}}}\n" for name in "abc")
+    path = tmp_path / "new.yaml"
+    path.write_text(f"name: new\nstate: {tmp_path}\nmodel: {{kind: popularity}}\nparticipants:\n{shops}")
+    with pytest.raises(BadInput, match=r"found nobody between 2020-01-06 and 2020-01-27 who had what"):
+        CliRunner().invoke(app, ["replay", str(path)], catch_exceptions=False)
