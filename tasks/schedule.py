@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 from zoneinfo import available_timezones
 
-from pydantic import AwareDatetime, Field, SecretStr, field_validator
+from pydantic import AwareDatetime, Field, SecretStr, field_validator, model_validator
 
 from federation.durations import Days, Hours, Seconds
 from federation.frozen import Frozen
@@ -61,3 +61,11 @@ class AlertConfig(Frozen):
     late_seconds: Seconds = Field(
         120.0, description="seconds after its time at which a run that has not begun is late (chorus serve)"
     )
+
+    @model_validator(mode="after")
+    def _can_be_posted_to(self) -> "AlertConfig":
+        """Of the whole section, for what is wrong in a key is repeated, and an address may be a secret."""
+        address = self.webhook and self.webhook.get_secret_value()
+        if address and not address.startswith(("http://", "https://")):
+            raise ValueError("webhook: expected an address such as https://hooks.example/chorus")
+        return self

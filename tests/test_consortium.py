@@ -169,6 +169,7 @@ def test_the_examples_are_read_and_cannot_change(path, tmp_path):
             "tracking: {uri: 'https://chorus:s3cret@mlflow.example'}",
             r"tracking\.uri: .* without user and password.*MLFLOW_TRACKING",
         ),
+        ("alerts: {webhook: hooks.example/s3cret}", "alerts: webhook: expected an address such as https://"),
         (
             "tracking: postgresql://chorus:s3cret/s3cret@mlflow.example",
             "tracking: found 'postgresql:",
