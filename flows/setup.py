@@ -14,6 +14,7 @@ from feature_store.manifest import Manifest
 from federation.errors import BadInput
 from flows.consortium import Consortium, Participant, read_consortium
 from flows.tables import console, typed, typed_file, write_json
+from flows.telling import writable
 from tasks.room import Room
 
 TEMPLATE = Path(__file__).with_name("template.yaml")
@@ -21,8 +22,9 @@ TEMPLATE = Path(__file__).with_name("template.yaml")
 
 def write_template(path: Path) -> None:
     """A commented consortium.yaml at `path`; raises `BadInput` where there is a file already."""
-    if path.exists():
+    if path.is_file():
         raise BadInput(f"{path}: exists already; found a file, expected none (name another path)")
+    writable(path)
     beside = path.with_name(path.name + ".tmp")
     beside.write_text(TEMPLATE.read_text())
     os.replace(beside, path)

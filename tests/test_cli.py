@@ -85,7 +85,8 @@ def test_a_plot_of_another_kind_is_refused_before_the_work(ends, tmp_path):
 
 
 def test_a_path_that_cannot_be_used_is_told_without_a_traceback(ends, tiny, tmp_path):
-    assert "c.yaml.tmp: No such file or directory" in ends("init", tmp_path / "nowhere" / "c.yaml", code=2)
+    assert f"found no folder {tmp_path}/nowhere, exp" in ends("init", tmp_path / "nowhere/c.yaml", code=2)
+    assert f"chorus: {tmp_path}: found a folder" in ends("init", tmp_path, code=2)
     path = tiny("tiny")
     (tmp_path / "state").write_text("in the way")
     assert "state/tiny: Not a directory" in ends("run", path, code=2)
