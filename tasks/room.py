@@ -127,13 +127,13 @@ class Room:
             test = self.events(version, test=True)
             part = np.repeat([0, splits.TEST], [len(events), len(test)]).astype(np.int8)
             events = pa.concat_tables([events, test]).unify_dictionaries()
-        items = index(read_catalogue(self.membership.catalogue), events.column("item").combine_chunks())
+        catalogue = read_catalogue(self.membership.catalogue)
+        items = index(catalogue, events.column("item").combine_chunks())
         users = events.column("user").combine_chunks()
         codes = users.indices.to_numpy(zero_copy_only=False).astype(np.int32)
         known = items >= 0
         times = events.column("event_time").cast(pa.int64()).fill_null(0).to_numpy()
-        item_count = len(read_catalogue(self.membership.catalogue))
-        data = Interactions(codes[known], items[known], times[known], len(users.dictionary), item_count)
+        data = Interactions(codes[known], items[known], times[known], len(users.dictionary), len(catalogue))
         moments = tuple(int(np.datetime64(cut, "us").astype(np.int64)) for cut in cuts)
         return Prepared(
             data=data,
@@ -142,7 +142,7 @@ class Room:
             unknown_items=int((~known).sum()),
             moments=moments,
             known_at=times_of(events).visible_from()[known],
-            history=events_of(events, codes, items, item_count),
+            history=events_of(events, codes, items, len(catalogue)),
         )
 
     def _parts(
