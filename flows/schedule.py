@@ -23,9 +23,8 @@ def show(path: Path, json: Path | None) -> None:
     """Each deployment's schedule: configured, decided, pinned, and what Prefect has."""
     consortium = read_consortium(path)
     with server_client(consortium) as client:
-        told = {
-            flow: _told(client, consortium, flow) for flow in FLOWS if timetable.read(consortium.home, flow)
-        }
+        known = {flow: timetable.read(consortium.home, flow) for flow in FLOWS}
+        told = {flow: _told(client, consortium, flow, each) for flow, each in known.items() if each}
     tables.show_schedule(told, client is not None, json)
 
 
@@ -111,11 +110,9 @@ def _operators(before: Timetable, after: Timetable) -> dict[str, Any]:
     }
 
 
-def _told(client: Any, consortium: Consortium, flow: str) -> dict[str, Any]:
+def _told(client: Any, consortium: Consortium, flow: str, known: Timetable) -> dict[str, Any]:
     from tasks.deployments import find
 
-    known = timetable.read(consortium.home, flow)
-    assert known is not None
     deployment = client and find(client, f"{flow}/{consortium.name}")
     found = timetable.found_at(client, deployment.id) if deployment else None
     now = known.seen(found, datetime.now(UTC))
