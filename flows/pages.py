@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-
+from flows.tables import console
 from mlruns_config.config import TrackingConfig
 from mlruns_config.tracking import Tracking
 from tasks import server
@@ -24,7 +23,6 @@ def show(home: Path, config: TrackingConfig, prefect_api_url: str | None = None)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     os.environ.update(server.QUIET)
-    console = Console()
     with (
         server.prefect_server(home, prefect_api_url) as prefect,
         _mlflow_server(Tracking(config, home)) as mlflow,
