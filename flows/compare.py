@@ -16,8 +16,7 @@ def compare(consortium: Consortium, run: str, redo: str | None = None) -> dict[s
     """Train as usual, then once more on everybody's rows in one place; returns the figures of all arms."""
     figures = train(consortium=consortium, run=run, redo=redo)
     folder = find_run(consortium.home, run)
-    memberships = [consortium.membership(each) for each in consortium.participants]
-    compared = pool(consortium.home, memberships, figures, folder)
+    compared = pool(consortium.home, consortium.memberships, figures, folder)
     report(
         compared, Tracking(consortium.tracking, consortium.home), folder, f"ndcg_at_{consortium.model.top}"
     )

@@ -149,6 +149,11 @@ class Consortium(Frozen):
         """The catalogue in use: the configured file, or where the union is kept."""
         return self.data / self.catalogue if self.catalogue else self.home / "catalogue.txt"
 
+    @property
+    def memberships(self) -> list[Membership]:
+        """What each participant's process reads, in the file's order."""
+        return [self.membership(each) for each in self.participants]
+
     def generate_world(self) -> None:
         """Write the events of its world, where it has one and they are not there yet."""
         if self.world is not None:

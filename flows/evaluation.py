@@ -20,10 +20,9 @@ def evaluate(order: Order) -> State[Any]:
     it ends early, as Skipped.
     """
     consortium = read_consortium(order.consortium, order.data, order.folder)
-    memberships = [consortium.membership(each) for each in consortium.participants]
     try:
         with at_work(consortium):
-            found = evaluate_champion(consortium.home, memberships, consortium.settings())
+            found = evaluate_champion(consortium.home, consortium.memberships, consortium.settings())
     except Refused as busy:
         return Cancelled(message=str(busy))
     except NothingNew as why:

@@ -23,8 +23,7 @@ def housekeeping(order: Order) -> State[Any]:
         with at_work(consortium):
             champions = Champions(Tracking(consortium.tracking, home), consortium.name)
             keep = kept_runs(home, config.keep_runs, champions.standing())
-            memberships = [consortium.membership(each) for each in consortium.participants]
-            folders = tidy_participants(home, memberships, keep)
+            folders = tidy_participants(home, consortium.memberships, keep)
             sums = tidy_runs(home, keep)
     except Refused as busy:
         return Cancelled(message=str(busy))

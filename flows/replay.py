@@ -40,8 +40,9 @@ def start(
     consortium = read_consortium(path, data)
     consortium.generate_world()
     with tempfile.TemporaryDirectory() as scratch:
-        memberships = [consortium.membership(each) for each in consortium.participants]
-        everyone = rehearsals(Path(scratch), memberships, catalogue=consortium.catalogue is not None)
+        everyone = rehearsals(
+            Path(scratch), consortium.memberships, catalogue=consortium.catalogue is not None
+        )
     moments = windows(everyone, days, begin, end)
     everyone = chosen(everyone, consortium.model, burn_in(moments), consortium.seed)
     followers = policies(consortium, days)

@@ -41,9 +41,8 @@ def train(
 
     Raises `TooFew` where quorum or minimum no longer hold; what was done is kept for a resume.
     """
-    memberships = [consortium.membership(each) for each in consortium.participants]
-    import_everywhere(consortium.home, memberships, consortium.engine)
-    with open_run(consortium.home, memberships, run, consortium.settings(), redo) as training:
+    import_everywhere(consortium.home, consortium.memberships, consortium.engine)
+    with open_run(consortium.home, consortium.memberships, run, consortium.settings(), redo) as training:
         tell_again(training)
         if redo is not None:
             training.ask(redo, "forget", number=len(training.folder.rounds))

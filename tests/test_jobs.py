@@ -15,7 +15,7 @@ from tasks.room import Room
 def test_a_run_goes_on_with_the_events_that_it_began_with(tiny, tmp_path):
     consortium = read_consortium(tiny("tiny"))
     generate(consortium.world, consortium.data, consortium.names)
-    memberships = [consortium.membership(each) for each in consortium.participants]
+    memberships = consortium.memberships
     rooms = {each.name: Room(tmp_path / each.name, each) for each in memberships}
     versions = {name: jobs.prepare(room, {}, None)["version"] for name, room in rooms.items()}
     cuts, items = agreed(rooms, versions), jobs.items(rooms["east"], {"version": versions["east"]}, None)

@@ -62,7 +62,7 @@ def made(consortium):
     from feature_store.world import generate
 
     generate(consortium.world, consortium.data, consortium.names)
-    return [consortium.membership(each) for each in consortium.participants]
+    return consortium.memberships
 
 
 def sums(rooms, prepared):

@@ -14,7 +14,7 @@ def test_whose_data_could_not_be_prepared_is_not_in_the_pooled_figures(tiny, tmp
     consortium = read_consortium(tiny("tiny"))
     generate(consortium.world, consortium.data, consortium.names)
     home = Path(consortium.home)
-    memberships = [consortium.membership(each) for each in consortium.participants]
+    memberships = consortium.memberships
     rooms = {each.name: Room(home / "participants" / each.name, each) for each in memberships}
     for room in rooms.values():
         room.import_all()

@@ -44,7 +44,7 @@ def test_each_participant_tidies_its_own_folder(tiny):
     gone = [aged(own / "models" / "old"), aged(own / "work" / "old"), aged(own / "store" / "other-settings")]
     kept = [aged(own / "models" / "kept"), own / "models" / "young"]
     kept[1].mkdir()
-    memberships = [consortium.membership(each) for each in consortium.participants]
+    memberships = consortium.memberships
     assert tidy_participants.fn(consortium.home, memberships, ["kept"]) == {"east": 0, "north": 3, "south": 0}
     assert not [each for each in gone if each.exists()]
     assert all(each.exists() for each in kept)
