@@ -3,6 +3,7 @@
 Nothing happens on import; MLflow itself is imported when it is first spoken to.
 """
 
+import fcntl
 import json
 import logging
 import math
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mlruns_config.config import TrackingConfig, without_password
@@ -43,7 +45,11 @@ class Tracking:
     @property
     def uri(self) -> str:
         """The tracking URI in use."""
-        return self.config.uri or f"sqlite:///{self.folder / 'mlflow.db'}"
+        return self.config.uri or f"sqlite:///{self._database}"
+
+    @property
+    def _database(self) -> Path:
+        return self.folder / "mlflow.db"
 
     @cached_property
     def client(self) -> "MlflowClient":
@@ -51,13 +57,27 @@ class Tracking:
 
         Raises `NoTracking` where the store cannot be opened or does not answer.
         """
-        import mlflow
-
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         if self.config.uri is None:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._make_store()
+        return self._opened(self.uri)
+
+    def _make_store(self) -> None:
+        """The SQLite store, by one process, beside and renamed: MLflow does not mend half a one."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.folder / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not self._database.exists():
+                with TemporaryDirectory(dir=self.folder) as beside:
+                    made = Path(beside) / self._database.name
+                    self._opened(f"sqlite:///{made}")
+                    made.rename(self._database)
+
+    def _opened(self, uri: str) -> "MlflowClient":
+        import mlflow
+
         try:
-            client = mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
         except OSError:
             raise

@@ -4,6 +4,8 @@ import math
 import subprocess
 import sys
 from datetime import datetime
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,6 +40,24 @@ def test_a_rerun_goes_on_in_the_same_run_and_repeats_no_step(tracking):
     assert run.data.params["seed"] == "1"
     assert run.data.metrics["late"] == 1
     assert not {"nothing", "too_much"} & run.data.metrics.keys()
+
+
+def test_a_store_is_made_whole_and_by_one_of_two_processes(tmp_path, monkeypatch):
+    def killed(tracking_uri, **_):
+        Path(tracking_uri.removeprefix("sqlite:///")).write_bytes(b"half a store")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mlflow.MlflowClient", killed)
+        with pytest.raises(KeyboardInterrupt):
+            experiments(tmp_path)
+    with get_context("fork").Pool(2) as processes:
+        made = processes.map(experiments, [tmp_path] * 2, chunksize=1)
+    assert made == [["Default"]] * 2
+
+
+def experiments(home):
+    return [each.name for each in Tracking(TrackingConfig(), home).client.search_experiments()]
 
 
 @pytest.mark.parametrize(
@@ -129,13 +149,12 @@ def test_a_champion_whose_files_have_moved_is_told_with_where_they_were(register
     assert registered.champion("demo")([{"history": ["apple"], "k": 1}])
 
 
-def test_an_experiment_that_was_deleted_is_named(tmp_path):
-    tracking = Tracking(TrackingConfig(), tmp_path)
-    tracking.client.delete_experiment(tracking.experiment_id)
-    with pytest.raises(
-        NoTracking, match=r"tracking\.experiment: found 'chorus', which was deleted at MLflow"
-    ):
-        Tracking(TrackingConfig(), tmp_path).start_or_continue("one", "one", {}, {})
+def test_an_experiment_that_was_deleted_is_named(tracking):
+    config, home = TrackingConfig(experiment="gone"), tracking.folder.parent
+    once = Tracking(config, home)
+    once.client.delete_experiment(once.experiment_id)
+    with pytest.raises(NoTracking, match=r"tracking\.experiment: found 'gone', which was deleted at MLflow"):
+        Tracking(config, home).start_or_continue("one", "one", {}, {})
 
 
 def test_it_loads_without_the_repository_and_holds_no_pickle(registered, tmp_path):
