@@ -7,7 +7,7 @@ from prefect.states import Cancelled, Completed, State
 
 from federation.errors import NothingNew, Refused
 from flows.consortium import read_consortium
-from flows.operate import at_work
+from flows.operate import PATIENCE_SECONDS, at_work
 from tasks.evaluation import evaluate_champion
 from tasks.order import Order
 
@@ -16,12 +16,11 @@ from tasks.order import Order
 def evaluate(order: Order) -> State[Any]:
     """Evaluate the champion on the newest window of everybody's data, as sums; nothing is trained.
 
-    A training under way is not disturbed, the next time will do.  Where the data are those of the last time,
-    it ends early, as Skipped.
+    It waits for a training under way.  Where the data are those of the last time, it ends early, as Skipped.
     """
     consortium = read_consortium(order.consortium, order.data, order.folder)
     try:
-        with at_work(consortium):
+        with at_work(consortium, PATIENCE_SECONDS):
             found = evaluate_champion(consortium.home, consortium.memberships, consortium.settings())
     except Refused as busy:
         return Cancelled(message=str(busy))

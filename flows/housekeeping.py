@@ -7,7 +7,7 @@ from prefect.states import Cancelled, Completed, State
 
 from federation.errors import Refused
 from flows.consortium import read_consortium
-from flows.operate import at_work
+from flows.operate import PATIENCE_SECONDS, at_work
 from mlruns_config.champions import Champions
 from mlruns_config.tracking import Tracking
 from tasks.order import Order
@@ -16,11 +16,11 @@ from tasks.tidying import kept_runs, tidy_flow_runs, tidy_participants, tidy_run
 
 @flow(name="housekeeping", flow_run_name="tidy {order.consortium.stem}")
 def housekeeping(order: Order) -> State[Any]:
-    """Drop what no kept run needs; a training under way is not disturbed, the next time will do."""
+    """Drop what no kept run needs; a training under way is waited for."""
     consortium = read_consortium(order.consortium, order.data, order.folder)
     home, config = consortium.home, consortium.schedule
     try:
-        with at_work(consortium):
+        with at_work(consortium, PATIENCE_SECONDS):
             champions = Champions(Tracking(consortium.tracking, home), consortium.name)
             keep = kept_runs(home, config.keep_runs, champions.standing())
             folders = tidy_participants(home, consortium.memberships, keep)

@@ -14,6 +14,9 @@ from mlruns_config.tracking import Tracking
 from tasks import flow_runs, server
 from tasks.runs import all_runs, find_run, new_name
 
+PATIENCE_SECONDS = 6 * 3_600.0
+"""How long what a schedule starts waits for what works on the state folder, as another that began with it."""
+
 
 def start(path: Path, data: Path | None, json: Path | None, pooled: bool = False) -> None:
     """A new run of the consortium in the file at `path`, and its table; `pooled`: of pooled rows, too."""

@@ -10,21 +10,18 @@ from prefect.states import Cancelled, Completed, State
 from federation.errors import NothingNew, Refused
 from flows.approval import approved
 from flows.consortium import read_consortium
-from flows.operate import at_work, mark_crashed
+from flows.operate import PATIENCE_SECONDS, at_work, mark_crashed
 from flows.train import train
 from tasks.deployments import TRAINING
 from tasks.order import TrainingOrder
 from tasks.straying import strays
-
-PATIENCE_SECONDS = 120.0
-"""How long a training waits for a command or housekeeping to leave the state folder."""
 
 
 @flow(name=TRAINING, flow_run_name="train {order.consortium.stem}")
 def train_on_schedule(order: TrainingOrder) -> State[Any]:
     """Train the consortium of `order`; a retry goes on with the same run, here and at MLflow.
 
-    One training at a time: where another process works on the state, this one is cancelled.  With
+    One training at a time: where another process works on the state, this one waits for it.  With
     nothing new to learn from, it ends early, as Skipped.  Where the gate wants a person's approval, it pauses
     until there is an answer; nothing else is held up but the next training.
     """
