@@ -100,6 +100,8 @@ def prefect_server(home: Path, url: str | None = None) -> Iterator[str]:
             f"the Prefect server at {url} does not answer; start it, or correct prefect_api_url or "
             "PREFECT_API_URL: expected its API's address, as http://prefect.example:4200/api"
         )
+    # Else Prefect warns that it cannot make its folder there.
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.environ.update(environment(home, url))
     from prefect.exceptions import PrefectHTTPStatusError
 
