@@ -13,8 +13,11 @@ from flows.consortium import read_consortium
 from flows.operate import PATIENCE_SECONDS, at_work, mark_crashed
 from flows.train import train
 from tasks.deployments import TRAINING
+from tasks.lease import outlive_lease
 from tasks.order import TrainingOrder
 from tasks.straying import strays
+
+outlive_lease()  # before Prefect's engine begins the flow
 
 
 @flow(name=TRAINING, flow_run_name="train {order.consortium.stem}")

@@ -1,9 +1,12 @@
 """A person's approval at a real Prefect server."""
 
+import importlib
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from uuid import uuid4
 
-from prefect import flow
+from prefect import flow, flow_engine
 from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
 from flows import approval
@@ -32,3 +35,11 @@ def test_a_retry_asks_again(client, until_paused, tiny, monkeypatch):
             client.resume_flow_run(until_paused().id, run_input={"promote": promote})
         asked.result()
     assert heard == [True, False]
+
+
+def test_a_run_that_waits_outlives_the_lease_that_its_pause_gave_back(api):
+    importlib.import_module("flows.scheduled")
+    with flow_engine.maintain_concurrency_lease(uuid4(), 0.2, raise_on_lease_renewal_failure=True):
+        for thread in threading.enumerate():
+            if thread.name.startswith("concurrency-lease-renewal"):
+                thread.join(20)
