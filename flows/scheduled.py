@@ -26,7 +26,7 @@ def train_on_schedule(order: TrainingOrder) -> State[Any]:
 
     One training at a time: where another process works on the state, this one waits for it.  With
     nothing new to learn from, it ends early, as Skipped.  Where the gate wants a person's approval, it pauses
-    until there is an answer; nothing else is held up but the next training.
+    until there is an answer; nothing else is held up.
     """
     consortium = read_consortium(order.consortium, order.data, order.folder)
     if strays(consortium.home):
