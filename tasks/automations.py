@@ -49,9 +49,13 @@ def ensure_automations(
     if alerts.webhook is not None:
         payload = MESSAGE % json.dumps(consortium)
         told = [CallWebhook(type="call-webhook", block_document_id=block, payload=payload)]
-    for name, trigger in (("failed", _when(runs, "Failed", "Crashed")), ("late", _when(runs, "Late"))):
-        _ensure(client, f"{consortium}: a run {name}", trigger, told, block)
-    _ensure(client, f"{consortium}: a run went on without somebody", _when(runs, "Degraded"), told, block)
+    for name, states in (
+        ("failed", ("Failed", "Crashed")),
+        ("late", ("Late",)),
+        ("went on without somebody", ("Degraded",)),
+        ("waits for a person", ("Paused",)),
+    ):
+        _ensure(client, f"{consortium}: a run {name}", _when(runs, *states), told, block)
     for name, trigger in (
         ("silent: no heartbeat", _silent(runs, {"heartbeat"}, SILENT_SECONDS)),
         ("stuck: never began", _silent(runs, {"Pending"}, STUCK_SECONDS)),

@@ -47,7 +47,7 @@ def test_a_second_deploy_changes_nothing(client, deploy, tiny):
     after = training(client, "twice")
     assert after == before
     assert automations(client, "twice") == made  # not even written anew, which forgets what was counted
-    assert len(made) == 5
+    assert len(made) == 6
 
 
 def automations(client, name):
@@ -105,8 +105,8 @@ def listener():
         thread.join()
 
 
-def test_failed_late_and_degraded_runs_call_the_webhook(client, deploy, tiny, listener):
-    from prefect.states import Completed, Failed, Scheduled
+def test_failed_late_degraded_and_paused_runs_call_the_webhook(client, deploy, tiny, listener):
+    from prefect.states import Completed, Failed, Paused, Scheduled
 
     heard, url = listener
     path = tiny("alarm", f"alerts: {{webhook: '{url}'}}")
@@ -117,15 +117,16 @@ def test_failed_late_and_degraded_runs_call_the_webhook(client, deploy, tiny, li
         "Failed": Failed(message='TooFew: needs "3",\nnot 2'),
         "Degraded": Completed(name="Degraded", message="without north"),
         "Late": Scheduled(name="Late"),
+        "Paused": Paused(),
         "Completed": Completed(),
     }
     for state in wanted.values():
         run = client.create_flow_run_from_deployment(made.id)
         client.set_flow_run_state(run.id, state, force=True)
     deadline = time.monotonic() + 40
-    while len(heard) < 3 and time.monotonic() < deadline:
+    while len(heard) < 4 and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert {each["state"] for each in heard} == {"Failed", "Degraded", "Late"}
+    assert {each["state"] for each in heard} == {"Failed", "Degraded", "Late", "Paused"}
     assert {each["reason"] for each in heard} >= {'TooFew: needs "3",\nnot 2', "without north"}
     assert {each["consortium"] for each in heard} == {"alarm"}
     assert all(client.read_flow_run(each["flow_run_id"]).name == each["run"] for each in heard)
