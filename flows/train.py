@@ -85,20 +85,28 @@ def train_round(number: int, prepared: dict[str, dict[str, Any]], cuts: list[str
     summed = aggregate(number, tuple(trained), cuts, training)
 
     work = {name: work[name] for name in summed["cohort"] if name in work}
+    found = dict[str, dict[str, Any]]()
     if training.model.kind == "two_stage":
-        silent |= grow_ranker(number, work, training)
+        found, lost = grow_ranker(number, work, training)
+        silent |= lost
     scored, lost = arrived({name: score_participant.submit(work[name]) for name in work.keys() - silent})
     require_quorum(training, ROUNDS[number], scored, silent | lost)
     figures = evaluate(number, tuple(sorted(scored)), training)
 
-    checkpoint(number, ROUNDS[number], summed, scored, figures, silent | lost, training)
+    worked = (trained, found, scored)
+    checkpoint(number, ROUNDS[number], summed, worked, figures, silent | lost, training)
 
 
-def grow_ranker(number: int, work: dict[str, quote[Work]], training: Run) -> dict[str, str]:
-    """Each finds its candidates, then those with rows grow trees until it is enough; returns who was lost."""
+def grow_ranker(
+    number: int, work: dict[str, quote[Work]], training: Run
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Each finds its candidates, then those with rows grow trees until it is enough.
+
+    Returns what they disclosed of their candidates, and who was lost.
+    """
     found, lost = arrived({name: tabulate_participant.submit(work[name]) for name in work})
     require_quorum(training, ROUNDS[number], found, lost)
     growing = tuple(name for name, told in found.items() if told["teaches"])
     while (trees := trees_wanted(number, training)) > 0:
         grow_trees(number, trees, growing, training)
-    return lost
+    return found, lost

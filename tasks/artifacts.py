@@ -19,7 +19,7 @@ LAST = "test"
 
 
 def show_round(record: Record, run: Run) -> None:
-    """How far the run is, and a table of its participants: rows, bytes, metric, state; why one is missing."""
+    """How far the run is, and a table of its participants; why one is missing."""
     said = run.folder.facts.get("prepared", {})
     lost = {**run.folder.facts.get("missing", {}), **record["lost"]}
     rows = [_row(name, told, record, said.get(name, {})) for name, told in record["participants"].items()]
@@ -55,6 +55,7 @@ def _row(name: str, told: Record, record: Record, said: Record) -> dict[str, Any
         "NDCG alone": _ndcg(told.get("alone")),
         "NDCG consortium": _ndcg(told.get("consortium")),
         "NDCG champion": _ndcg(told.get("champion")),
+        "seconds of its own": f"{told.get('seconds', 0):.1f}",
         "bytes up": record["bytes_up"].get(name, 0),
         "bytes down": record["bytes_down"].get(name, 0),
         "state": "in the sum",

@@ -1,7 +1,7 @@
 """What a run tells: the checkpoint first, then MLflow, then Prefect's own pages."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect import task
@@ -21,13 +21,17 @@ def checkpoint(
     number: int,
     part: str,
     summed: dict[str, Any],
-    scored: Mapping[str, Disclosed],
+    worked: Sequence[Mapping[str, Disclosed]],
     figures: dict[str, Any],
     lost: Mapping[str, str],
     run: Run,
 ) -> None:
-    """Keep the record of a round: from here on it is done, and will not be repeated."""
-    cohort = figures["cohort"]
+    """Keep the record of a round: from here on it is done, and will not be repeated.
+
+    `worked` is what each disclosed of each step of its own work, the scores last.
+    """
+    cohort, scored = figures["cohort"], worked[-1]
+    seconds = _added(*({name: told["seconds"] for name, told in step.items()} for step in worked))
     steps = [summed, *run.folder.steps(number, "grown"), figures]
     record = {
         "number": number,
@@ -42,7 +46,7 @@ def checkpoint(
         "overall": figures["overall"],
         "looks_at": figures["looks_at"],
         "judged": figures["judged"],
-        "participants": {name: dict(scored[name]) for name in cohort},
+        "participants": {name: {**scored[name], "seconds": seconds[name]} for name in cohort},
     }
     run.folder.finish(number, record)
 
@@ -125,6 +129,6 @@ def _told(prepared: Mapping[str, Disclosed], last: Mapping[str, Any], name: str)
     return {**told, **{arm: figures.get(arm) for arm in ARMS}, "chosen": figures.get("chosen")}
 
 
-def _added(*counts: Mapping[str, int]) -> dict[str, int]:
+def _added(*counts: Mapping[str, float]) -> dict[str, float]:
     names = {name for each in counts for name in each}
-    return {name: sum(each.get(name, 0) for each in counts) for name in sorted(names)}
+    return {name: sum(each[name] for each in counts if name in each) for name in sorted(names)}

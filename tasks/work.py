@@ -4,6 +4,7 @@ What a task returns is what the participant discloses; rows, updates and keys ne
 """
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ Figures = dict[str, float]
 class Scored(Frozen):
     """What a participant may disclose of its scores: each arm's figures by name, and what it chose."""
 
+    seconds: float
     alone: Figures | None = None
     consortium: Figures | None = None
     champion: Figures | None = None
@@ -53,9 +55,10 @@ class Work:
         return "-".join(str(part) for part in parts)
 
     def ask(self, job: str, **more: Any) -> Disclosed:
-        """What the participant discloses when it has done `job`."""
-        told = {"number": self.number, "version": self.version, "cuts": self.cuts}
-        return self.run.ask(self.name, job, **told, **more)
+        """What the participant discloses when it has done `job`, and the `seconds` that it was waited for."""
+        told, began = {"number": self.number, "version": self.version, "cuts": self.cuts}, time.monotonic()
+        disclosed = self.run.ask(self.name, job, **told, **more)
+        return {**disclosed, "seconds": time.monotonic() - began}
 
     def show(self, text: str) -> None:
         """Tell whoever watches."""

@@ -31,6 +31,11 @@ def test_what_a_participant_does_not_disclose_is_nowhere(ran):
     with sqlite3.connect(ran.home / "prefect" / "prefect.db") as database:
         told = [str(each) for table in ("log", "artifact", "task_run", "flow_run", "flow_run_state")
                 for each in database.execute(f"select * from {table}").fetchall()]  # fmt: skip
+        ((table,),) = database.execute(
+            "select data from artifact where key = 'participants' limit 1"
+        ).fetchall()
+    worked = {row["participant"] for row in json.loads(json.loads(table)) if float(row["seconds of its own"])}
+    assert worked == {"north", "south", "east"}
     told += [ran.done.stdout, ran.done.stderr, (ran.run / "run.json").read_text()]
     told += [path.read_text() for path in (ran.home / "prefect" / "storage").rglob("*") if path.is_file()]
     told += [path.read_text() for path in (ran.home / "mlflow").rglob("*.json")]
