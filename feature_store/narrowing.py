@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from feature_store.cells import of_one_line
 from feature_store.errors import BadData
 
 
@@ -64,7 +65,7 @@ def of_part(events: pa.RecordBatch, part: PartOfUsers) -> pa.RecordBatch:
 
 
 def read_aliases(aliases: Aliases) -> tuple[pa.Array, pa.Array]:
-    """Own and common ids, beside each other; a line without one of them is none.
+    """Own and common ids, beside each other; an entry without one of them, or of several lines, is none.
 
     Raises `BadData` where there is no such file or column, and for an own id with two common ones.
     """
@@ -80,7 +81,8 @@ def read_aliases(aliases: Aliases) -> tuple[pa.Array, pa.Array]:
         raise BadData(
             f"{aliases.path}: expected a csv file with columns {aliases.own!r} and {aliases.common!r}", error
         ) from None
-    known = table.rename_columns(["own", "common"]).drop_null().group_by("own", use_threads=False)
+    ids = [table[aliases.own], of_one_line(table[aliases.common])]
+    known = pa.table(ids, ["own", "common"]).drop_null().group_by("own", use_threads=False)
     known = known.aggregate([("common", "first"), ("common", "count_distinct")])
     several = known["own"].filter(pc.greater(known["common_count_distinct"], 1))
     if len(several):

@@ -356,11 +356,11 @@ def test_one_file_serves_several_organisations_under_common_ids(tmp_path):
 
 
 def test_aliases_without_a_common_id_are_none_and_with_two_are_refused(tmp_path: Path) -> None:
-    path = written(tmp_path, "e.csv", "u,i\na,1\nb,2\nc,\n")
-    links = written(tmp_path, "links.csv", "own,common\n1,\n,0003\n2,0002\n2,0002\n")
+    path = written(tmp_path, "e.csv", "u,i\na,1\nb,2\nc,\nd,3\n")
+    links = written(tmp_path, "links.csv", 'own,common\n1,\n,0003\n2,0002\n2,0002\n3,"a\nb"\n')
     columns = Columns(user="u", item="i")
     source = Source(path=path, columns=columns, aliases=Aliases(path=links, own="own", common="common"))
-    assert table(source)["item"].to_pylist() == [None, "0002", None]
+    assert table(source)["item"].to_pylist() == [None, "0002", None, None]
     written(tmp_path, "links.csv", "own,common\n1,0001\n2,0002\n2,0001\n")
     with pytest.raises(BadData, match=r"found an id of column 'own' with several of 'common'.*; found 2"):
         table(source)
