@@ -73,7 +73,7 @@ def instants(cells: pa.Array, unit: str, timezone: str) -> pa.Array:
     if pa.types.is_null(cells.type):
         return cells.cast(INSTANT)
     if pa.types.is_date(cells.type):
-        cells = cells.cast(pa.timestamp("us"))
+        cells = cells.cast(pa.timestamp("ms"))
     if pa.types.is_timestamp(cells.type):
         return _in_utc(cells, timezone)
     if unit == "iso":
@@ -127,7 +127,9 @@ def _plain(cells: pa.Array) -> pa.Array:
 def _in_utc(times: pa.Array, timezone: str) -> pa.Array:
     if times.type.tz is None:
         times = pc.assume_timezone(times, timezone, ambiguous="earliest", nonexistent="earliest")
-    return times.cast(INSTANT, safe=False)
+    if times.type.unit != "us":  # a cast would wrap around where microseconds cannot count so far
+        times = _from_count(times.cast(pa.int64()), times.type.unit)
+    return times.cast(INSTANT)
 
 
 def _from_iso(text: pa.Array, timezone: str) -> pa.Array:

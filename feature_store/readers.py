@@ -133,7 +133,8 @@ def _first_line(path: Path, separator: str, header: bool) -> tuple[list[str], bo
 
 def read_parquet(path: Path, columns: Columns) -> Iterator[Cells]:
     """Columns as they are typed in the file."""
-    with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+    by_block = {"buffer_size": 1 << 20, "pre_buffer": False}
+    with pq.ParquetFile(path, coerce_int96_timestamp_unit="us", **by_block) as file:  # ns end in 2262
         names = file.schema_arrow.names
         wanted = {field: names[place] for field, place in _positions(path, columns, names).items()}
         for batch in file.iter_batches(BATCH_ROWS, columns=sorted(set(wanted.values())), use_threads=False):

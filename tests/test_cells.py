@@ -76,6 +76,12 @@ def test_local_times_are_of_the_named_zone() -> None:
         assert found[0].as_py() == datetime(2016, 7, 1, 10, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.timestamp("ms", "UTC"), pa.date32()])
+def test_an_instant_beyond_all_calendars_wraps_to_no_other(kind: pa.DataType) -> None:
+    cells = pa.array([2**31 - 1 if kind == pa.date32() else 2**63 - 1, 0], kind)
+    assert instants(cells, "iso", "UTC").to_pylist() == [None, datetime(1970, 1, 1, tzinfo=UTC)]
+
+
 @given(st.lists(st.integers(-(2**40), 2**40)), st.sampled_from(["s", "ms", "us", "day"]))
 def test_odd_cells_change_no_other(counts: list[int], unit: str) -> None:
     odd = instants(pa.array([*map(str, counts), "odd"], pa.string()), unit, "UTC")

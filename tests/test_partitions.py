@@ -80,6 +80,11 @@ def test_known_times_may_be_later(store: Store, tmp_path: Path) -> None:
     import_events(store, "shop", Source(path=str(path), columns=columns))
     known = [time.strftime("%m-%d") for time in store.events("shop")["known_time"].to_pylist()]
     assert known == ["01-04", "02-01"]
+    never = [datetime(9999, 12, 31)]
+    events = pa.table({"u": ["a"], "i": ["z"], "t": [datetime(2016, 1, 6)], "k": never})
+    pq.write_table(events, tmp_path / "e.parquet", use_deprecated_int96_timestamps=True)
+    import_events(store, "spark", Source(path=str(tmp_path / "e.parquet"), columns=columns))
+    assert store.events("spark")["known_time"].to_pylist() == [never[0].replace(tzinfo=UTC)]
 
 
 def test_a_known_time_that_cannot_be_read_is_not_taken_for_known_at_once(
