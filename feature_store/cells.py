@@ -8,7 +8,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import ROUND_FLOOR, Decimal
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -140,8 +139,10 @@ def _from_iso(text: pa.Array, timezone: str) -> pa.Array:
     try:
         return text.cast(INSTANT)
     except pa.ArrowInvalid:
-        zone = ZoneInfo(timezone)
-        return _each(text, lambda cell: _iso(cell, zone), INSTANT)
+        local = _each(text, lambda cell: _iso(cell, zoned=False), pa.timestamp("us"))
+        return pc.coalesce(
+            _each(text, lambda cell: _iso(cell, zoned=True), INSTANT), _in_utc(local, timezone)
+        )
 
 
 def _from_count(cells: pa.Array, unit: str) -> pa.Array:
@@ -186,11 +187,14 @@ def _microseconds(cell: str, unit: str) -> int | None:
     return int(ticks) if ticks.is_finite() and abs(ticks) < _MOST else None
 
 
-def _iso(cell: str, zone: ZoneInfo) -> datetime | None:
+def _iso(cell: str, zoned: bool) -> datetime | None:
+    """The time in `cell`, where it names its zone just if it should."""
     if cell[4:5] != "-":  # else 20161008 and stranger forms would pass as dates
         return None
     time = datetime.fromisoformat(cell)
-    return (time if time.tzinfo else time.replace(tzinfo=zone)).astimezone(UTC)
+    if zoned:
+        return time.astimezone(UTC) if time.tzinfo else None
+    return None if time.tzinfo else time
 
 
 def _advice(cells: pa.Array, unit: str) -> str:

@@ -71,9 +71,10 @@ def test_texts_may_be_bytes() -> None:
 
 
 def test_local_times_are_of_the_named_zone() -> None:
-    for cells in (["2016-07-01 12:00"], ["2016-07-01 12:00", "?"]):
-        found = instants(pa.array(cells), "iso", "Europe/Berlin")
-        assert found[0].as_py() == datetime(2016, 7, 1, 10, tzinfo=UTC)
+    gap = datetime(2016, 3, 27, 0, 59, 59, 999_999, tzinfo=UTC)  # no clock in Berlin showed 02:30
+    for others in ([], ["?"], ["2016-07-01T10:00Z"]):
+        found = instants(pa.array(["2016-07-01 12:00", "2016-03-27 02:30", *others]), "iso", "Europe/Berlin")
+        assert found.to_pylist()[:2] == [datetime(2016, 7, 1, 10, tzinfo=UTC), gap]
 
 
 @pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.timestamp("ms", "UTC"), pa.date32()])
