@@ -207,11 +207,11 @@ def _object(line: bytes) -> dict[str, Any]:
 
 
 def _text(cell: Any) -> str | None:
-    """Text and numbers as text, 7.0 as 7; what is neither, or NaN, as null."""
+    """Text and numbers as text, 7.0 as 7; what is neither, or NaN, or half a surrogate pair, as null."""
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)
     if isinstance(cell, str):
-        return cell
+        return cell if cell.encode(errors="ignore").decode() == cell else None
     return json.dumps(cell) if isinstance(cell, int | float) and cell == cell else None
 
 

@@ -310,9 +310,11 @@ def test_json_that_is_no_lines_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_a_line_that_json_cannot_nest_is_null(tmp_path: Path) -> None:
-    path = written(tmp_path, "e.jsonl", '{"u": "a", "i": "x"}\n' + "[" * 100_000)
-    assert table(Source(path=path, columns=Columns(user="u", item="i")))["user"].to_pylist() == ["a", None]
+def test_a_line_that_json_cannot_nest_and_a_cell_that_no_text_can_hold_are_null(tmp_path: Path) -> None:
+    text = '{"u": "a", "i": "x"}\n{"u": "\\ud83d", "i": "x"}\n{"u": "\\ud83d\\ude00", "i": "x"}\n'
+    path = written(tmp_path, "e.jsonl", text + "[" * 100_000)
+    found = table(Source(path=path, columns=Columns(user="u", item="i")))
+    assert found["user"].to_pylist() == ["a", None, "\U0001f600", None]
 
 
 def test_json_numbers_are_ids_as_in_other_files(tmp_path: Path) -> None:
