@@ -137,6 +137,7 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Cells]:
     with pq.ParquetFile(path, coerce_int96_timestamp_unit="us", **by_block) as file:  # ns end in 2262
         names = file.schema_arrow.names
         wanted = {field: names[place] for field, place in _positions(path, columns, names).items()}
+        _positions(path, wanted, names)  # what stands at a position is read by its name, too
         for batch in file.iter_batches(BATCH_ROWS, columns=sorted(set(wanted.values())), use_threads=False):
             yield {field: batch.column(name) for field, name in wanted.items()}
 

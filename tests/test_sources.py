@@ -254,6 +254,7 @@ def test_a_name_that_two_columns_have_is_refused(tmp_path: Path) -> None:
     cells = [pa.array([cell]) for cell in ("a", "x", "y", "2016-10-08", "1")]
     pq.write_table(pa.Table.from_arrays(cells, list("uiitv")), tmp_path / "e.parquet")
     assert told in bad(str(tmp_path / "e.parquet"))
+    assert told in bad(str(tmp_path / "e.parquet"), columns={"user": 0, "item": 2})
 
 
 @pytest.mark.parametrize("name", "uitv")
