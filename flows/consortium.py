@@ -1,5 +1,6 @@
 """`consortium.yaml`: who takes part, with which data, and what is trained. The one type of `flows`."""
 
+import glob
 import hashlib
 import re
 from pathlib import Path
@@ -247,4 +248,6 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _under(data: Path, source: Source) -> Source:
     aliases = source.aliases and source.aliases.model_copy(update={"path": str(data / source.aliases.path)})
+    if glob.has_magic(source.path):  # else data[1] is read as data1
+        data = Path(glob.escape(str(data)))
     return source.model_copy(update={"path": str(data / source.path), "aliases": aliases})

@@ -200,6 +200,16 @@ def test_relative_paths_of_what_runs_leave_start_from_where_the_command_was_type
     assert consortium.tracking.uri == f"sqlite:///{tmp_path}/typed/runs.db"
 
 
+def test_a_pattern_is_of_the_files_not_of_the_folder_that_they_lie_in(tmp_path):
+    path, meant = tmp_path / "consortium.yaml", tmp_path / "data[1]" / "a-1.csv"
+    path.write_text(GOOD.replace("a.csv", "a-*.csv").replace("b.csv", "a-1.csv"))
+    for folder in (meant.parent, tmp_path / "data1"):
+        folder.mkdir()
+        (folder / "a-1.csv").touch()
+    pattern, whole, _ = read_consortium(path, meant.parent).memberships
+    assert pattern.source.files() == whole.source.files() == [meant]
+
+
 def test_where_things_lie_does_not_change_the_fingerprint_and_settings_do(tmp_path):
     path = tmp_path / "consortium.yaml"
     path.write_text(GOOD)
