@@ -39,7 +39,10 @@ class Queries:
 
 
 def per_query(top: NDArray[np.int32], queries: Queries) -> NDArray[np.float64]:
-    """The metrics of `NAMES` for each query, shape (queries, 7); `top` is (queries, k), -1 where empty."""
+    """The metrics of `NAMES` for each query, shape (queries, 7); `top` is (queries, k), -1 where empty.
+
+    In whole units of `SUMS`, so that sums of them are exact: it does not matter who holds which query.
+    """
     k = top.shape[1]
     hits = _hits(top, queries)
     found = hits.sum(axis=1)
@@ -48,17 +51,10 @@ def per_query(top: NDArray[np.int32], queries: Queries) -> NDArray[np.float64]:
     precision, recall = found / k, found / relevant
     both = np.where(found > 0, precision + recall, 1.0)
     first = np.where(found > 0, 1 / (1.0 + hits.argmax(axis=1)), 0.0)
-    return np.column_stack(
-        [
-            (hits @ discount) / ideal,
-            found > 0,
-            precision,
-            recall,
-            2 * precision * recall / both,
-            first,
-            hits[:, 0],
-        ]
-    ).astype(np.float64)
+    gain = np.cumsum(hits * discount, axis=1)[:, -1]  # in one order, however many queries ask
+    columns = [gain / ideal, found > 0, precision, recall, 2 * precision * recall / both, first, hits[:, 0]]
+    unit = 2.0**-SUMS.fraction_bits
+    return np.rint(np.column_stack(columns) / unit) * unit
 
 
 def ideal_gain(relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
