@@ -81,8 +81,8 @@ def replay_figure(
     """Policies side by side: the metric over time, what they spent and lost, and what they kept for it.
 
     `courses` has for each policy, the one that always trains first, its figures in each window, by name:
-    `metric`, `trainings`, `bytes`, `seconds` and `regret`.  The `fixed` intervals are grey, the longer the
-    lighter, and joined by a line in the last panel: who is above it beats them.
+    `metric`, `trainings`, `bytes`, `seconds` and `regret`; NaN is what is not known.  The `fixed` intervals
+    are grey, the longer the lighter, and joined by a line in the last panel: who is above it beats them.
     """
     from matplotlib.figure import Figure
 
@@ -93,7 +93,7 @@ def replay_figure(
         style = {"color": colours[name], "linewidth": 1 if name in fixed else 2}
         panels["metric"].plot(moments, _smooth(course["metric"]), label=name, **style)
         for spent in SPENT:
-            panels[spent].plot(moments, np.cumsum(course[spent]), **style)
+            panels[spent].plot(moments, np.nancumsum(course[spent]), **style)
     _draw_kept(panels["kept"], courses, fixed, colours)
     _label(panels, metric)
     figure.legend(loc="outside lower center", ncols=len(courses), frameon=False)
@@ -142,11 +142,11 @@ def _label(panels: Mapping[str, "Axes"], metric: str) -> None:
 
 
 def _smooth(values: Sequence[float]) -> NDArray[np.float64]:
-    """The mean of the last `SMOOTH` values that are known."""
+    """The mean of the last `SMOOTH` values that are known, NaN where none is."""
     padded = np.concatenate([np.full(SMOOTH - 1, np.nan), values])
     windows = np.lib.stride_tricks.sliding_window_view(padded, SMOOTH)
-    known = ~np.isnan(windows)
-    return np.where(known, windows, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    known = (~np.isnan(windows)).sum(axis=1)
+    return np.where(known > 0, np.nansum(windows, axis=1) / np.maximum(known, 1), np.nan)
 
 
 def growth_figure(history: Mapping[int, float], metric: str) -> "Figure":

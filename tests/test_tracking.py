@@ -233,18 +233,21 @@ def test_figures_show_who_discloses(tmp_path):
 
 def test_a_replay_s_plot_tells_fixed_intervals_from_policies(tmp_path):
     names = ("every 1 d", "every 2 d", "plateau")
-    spent = {key: [0.0, 0.0] for key in ("bytes", "seconds", "regret")}
-    trainings, values = ([1, 1], [1, 0], [1, 0]), ([0.5, 0.5], [0.5, 0.3], [0.5, 0.4])
+    nobody = float("nan")  # asked in the first window
+    spent = {"bytes": [0.0] * 3, "seconds": [0.0] * 3, "regret": [nobody, 0.0, 0.1]}
+    trainings = ([0, 1, 1], [0, 1, 0], [0, 1, 0])
+    values = ([nobody, 0.5, 0.5], [nobody, 0.5, 0.3], [nobody, 0.5, 0.4])
     courses = {
         name: {**spent, "trainings": trained, "metric": metric}
         for name, trained, metric in zip(names, trainings, values, strict=True)
     }
-    figure = replay_figure(
-        [datetime(2024, 1, 1), datetime(2024, 1, 8)], courses, ["every 1 d", "every 2 d"], "NDCG@10"
-    )
+    moments = [datetime(2024, 1, 1), datetime(2024, 1, 8), datetime(2024, 1, 15)]
+    figure = replay_figure(moments, courses, ["every 1 d", "every 2 d"], "NDCG@10")
     figure.savefig(tmp_path / "replay.png")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [*names]
     line, *dots = figure.axes[-1].lines
-    np.testing.assert_allclose(line.get_xydata(), [[0.5, 0.8], [1.0, 1.0]])
+    np.testing.assert_allclose(line.get_xydata(), [[1 / 3, 0.8], [2 / 3, 1.0]])
     assert [text.get_text() for text in figure.axes[-1].texts] == ["1 d", "2 d"]
-    np.testing.assert_allclose(dots[2].get_xydata(), [[0.5, 0.9]])
+    np.testing.assert_allclose(dots[2].get_xydata(), [[1 / 3, 0.9]])
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), [nobody, 0.5, 0.5])
+    np.testing.assert_allclose(figure.axes[4].lines[0].get_ydata(), [0.0, 0.0, 0.1])
