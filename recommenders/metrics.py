@@ -44,7 +44,7 @@ def per_query(top: NDArray[np.int32], queries: Queries) -> NDArray[np.float64]:
     In whole units of `SUMS`, so that sums of them are exact: it does not matter who holds which query.
     """
     k = top.shape[1]
-    hits = _hits(top, queries)
+    hits = relevant_to(queries, np.arange(len(queries))[:, None], top) & (top >= 0)
     found = hits.sum(axis=1)
     relevant = np.diff(queries.relevant_starts)
     discount, ideal = _discount(k), ideal_gain(relevant, k)
@@ -55,6 +55,13 @@ def per_query(top: NDArray[np.int32], queries: Queries) -> NDArray[np.float64]:
     columns = [gain / ideal, found > 0, precision, recall, 2 * precision * recall / both, first, hits[:, 0]]
     unit = 2.0**-SUMS.fraction_bits
     return np.rint(np.column_stack(columns) / unit) * unit
+
+
+def relevant_to(queries: Queries, asked: NDArray[np.int64], items: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Whether each of `items` is relevant to the query of its place in `asked`; shape of `items`."""
+    width = int(max(items.max(initial=0), queries.relevant_items.max(initial=0))) + 1
+    whose = np.repeat(np.arange(len(queries)), np.diff(queries.relevant_starts))
+    return np.isin(asked * width + items, whose * width + queries.relevant_items)
 
 
 def ideal_gain(relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
@@ -135,11 +142,3 @@ def _drawn_means(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     drawn = sums[sums[:, -1] > 0]
     means: NDArray[np.float64] = drawn[:, :-1] / drawn[:, -1:]
     return means
-
-
-def _hits(top: NDArray[np.int32], queries: Queries) -> NDArray[np.bool_]:
-    width = int(max(top.max(initial=0), queries.relevant_items.max(initial=0))) + 1
-    asked = np.repeat(np.arange(len(queries), dtype=np.int64), np.diff(queries.relevant_starts))
-    relevant = asked * width + queries.relevant_items
-    given = np.arange(len(queries), dtype=np.int64)[:, None] * width + top
-    return np.isin(given, relevant) & (top >= 0)

@@ -19,7 +19,7 @@ from federation.frozen import Frozen
 from recommenders.boosting import BoostingConfig, Rows
 from recommenders.candidates import Candidates, Source
 from recommenders.interactions import Interactions
-from recommenders.metrics import Queries, ideal_gain
+from recommenders.metrics import ideal_gain
 from recommenders.popularity import returning, windowed_counts
 from recommenders.snapshot import Snapshot
 
@@ -171,7 +171,7 @@ def names(windows: Sequence[int]) -> tuple[str, ...]:
 def features(found: Retriever, listed: Candidates, store: NDArray[np.float64]) -> Floats:
     """The rows of `names`, (n, f); `store` (n, len(STORE)) are the feature store's."""
     scores = listed.scores[:, : len(SCORES)]
-    columns: list[NDArray[Any]] = [scores, *(_places(each, listed) for each in scores.T)]
+    columns: list[NDArray[Any]] = [scores, *(_places(each, listed.items, listed.sizes) for each in scores.T)]
     for counts in zip(found.own_counts, found.total_counts, found.returned, found.inherited, strict=True):
         columns += [_rate(each)[listed.items] for each in counts]
     columns += [_rate(each)[listed.items] for each in found.last_days]
@@ -186,13 +186,6 @@ class Labelled(NamedTuple):
     labels: NDArray[np.bool_]
     sizes: NDArray[np.int64]
     relevant: NDArray[np.int64]
-
-
-def labelled(listed: Candidates, queries: Queries) -> NDArray[np.bool_]:
-    """Whether each candidate turned out to be relevant, (n,)."""
-    width = int(max(listed.items.max(initial=0), queries.relevant_items.max(initial=0))) + 1
-    asked = np.repeat(np.arange(len(queries), dtype=np.int64), np.diff(queries.relevant_starts))
-    return np.isin(listed.queries * width + listed.items, asked * width + queries.relevant_items)
 
 
 def training_rows(parts: Sequence[Labelled], k: int) -> Rows:
@@ -210,12 +203,10 @@ def ordered(
     items: NDArray[np.int32], sizes: NDArray[np.int64], scores: NDArray[np.float64], k: int
 ) -> NDArray[np.int32]:
     """The first `k` candidates of each query by `scores`, (queries, k), -1 where there are fewer."""
-    asked = np.repeat(np.arange(len(sizes)), sizes)
-    order = np.lexsort((items, -scores, asked))
-    place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    top = np.full((len(sizes), k), -1, np.int32)
+    place = _places(scores, items, sizes)
     first = place < k
-    top[asked[first], place[first]] = items[order][first]
+    top = np.full((len(sizes), k), -1, np.int32)
+    top[np.repeat(np.arange(len(sizes)), sizes)[first], place[first]] = items[first]
     return top
 
 
@@ -243,12 +234,12 @@ def _rate(counts: NDArray[Any]) -> Floats:
     return (counts * (PER / max(float(counts.sum()), 1.0))).astype(np.float32)
 
 
-def _places(scores: Floats, listed: Candidates) -> NDArray[np.int64]:
-    """The place of each candidate in its query, from 0, the largest of `scores` (n,) first."""
-    order = np.lexsort((listed.items, -scores, listed.queries))
+def _places(scores: NDArray[Any], items: NDArray[np.int32], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The place of each candidate in its query, from 0, the largest of `scores` (n,) first, then by item."""
+    order = np.lexsort((items, -scores, np.repeat(np.arange(len(sizes)), sizes)))
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
-    return place - np.repeat(np.cumsum(listed.sizes) - listed.sizes, listed.sizes)
+    return place - np.repeat(np.cumsum(sizes) - sizes, sizes)
 
 
 def _with_a_hit(part: Labelled) -> Labelled:

@@ -12,7 +12,7 @@ from federation.errors import BadInput
 from recommenders import two_stage
 from recommenders.boosting import Rows
 from recommenders.candidates import candidates
-from recommenders.metrics import Queries
+from recommenders.metrics import Queries, relevant_to
 from recommenders.snapshot import Floats, Snapshot
 from tasks.model import ModelConfig
 from tasks.prepared import Prepared
@@ -70,7 +70,7 @@ def table(
     store = prepared.known(two_stage.STORE, queries.users[listed.queries], listed.items, known.moment)
     return Table(
         listed.sizes, two_stage.features(found, listed, store), listed.items,
-        two_stage.labelled(listed, queries), queries.relevant_starts, queries.relevant_items,
+        relevant_to(queries, listed.queries, listed.items), queries.relevant_starts, queries.relevant_items,
     )  # fmt: skip
 
 

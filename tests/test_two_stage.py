@@ -15,10 +15,10 @@ from recommenders.boosting import Rows
 from recommenders.candidates import Source, candidates
 from recommenders.interactions import Interactions
 from recommenders.item_to_item import own_gram
-from recommenders.metrics import Queries
+from recommenders.metrics import Queries, relevant_to
 from recommenders.popularity import returning, windowed_counts
 from recommenders.snapshot import Snapshot
-from recommenders.two_stage import Labelled, TwoStage, labelled, ordered
+from recommenders.two_stage import Labelled, TwoStage, ordered
 from tasks.model import ModelConfig
 from tasks.moments import moments
 from tasks.ranking import more_trees, ranked
@@ -98,7 +98,7 @@ def test_labels_are_what_turned_out_to_be_relevant():
         for q in range(len(asked))
     ]
     expected = [item in relevant[query] for query, item in zip(found.queries, found.items, strict=True)]
-    assert labelled(found, asked).tolist() == expected
+    assert relevant_to(asked, found.queries, found.items).tolist() == expected
     assert sum(expected) == len(asked.relevant_items)
 
 
