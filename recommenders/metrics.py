@@ -102,8 +102,8 @@ def bootstrap_sums(
     Each draw weighs each query by Poisson(1), as resampling with replacement does in the limit (Chamandy
     et al. 2012), so that participants draw for their own queries only; the last column is the sum of weights.
     """
-    weights = rng.poisson(1.0, (draws, len(values))).astype(np.float64)
-    return np.column_stack([weights @ values, weights.sum(axis=1)])
+    weights = (rng.poisson(1.0, len(values)).astype(np.float64) for _ in range(draws))
+    return np.array([np.append(each @ values, each.sum()) for each in weights])
 
 
 def bootstrap_errors(sums: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

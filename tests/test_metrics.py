@@ -1,6 +1,7 @@
 """Ranking metrics against a slow version that is plainly right, and against scikit-learn."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -143,3 +144,12 @@ def test_bootstrap_sums_of_participants_add_to_one_of_the_consortium():
     assert of_differences[0] == 0
     assert of_differences[1] == pytest.approx((values[:, 0] - values[:, 1]).std() / 4000**0.5, rel=0.15)
     assert np.isnan(bootstrap_errors(np.zeros((10, 3)))[0]).all()
+
+
+def test_a_bootstrap_holds_one_draw_at_a_time():
+    values = np.ones((20_000, 2))
+    tracemalloc.start()
+    bootstrap_sums(values, np.random.default_rng(0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * values.nbytes
