@@ -73,7 +73,7 @@ class Consortium(Frozen):
     keep_days: Annotated[float, Field(ge=0, le=LONGEST_DAYS)] = Field(
         7.0, description="days that a failed run's local work is kept for a resume"
     )
-    seed: int = Field(0, description="seed of all public random streams")
+    seed: int = Field(0, ge=0, description="seed of all public random streams")
 
     @field_validator("prefect_api_url")
     @classmethod

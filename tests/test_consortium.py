@@ -42,6 +42,7 @@ rounds: {minimum: 3}
         ("{user: u, ", "{", "participants.a.events.columns.user: found nothing, expected this key"),
         ("time_unit: s", "time_unit: h", "events.time_unit: Input should be 'iso', 's', 'ms', 'us', 'ns' or"),
         ("minimum: 3", "minimum: 2", "sums of two need agreed_to_two"),
+        ("rounds: {minimum: 3}", "seed: -1", "seed: Input should be greater than or equal to 0"),
         ("name: b", "name: a", "consortium.yaml: participants: 'a' is named twice"),
         ("minimum: 3", "minimum: 4", "rounds.minimum is 4, but there are 3 participants"),
         (
