@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from federation.durations import LONGEST_DAYS
 from federation.frozen import Frozen
 from recommenders.two_stage import TwoStage
 
@@ -18,7 +19,7 @@ class ModelConfig(Frozen):
     )
     two_stage: TwoStage = Field(TwoStage(), description="settings of kind two_stage")
     top: Annotated[int, Field(ge=1, le=100)] = Field(10, description="k of the metrics at k and of the lists")
-    windows: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+    windows: tuple[Annotated[int, Field(ge=1, le=LONGEST_DAYS)], ...] = Field(
         (7, 30, 90, 365, 3650), min_length=1, description="days of history that popularity may count"
     )
     shares: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(

@@ -121,6 +121,7 @@ def test_what_is_wrong_is_told_with_what_was_expected(good, bad, told, tmp_path)
         "gate: {approval_hours: .inf}",
         "alerts: {late_seconds: .inf}",
         "keep_days: 1.0e+9",
+        "model: {windows: [213503983]}",
     ],
 )
 def test_a_duration_that_no_date_can_be_moved_by_is_refused(duration, tmp_path):
