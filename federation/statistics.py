@@ -69,21 +69,6 @@ def column_statistics(
     return Statistics(count, missing, mean, variance)
 
 
-def item_popularity(
-    channel: Channel, items: NDArray[Any], catalogue: int, label: str = "popularity"
-) -> NDArray[np.int64]:
-    """How often each of `catalogue` items occurs among the cohort's `items` (positions in the catalogue).
-
-    Raises `Refused` for a position that is not in the catalogue.
-    """
-    items = np.asarray(items)
-    if items.size and not (items.min() >= 0 and items.max() < catalogue):
-        outside = int(np.argmax((items < 0) | (items >= catalogue)))
-        raise Refused(f"item in row {outside} is not in the catalogue of {catalogue} items")
-    counts = np.bincount(items.astype(np.intp), minlength=catalogue)
-    return channel.sum(f"{label}/counts", counts, INTEGERS)
-
-
 def check_columns(columns: NDArray[Any], names: Sequence[str] = ()) -> NDArray[np.float64]:
     """`columns` as float64 (n, d); raises `Refused` for another shape, infinities and huge values."""
     columns = np.asarray(columns, np.float64)

@@ -11,7 +11,7 @@ from federation.channel import Solo
 from federation.errors import Refused
 from federation.plan import RoundPlan
 from federation.simulate import simulate
-from federation.statistics import column_statistics, item_popularity
+from federation.statistics import column_statistics
 
 VALUES = st.floats(-1e100, 1e100) | st.integers(-5, 5).map(float) | st.just(math.nan)
 
@@ -82,15 +82,3 @@ def test_infinite_and_huge_values_are_refused_by_name(value, what):
         column_statistics(Solo(), rows, ["age", "price"])
     with pytest.raises(Refused, match="column 1"):
         column_statistics(Solo(), rows)
-
-
-def test_item_popularity_counts_over_the_consortium():
-    parts = [np.array([0, 2, 2]), np.array([], int), np.array([4, 2])]
-    for found in together(lambda items, channel: item_popularity(channel, items, 5), parts):
-        assert found.tolist() == [1, 0, 3, 0, 1]
-
-
-@pytest.mark.parametrize("item", [-1, 5])
-def test_items_outside_the_catalogue_are_refused(item):
-    with pytest.raises(Refused, match="row 1 is not in the catalogue of 5"):
-        item_popularity(Solo(), np.array([0, item]), 5)
