@@ -63,13 +63,13 @@ class Verdict(Frozen):
 
 def judge(config: GateConfig, minimum: int, compared: Compared | None) -> Verdict:
     """The gate's verdict; `compared` is none where there is no champion yet, `minimum` that of the rounds."""
-    fewest = config.fewest if config.fewest is not None else minimum
+    fewest = max(config.fewest or minimum, minimum)
     if compared is None:
         return Verdict(promote=True, reason="There was no champion before it.")
     if compared.participants == 0:
         reason = f"No participant has the champion of run {compared.champion}, so nothing was compared."
         return Verdict(promote=not config.approval, waits=config.approval, reason=reason)
-    if compared.participants < max(fewest, minimum) or compared.gain is None:
+    if compared.participants < fewest or compared.gain is None:
         return _kept(compared, f"only {compared.participants} have both models, expected {fewest}")
     if compared.worse:
         names = f" ({', '.join(compared.named)})" if compared.named else ""

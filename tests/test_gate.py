@@ -32,6 +32,7 @@ def compared(**told):
         ({"worse": 2, "named": ("north",)}, {}, False, "2 would be worse off than they tolerate (north)"),
         ({"participants": 2}, {}, False, "only 2 have both models, expected 3"),
         ({"participants": 4}, {"fewest": 5}, False, "only 4 have both models, expected 5"),
+        ({"participants": 2}, {"fewest": 1}, False, "only 2 have both models, expected 3"),
         ({"participants": 0, "gain": None}, {}, True, "No participant has the champion of run old"),
     ],
 )
