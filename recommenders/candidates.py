@@ -14,14 +14,6 @@ from recommenders.metrics import Queries
 from recommenders.topk import BLOCK, Score, top_items
 
 
-class Source(NamedTuple):
-    """Where candidates come from: its name, its scores of a slice of the queries, the length of its lists."""
-
-    name: str
-    score: Score
-    many: int
-
-
 class Candidates(NamedTuple):
     """n candidates, query by query, items ascending within one.
 
@@ -41,10 +33,13 @@ class Candidates(NamedTuple):
 
 
 def candidates(
-    sources: Sequence[Source], queries: Queries, own_items: NDArray[np.int32], item_count: int
+    sources: Sequence[Score], queries: Queries, own_items: NDArray[np.int32], item_count: int, many: int
 ) -> Candidates:
-    """What the sources list of `own_items` (ascending catalogue indices) that a query has not seen."""
-    lists = [top_items(each.score, queries, own_items, item_count, each.many) for each in sources]
+    """What the sources list of `own_items` (ascending catalogue indices) that a query has not seen.
+
+    Each source lists up to `many`, the best by its scores of a slice of the queries.
+    """
+    lists = [top_items(score, queries, own_items, item_count, many) for score in sources]
     keys, places = _union(lists, item_count)
     asked, items = np.divmod(keys, item_count)
     scores = _scores(sources, asked, np.searchsorted(own_items, items), len(queries))
@@ -68,12 +63,12 @@ def _union(
 
 
 def _scores(
-    sources: Sequence[Source], asked: NDArray[np.int64], columns: NDArray[np.int64], queries: int
+    sources: Sequence[Score], asked: NDArray[np.int64], columns: NDArray[np.int64], queries: int
 ) -> NDArray[np.float32]:
     found = np.empty((len(asked), len(sources)), np.float32)
     for start in range(0, queries, BLOCK):
         rows = slice(start, min(start + BLOCK, queries))
         these = slice(*np.searchsorted(asked, (rows.start, rows.stop)))
-        for place, source in enumerate(sources):
-            found[these, place] = source.score(rows)[asked[these] - start, columns[these]]
+        for place, score in enumerate(sources):
+            found[these, place] = score(rows)[asked[these] - start, columns[these]]
     return found

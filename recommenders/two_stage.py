@@ -17,11 +17,12 @@ from scipy import sparse
 
 from federation.frozen import Frozen
 from recommenders.boosting import BoostingConfig, Rows
-from recommenders.candidates import Candidates, Source
+from recommenders.candidates import Candidates
 from recommenders.interactions import Interactions
 from recommenders.metrics import ideal_gain
 from recommenders.popularity import returning, windowed_counts
 from recommenders.snapshot import Snapshot
+from recommenders.topk import Score
 
 Floats = NDArray[np.float32]
 
@@ -146,18 +147,15 @@ def alone(known: Snapshot, found: Retriever) -> Retriever:
     )
 
 
-def sources(found: Retriever, history: sparse.csr_array, many: int) -> list[Source]:
+def sources(found: Retriever, history: sparse.csr_array) -> list[Score]:
     """Item-to-item alone and with the others, neighbours, and popularity by window, own and of the others.
 
     `history` (queries, m) is what each query's user had of the own items.
     """
-    scores = (("own", found.own), ("shared", found.shared), ("neighbours", found.cosines))
-    listed = [_linear(name, history, weights, many) for name, weights in scores]
+    scores = [_linear(history, weights) for weights in (found.own, found.shared, found.cosines)]
     for own, total in zip(found.own_counts, found.total_counts, strict=True):
-        counts = own[found.own_items].astype(np.float32)
-        others = (total - own)[found.own_items].astype(np.float32)
-        listed += [_constant("own popularity", counts, many), _constant("others' popularity", others, many)]
-    return listed
+        scores += [_constant(counts[found.own_items].astype(np.float32)) for counts in (own, total - own)]
+    return scores
 
 
 def names(windows: Sequence[int]) -> tuple[str, ...]:
@@ -222,12 +220,12 @@ def _inherited(known: Snapshot) -> Floats:
     return found
 
 
-def _linear(name: str, history: sparse.csr_array, weights: Floats, many: int) -> Source:
-    return Source(name, lambda rows: np.asarray(history[rows] @ weights), many)
+def _linear(history: sparse.csr_array, weights: Floats) -> Score:
+    return lambda rows: np.asarray(history[rows] @ weights)
 
 
-def _constant(name: str, scores: Floats, many: int) -> Source:
-    return Source(name, lambda rows: np.broadcast_to(scores, (rows.stop - rows.start, len(scores))), many)
+def _constant(scores: Floats) -> Score:
+    return lambda rows: np.broadcast_to(scores, (rows.stop - rows.start, len(scores)))
 
 
 def _rate(counts: NDArray[Any]) -> Floats:

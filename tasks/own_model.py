@@ -120,8 +120,8 @@ def lists(room: Room, model: Kept, made: Arrays, prepared: Prepared, part: int) 
     history = data.matrix()[queries.users][:, own_items].astype(np.float32)
     if model.ranks:
         found = two_stage.Retriever(**made)
-        sources = two_stage.sources(found, history, model.model.two_stage.candidates)
-        listed = candidates(sources, queries, own_items, data.item_count)
+        sources, many = two_stage.sources(found, history), model.model.two_stage.candidates
+        listed = candidates(sources, queries, own_items, data.item_count, many)
         users, at = queries.users[listed.queries], prepared.begins(part)
         store = prepared.known(two_stage.STORE, users, listed.items, at)
         scores = _scores(room.model(model.run), found, listed, store)
@@ -225,10 +225,10 @@ def _ranked(
     counted = two_stage.fresh_counts(own, at, model.model.windows)
     found = found._replace(own_counts=mine, total_counts=total, **counted)
     history = sparse.csr_array(np.isin(found.own_items, seen)[None, :].astype(np.float32))
-    sources = two_stage.sources(found, history, model.model.two_stage.candidates)
+    sources, many = two_stage.sources(found, history), model.model.two_stage.candidates
     nothing = np.zeros(0, np.int32)
     asked = Queries(np.zeros(1, np.int32), np.array([0, len(seen)]), seen, np.zeros(2, np.int64), nothing)
-    listed = candidates(sources, asked, np.asarray(found.own_items), own.item_count)
+    listed = candidates(sources, asked, np.asarray(found.own_items), own.item_count, many)
     users = np.full(len(listed.items), user, np.int32)
     store = store_features(known, two_stage.STORE, users, listed.items, at)
     return listed.items, _scores(room.model(model.run), found, listed, store)

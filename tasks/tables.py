@@ -65,8 +65,8 @@ def table(
 ) -> Table:
     """The candidates of the part's queries, by what was known when it began."""
     queries = prepared.queries(part)
-    sources = two_stage.sources(found, known.history(queries.users), model.two_stage.candidates)
-    listed = candidates(sources, queries, known.own_items, known.data.item_count)
+    sources, many = two_stage.sources(found, known.history(queries.users)), model.two_stage.candidates
+    listed = candidates(sources, queries, known.own_items, known.data.item_count, many)
     store = prepared.known(two_stage.STORE, queries.users[listed.queries], listed.items, known.moment)
     return Table(
         listed.sizes, two_stage.features(found, listed, store), listed.items,

@@ -12,7 +12,7 @@ from federation.plan import RoundPlan
 from federation.simulate import simulate
 from recommenders import two_stage
 from recommenders.boosting import Rows
-from recommenders.candidates import Source, candidates
+from recommenders.candidates import candidates
 from recommenders.interactions import Interactions
 from recommenders.item_to_item import own_gram
 from recommenders.metrics import Queries, relevant_to
@@ -53,9 +53,7 @@ def test_candidates_are_the_union_of_what_each_source_lists(seed):
     data, asked, r = world(seed)
     own = np.unique(data.items)
     table = {name: np.round(r.normal(size=(len(asked), len(own))), 1).astype(np.float32) for name in "ab"}
-    found = candidates(
-        [Source(name, lambda rows, name=name: table[name][rows], 4) for name in "ab"], asked, own, 20
-    )
+    found = candidates([table[name].__getitem__ for name in "ab"], asked, own, 20, 4)
     place = 0
     for query in range(len(asked)):
         seen = set(asked.seen_items[asked.seen_starts[query] : asked.seen_starts[query + 1]].tolist())
@@ -92,7 +90,7 @@ def test_lists_by_score_are_those_of_a_loop(seed, k):
 def test_labels_are_what_turned_out_to_be_relevant():
     data, asked, _ = world(3)
     ones = np.ones((len(asked), data.item_count), np.float32)
-    found = candidates([Source("all", lambda rows: ones[rows], 20)], asked, np.arange(20, dtype=np.int32), 20)
+    found = candidates([ones.__getitem__], asked, np.arange(20, dtype=np.int32), 20, 20)
     relevant = [
         set(asked.relevant_items[asked.relevant_starts[q] : asked.relevant_starts[q + 1]].tolist())
         for q in range(len(asked))
@@ -115,7 +113,7 @@ def test_features_are_named_and_alone_is_as_if_nobody_else_were_there():
     lonely = two_stage.retriever(known.alone(), TwoStage(), (30, 90))
     for ours, theirs in zip(apart, lonely, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    listed = candidates(two_stage.sources(found, known.history(asked.users), 5), asked, own, 20)
+    listed = candidates(two_stage.sources(found, known.history(asked.users)), asked, own, 20, 5)
     store = r.normal(size=(len(listed.items), len(two_stage.STORE)))
     store[:2, -1] = 1e300, np.nan
     table = two_stage.features(found, listed, store)
