@@ -24,6 +24,15 @@ ALLGATHER = ctypes.CFUNCTYPE(
     _I32,
 )  # fmt: skip
 
+_PROBED = {
+    "min_data_in_leaf": 1,
+    "max_depth": -1,
+    "feature_fraction": 1.0,
+    "min_data_in_bin": 1,
+    "max_bin": 15,
+}
+_GRADIENTS = np.array([1, 2, 4, 8, 16, 32, 64], np.float32)
+
 
 class Seat(NamedTuple):
     """A participant's place in its cohort: `rank` of `size`, in the order of the plan."""
@@ -75,6 +84,19 @@ def probe(parameters: dict[str, Any]) -> Wire:
 
     Raises `Refused` where the traffic is not root totals, a histogram, and splits.
     """
+    gathered = _gathered({**parameters, **_PROBED})
+    if len(gathered) != 2:
+        raise Refused(f"LightGBM gathered {[len(piece) for piece in gathered]} bytes, expected two pieces")
+    root, splits = gathered
+    rows, gradient, hessian = (
+        _place(root, value) for value in (np.int32(7), np.float64(_GRADIENTS.sum()), np.float64(7 * ROW))
+    )
+    list_at = len(splits) // 2 - 4 * parameters["max_cat_threshold"]
+    return Wire(len(root), rows, gradient, hessian, len(splits), _bin_at(splits), list_at)
+
+
+def _gathered(parameters: dict[str, Any]) -> list[bytes]:
+    """The pieces that LightGBM gives to be gathered for that tree."""
     gathered: list[bytes] = []
 
     def allgather(source: int, size: int, _s: Any, _l: Any, _b: int, out: int, out_size: int) -> None:
@@ -88,27 +110,11 @@ def probe(parameters: dict[str, Any]) -> Wire:
     ) -> None:
         ctypes.memmove(out, source + start[0], length[0])
 
-    known = {
-        "min_data_in_leaf": 1,
-        "max_depth": -1,
-        "feature_fraction": 1.0,
-        "min_data_in_bin": 1,
-        "max_bin": 15,
-    }
-    parameters = {**parameters, **known}
-    gradients = np.array([1, 2, 4, 8, 16, 32, 64], np.float32)
     data = lightgbm.Dataset(np.arange(7.0).reshape(-1, 1), np.zeros(7), params=parameters).construct()
     with network(Seat(0, 2), (REDUCE_SCATTER(reduce_scatter), ALLGATHER(allgather))):
         booster = lightgbm.Booster({**parameters, "tree_learner": "data", "num_machines": 2}, data)
-        booster.update(fobj=lambda *_: (gradients, np.full(7, ROW, np.float32)))
-    if len(gathered) != 2:
-        raise Refused(f"LightGBM gathered {[len(piece) for piece in gathered]} bytes, expected two pieces")
-    root, splits = gathered
-    rows, gradient, hessian = (
-        _place(root, value) for value in (np.int32(7), np.float64(gradients.sum()), np.float64(7 * ROW))
-    )
-    list_at = len(splits) // 2 - 4 * parameters["max_cat_threshold"]
-    return Wire(len(root), rows, gradient, hessian, len(splits), _bin_at(splits), list_at)
+        booster.update(fobj=lambda *_: (_GRADIENTS, np.full(7, ROW, np.float32)))
+    return gathered
 
 
 def _bin_at(splits: bytes) -> int:
