@@ -110,8 +110,6 @@ def check_features(features: Matrix, columns: int) -> None:
     """Raise `BadInput` unless `features` is (n, columns), float64, with NaN for missing and no infinity."""
     if features.ndim != 2 or features.shape[1] != columns or features.dtype != np.float64:
         raise BadInput(f"expected float64 features (n, {columns}), found {features.dtype} {features.shape}")
-    if not len(features):
-        raise BadInput("a participant without rows cannot take part")
     if np.isinf(features).any():
         raise BadInput("features must be finite or missing, found infinite values")
 
@@ -127,8 +125,11 @@ def agree(
 
     `categories` are agreed lists; a column that is named there is categorical, and a category outside its
     list counts as missing.  Cells of the sketch that hold a quarter of a bin's rows are not cut further.
+    Raises `BadInput` where there are no rows.
     """
     check_features(features, len(names))
+    if not len(features):
+        raise BadInput("a participant without rows cannot take part")
     lists = {} if categories is None else {name: tuple(map(float, rest)) for name, rest in categories.items()}
     numbers = [place for place, name in enumerate(names) if name not in lists]
     wanted = (np.arange(max_bin - 2) + 0.5) / (max_bin - 2)

@@ -131,6 +131,4 @@ def more_trees(channel: Channel, rows: Rows, state: State | None, trees: int, mo
 
 def ranked(table: Table, ranker: State | Interpolated, k: int) -> NDArray[np.int32]:
     """The ranker's lists for the table's queries, (queries, k)."""
-    if not len(table.items):
-        return np.full((len(table.sizes), k), -1, np.int32)
     return table.top(ranker.scores(table.features.astype(np.float64)), k)

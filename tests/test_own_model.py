@@ -13,8 +13,10 @@ from federation.plan import RoundPlan
 from federation.simulate import simulate
 from flows.consortium import read_consortium
 from recommenders import item_to_item, two_stage
+from recommenders.bins import Bins, Column
 from recommenders.boosting import State
 from recommenders.choice import Choice
+from recommenders.interpolation import Interpolated
 from recommenders.popularity import DAY, windowed_counts
 from tasks import comparison, own_model, tables, terms
 from tasks.rehearsal import rehearsals
@@ -212,3 +214,18 @@ def test_a_recommendation_of_what_is_popular_knows_the_newest_own_events(trained
     assert rare not in before["items"]
     assert after["items"][0] == rare
     assert after["scores"][0] >= 100
+
+
+@pytest.mark.parametrize("trained", ["two_stage"], indirect=True)
+def test_who_has_had_everything_is_recommended_nothing(trained):
+    room, path = trained.room, trained.data / "east.csv"
+    columns = [Column(name=name, values=(0.0,)) for name in two_stage.names((30, 90))]
+    common = State(objective="binary", bins=Bins(columns=columns), start=0.0, scale=1.0)
+    ranker = Interpolated(common=common, own=None, share=0.0)
+    (room.model("first") / "ranker.json").write_text(ranker.model_dump_json())
+    table = pd.read_csv(path)
+    everything = table.drop_duplicates("item").assign(user="all")
+    pd.concat([table, everything]).to_csv(path, index=False)
+    room.import_all()
+    assert len(own_model.recommend(room, "first", table["user"].dropna()[0], 3)["items"]) == 3
+    assert own_model.recommend(room, "first", "all", 3) == {"items": [], "scores": []}
