@@ -53,9 +53,7 @@ class Statistics:
         return Standardisation(np.where(self.count > 0, self.mean, 0.0), scale)
 
 
-def column_statistics(
-    channel: Channel, columns: NDArray[Any], names: Sequence[str] = (), label: str = "statistics"
-) -> Statistics:
+def column_statistics(channel: Channel, columns: NDArray[Any], names: Sequence[str] = ()) -> Statistics:
     """Count, mean and variance of (n, d) `columns` over the cohort, in two sums; NaN is a missing value.
 
     Means are the exact ones, correctly rounded.  Raises `Refused` for an infinite value or one beyond
@@ -63,9 +61,9 @@ def column_statistics(
     """
     columns = check_columns(columns, names)
     present = ~np.isnan(columns)
-    count, missing, sums = _first(channel, columns, present, label)
+    count, missing, sums = _first(channel, columns, present)
     mean = np.array([rounded(exact(s) / int(n)) if n else np.nan for s, n in zip(sums, count, strict=True)])
-    variance = _variance(channel, np.where(present, columns - mean, 0.0), count, label)
+    variance = _variance(channel, np.where(present, columns - mean, 0.0), count)
     return Statistics(count, missing, mean, variance)
 
 
@@ -84,22 +82,22 @@ def check_columns(columns: NDArray[Any], names: Sequence[str] = ()) -> NDArray[n
 
 
 def _first(
-    channel: Channel, columns: NDArray[np.float64], present: NDArray[np.bool_], label: str
+    channel: Channel, columns: NDArray[np.float64], present: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Limbs]:
     width = columns.shape[1]
     count = present.sum(axis=0, dtype=np.int64)
     digits = limbs(np.where(present, columns, 0.0))
     mine = np.concatenate([count, len(columns) - count, digits.ravel()])
-    opened = channel.sum(f"{label}/values", mine, INTEGERS)
+    opened = channel.sum("statistics/values", mine, INTEGERS)
     return opened[:width], opened[width : 2 * width], opened[2 * width :].reshape(width, LIMBS)
 
 
 def _variance(
-    channel: Channel, centred: NDArray[np.float64], count: NDArray[np.int64], label: str
+    channel: Channel, centred: NDArray[np.float64], count: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """The mean square about the rounded mean, less the square of what its rounding left over."""
     mine = np.concatenate([limbs(centred), limbs(centred * centred)])
-    first, second = channel.sum(f"{label}/squares", mine.ravel(), INTEGERS).reshape(2, -1, LIMBS)
+    first, second = channel.sum("statistics/squares", mine.ravel(), INTEGERS).reshape(2, -1, LIMBS)
     return np.array(
         [
             rounded(exact(s) / int(n) - (exact(r) / int(n)) ** 2) if n else np.nan

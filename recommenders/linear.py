@@ -104,12 +104,10 @@ def predict(parameters: Parameters, features: Rows) -> Rows:
     return predicted
 
 
-def mean_squared_error(
-    channel: Channel, parameters: Parameters, data: Examples, label: str = "evaluation"
-) -> float:
+def mean_squared_error(channel: Channel, parameters: Parameters, data: Examples) -> float:
     """The mean squared error over all rows of the cohort, from one exact sum; NaN without rows."""
     squares = (predict(parameters, data.features) - data.targets) ** 2
-    opened = channel.sum(f"{label}/squares", np.append(limbs(squares), len(squares)), INTEGERS)
+    opened = channel.sum("evaluation/squares", np.append(limbs(squares), len(squares)), INTEGERS)
     return total(opened[:-1]) / int(opened[-1]) if opened[-1] else float("nan")
 
 
