@@ -51,21 +51,24 @@ def sample(
     """The interval after `history`, with `interval` in force, the reason, and the state to keep."""
     precision, pull, until, count = _read(state)
     fresh = [each for each in trainings(history, policy, costs) if each.at > until]
+    if not fresh:
+        return policy.within(interval), "no training since the last decision", dict(state)
     for told in fresh:
         seen = told.age * _context(told)
         precision = _mixed(policy.forget, precision, PRIOR) + np.outer(seen, seen) / told.error**2
         pull = _mixed(policy.forget, pull, PRIOR @ PRIOR_MEAN) + seen * told.gain / told.error**2
-    if not fresh:
-        return policy.within(interval), "no training since the last decision", dict(state)
     last, count = fresh[-1], count + len(fresh)
-    rng = np.random.default_rng([seed, count])
-    root = np.linalg.cholesky(precision)
-    noise = policy.exploration * rng.standard_normal(len(pull))
-    drawn = np.linalg.solve(precision, pull) + np.linalg.solve(root.T, noise)
-    rate = max(float(_context(last) @ drawn), 0.0)
+    noise = policy.exploration * np.random.default_rng([seed, count]).standard_normal(len(pull))
+    rate = max(float(_context(last) @ _drawn(precision, pull, noise)), 0.0)
     chosen = min(policy.ladder, key=lambda each: _regret(each / policy.shortest, rate, last.cost))
     why = f"drawn from {count} trainings: {spell(policy.shortest)} of age loses {rate:.2%}, a training costs"
     return chosen, f"{why} {last.cost:.2%}", _written(precision, pull, last.at, count)
+
+
+def _drawn(precision: Floats, pull: Floats, noise: Floats) -> Floats:
+    """Coefficients from the Gaussian, as standard normal `noise` draws them."""
+    root = np.linalg.cholesky(precision)
+    return np.asarray(np.linalg.solve(precision, pull) + np.linalg.solve(root.T, noise), np.float64)
 
 
 def _regret(length: float, rate: float, cost: float) -> float:
