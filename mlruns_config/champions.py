@@ -4,7 +4,6 @@ Each change is a tag `chorus.champion.<number>` of the registered model, and tag
 written before the alias moves: what was interrupted in between is done by doing it again.
 """
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import groupby
@@ -124,7 +123,7 @@ class Champions:
                 kind=kind, version=version, before=before, at=datetime.now(UTC), reason=reason[:2000]
             )
             key = f"{TAG}{len(known) + 1:06}"
-            self.client.set_registered_model_tag(self.name, key, json.dumps(change.model_dump(mode="json")))
+            self.client.set_registered_model_tag(self.name, key, change.model_dump_json())
         self._tell(version, True, reason)
         if before is not None and before > version:  # policies count ages from the last that is promoted
             self._tell(before, False, f"Left for version {version}: {reason}")
