@@ -1,9 +1,9 @@
 """How far events have moved since a model was trained, as sums of counts: equal to the pooled figures.
 
 The population stability index compares two distributions over the same cells, sum (q - p) ln(q / p):
-Jeffreys' divergence (1946), by convention small below 0.1 and large above 0.25.  The cells are agreed from
-what is opened anyway: items in groups of equally many events at the training, features cut at agreed
-quantiles.  The sums disclose how many of the cohort's new events fall into each cell.
+Jeffreys' divergence (1946), by convention small below 0.1 and large above 0.25.  Cells are the same for all:
+items in groups of equally many events at the training, as sums that are opened anyway tell; features cut at
+powers of four.  The sums disclose how many of the cohort's new events fall into each cell.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from federation.channel import Channel
 from federation.errors import Refused
 from federation.exact_sum import INTEGERS
-from federation.statistics import check_columns
 
 GROUPS = 10
+CUTS = np.concatenate([-(4.0 ** np.arange(-5, 11))[::-1], [0.0], 4.0 ** np.arange(-5, 11)])
+"""Where the cells of a feature end, whatever its scale."""
 Counts = NDArray[np.int64]
 
 
@@ -62,23 +63,24 @@ def popularity_groups(counts: Counts) -> NDArray[np.int64]:
     return group
 
 
-def feature_counts(
-    channel: Channel, columns: NDArray[Any], cuts: NDArray[np.float64], label: str = "drift"
-) -> Counts:
-    """How many of the cohort's rows fall into each cell of each of d columns, (d, q + 2), in one sum.
+def feature_counts(columns: NDArray[np.float64]) -> Counts:
+    """How many rows fall into each cell of each of d columns, (d, cells); the last is for missing values.
 
-    `cuts` (d, q) are agreed and rise; a cell ends before its cut, and the last cell is for missing values.
+    A cell ends before its cut.
     """
-    columns = check_columns(columns)
-    if len(cuts) != columns.shape[1]:
-        raise Refused(f"found cuts of {len(cuts)} columns, expected {columns.shape[1]}")
-    width = cuts.shape[1] + 2
-    mine = np.zeros((len(cuts), width), np.int64)
-    for number, cut in enumerate(cuts):
-        missing = np.isnan(columns[:, number])
-        cells = np.where(missing, width - 1, np.searchsorted(cut, columns[:, number], side="right"))
-        mine[number] = np.bincount(cells, minlength=width)
-    return channel.sum(f"{label}/features", mine.ravel(), INTEGERS).reshape(mine.shape)
+    width = len(CUTS) + 2
+    cells = np.where(np.isnan(columns), width - 1, np.searchsorted(CUTS, columns, side="right"))
+    counts = [np.bincount(column, minlength=width) for column in cells.T]
+    return np.array(counts, np.int64).reshape(-1, width)
+
+
+def feature_drift(channel: Channel, counts: Counts, label: str = "drift") -> list[float]:
+    """The stability index of each of d features, in one sum; NaN where it has no rows.
+
+    `counts` (2, d, cells) are of the own rows at the training and now.
+    """
+    opened = channel.sum(f"{label}/features", counts.ravel(), INTEGERS).reshape(counts.shape)
+    return [stability_index(before, after) for before, after in zip(*opened, strict=True)]
 
 
 def stability_index(before: Counts, after: Counts) -> float:

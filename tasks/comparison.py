@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federation.channel import Channel
-from federation.drift import popularity_drift
+from federation.drift import feature_counts, feature_drift, popularity_drift
 from federation.errors import Refused
 from federation.gate import worse_off
+from recommenders import two_stage
 from recommenders.metrics import (
     COUNTS,
     NAMES,
@@ -41,12 +42,14 @@ class Terms(NamedTuple):
 
     Where the participant does not hold the champion, the challenger stands in for it: no gain, no loss.
     `flags` are whether it holds it, and whether it would be worse off; `items` are those had in the window.
+    `described` are the cells of events by feature, in the window before and this one, (2, features, cells).
     """
 
     sums: NDArray[np.float64]
     draws: NDArray[np.float64]
     flags: NDArray[np.int64]
     items: NDArray[np.int32]
+    described: Counts
 
 
 def compare(room: Room, prepared: Prepared, part: int, challenger: Lists, champion: Lists | None) -> Terms:
@@ -61,7 +64,8 @@ def compare(room: Room, prepared: Prepared, part: int, challenger: Lists, champi
     )
     worse = len(values) >= FEWEST_QUERIES and _worse(room, sums, draws)
     flags = np.array([champion is not None, worse], np.int64)
-    return Terms(sums, draws, flags, prepared.data.items[prepared.part == part])
+    described = np.stack([describe(prepared, part - 1), describe(prepared, part)])
+    return Terms(sums, draws, flags, prepared.data.items[prepared.part == part], described)
 
 
 def add(
@@ -76,7 +80,7 @@ def add(
     draws[:, [0, 2]] = channel.sum("bootstrap", terms.draws[:, [0, 2]].ravel(), SUMS).reshape(-1, 2)
     drift = popularity_drift(channel, terms.items, *known)
     told: dict[str, Any] = {f"ndcg_at_{top}_error": float(bootstrap_errors(draws)[0][0])}
-    told |= {"drift": drift.stability, "unseen": drift.unseen}
+    told |= {"drift": drift.stability, "unseen": drift.unseen} | _drift(channel, terms.described)
     told["compared"] = int(channel.sum("champion/held", terms.flags[:1], COUNTS)[0])
     if told["compared"] >= minimum:
         told["worse"] = int(channel.sum("champion/worse", terms.flags[1:], COUNTS)[0])
@@ -93,10 +97,12 @@ def champion_figures(
     part: int,
     champion: Lists | None,
     known: tuple[Counts, Counts],
+    then: Counts,
     channel: Channel,
 ) -> dict[str, Any]:
     """The champion's figures in `part`, and the drift since it was trained; for a window without a training.
 
+    `then` is what described the events that were the newest when it was trained.
     Raises `Refused` where fewer than the rounds' minimum hold it: its figures would be theirs.
     """
     holders = int(channel.sum("held", np.array([champion is not None]), COUNTS)[0])
@@ -113,14 +119,33 @@ def champion_figures(
     told = metrics(channel.sum("metrics", sums, SUMS), top)
     draws = channel.sum("bootstrap", drawn.ravel(), SUMS).reshape(drawn.shape)
     drift = popularity_drift(channel, prepared.data.items[prepared.part == part], *known)
+    told |= _drift(channel, np.stack([then, describe(prepared, part)]))
     error = float(bootstrap_errors(draws)[0][0])
     return {**told, f"ndcg_at_{top}_error": error, "drift": drift.stability, "unseen": drift.unseen}
+
+
+def describe(prepared: Prepared, part: int) -> Counts:
+    """The cells of the events in `part` by the feature store's features as it began, (features, cells).
+
+    All are 0 where the split has no cuts in time, and for part 0, which has no beginning.
+    """
+    inside, data = prepared.part == part, prepared.data
+    if not prepared.moments or part < 1:
+        return feature_counts(np.zeros((0, len(two_stage.STORE))))
+    at = prepared.begins(part)
+    return feature_counts(prepared.known(two_stage.STORE, data.users[inside], data.items[inside], at))
 
 
 def champion_lists(room: Room, run: str, prepared: Prepared, part: int) -> Lists | None:
     """What the participant's own model of `run` lists for the queries of `part`; none where it has none."""
     model = own_model.kept(room, run)
     return None if model is None else own_model.fresh_lists(room, model, prepared, part)
+
+
+def _drift(channel: Channel, described: Counts) -> dict[str, float]:
+    """The stability index of each feature that has one, as `drift/<feature>`."""
+    found = zip(two_stage.STORE, feature_drift(channel, described), strict=True)
+    return {f"drift/{name}": index for name, index in found if not np.isnan(index)}
 
 
 def _worse(room: Room, sums: NDArray[np.float64], draws: NDArray[np.float64]) -> bool:

@@ -89,7 +89,8 @@ def _judged(
         agreed = together(doors, plan, "cuts", newest.__getitem__, settings.rounds)
         cuts, silent = common(agreed)["cuts"], _lost(agreed)
         plan = plan.model_copy(update={"cohort": agreed.cohort})
-    each = {"run": run, "number": 0, "cuts": cuts, "champion": folder.run, "learned": folder.part(1)}
+    each = {"run": run, "number": 0, "cuts": cuts, "champion": folder.run}
+    each |= {"learned": folder.part(1), "learned_cuts": folder.facts["cuts"]}
     asked = {name: {**each, "version": version} for name, version in versions.items()}
     silent |= _refresh(doors, plan.cohort, asked)
     plan = plan.model_copy(update={"cohort": tuple(name for name in plan.cohort if name not in silent)})

@@ -151,7 +151,10 @@ def judge(room: Room, told: Told, channel: Channel) -> Told:
     prepared, path = _prepared(room, told), _listed(room, told)
     part, held = prepared.scored_in(1), np.load(path) if path.is_file() else None
     known = _counts(room, f"1/popularity/{told['learned']}", channel)
-    return comparison.champion_figures(room, prepared, part, held, known, channel)
+    then = comparison.describe(
+        room.prepared(told["version"], tuple(told["learned_cuts"])), told["learned"] - 1
+    )
+    return comparison.champion_figures(room, prepared, part, held, known, then, channel)
 
 
 def forget(room: Room, told: Told, _: Channel) -> Told:

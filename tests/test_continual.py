@@ -19,6 +19,7 @@ from flows.evaluation import evaluate
 from flows.scheduled import run_name, train_on_schedule
 from mlruns_config.champions import Champions
 from mlruns_config.tracking import Tracking
+from recommenders.two_stage import STORE
 from tasks import server, timetable
 from tasks.decisions import observe
 from tasks.deployments import TRAINING
@@ -121,6 +122,12 @@ def test_trainings_in_a_row(trained, tiny, tmp_path):
     assert [each.trained for each in seen] == [True, True, False]
     assert {each.interval_seconds for each in seen} == {86_400}
     assert not [*consortium.home.glob("participants/*/work/evaluation-*")]
+    (evaluation,) = champions.client.search_runs(
+        [Tracking(consortium.tracking, consortium.home).experiment_id], "tags.`chorus.kind` = 'evaluation'"
+    )
+    drift = {name: index for name, index in evaluation.data.metrics.items() if name.startswith("drift/")}
+    assert drift.keys() == {f"drift/{name}" for name in STORE} <= judged.keys()
+    assert min(drift.values()) > 0
 
     state, facts = trained(path)
     figures, tags = facts["figures"], champions.client.get_run(facts["mlflow_run_id"]).data.tags

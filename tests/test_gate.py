@@ -101,6 +101,7 @@ def participants(r, holding=NAMES, tolerance=0.05):
             queries=lambda part, queries=queries: queries,
             data=SimpleNamespace(items=items, times=np.arange(2 * many)),
             part=np.repeat([1, 2], many),
+            moments=(),
         )
         ours, theirs = lists(r, many), lists(r, many) if name in holding else None
         made[name] = room, prepared, queries, ours, theirs
