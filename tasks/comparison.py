@@ -143,9 +143,9 @@ def champion_lists(room: Room, run: str, prepared: Prepared, part: int) -> Lists
 
 
 def _drift(channel: Channel, described: Counts) -> dict[str, float]:
-    """The stability index of each feature that has one, as `drift/<feature>`."""
+    """The stability index of each feature that has one, as `feature_drift/<feature>`."""
     found = zip(two_stage.STORE, feature_drift(channel, described), strict=True)
-    return {f"drift/{name}": index for name, index in found if not np.isnan(index)}
+    return {f"feature_drift/{name}": index for name, index in found if not np.isnan(index)}
 
 
 def _worse(room: Room, sums: NDArray[np.float64], draws: NDArray[np.float64]) -> bool:

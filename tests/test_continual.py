@@ -125,8 +125,10 @@ def test_trainings_in_a_row(trained, tiny, tmp_path):
     (evaluation,) = champions.client.search_runs(
         [Tracking(consortium.tracking, consortium.home).experiment_id], "tags.`chorus.kind` = 'evaluation'"
     )
-    drift = {name: index for name, index in evaluation.data.metrics.items() if name.startswith("drift/")}
-    assert drift.keys() == {f"drift/{name}" for name in STORE} <= judged.keys()
+    drift = {
+        name: index for name, index in evaluation.data.metrics.items() if name.startswith("feature_drift/")
+    }
+    assert drift.keys() == {f"feature_drift/{name}" for name in STORE} <= judged.keys()
     assert min(drift.values()) > 0
 
     state, facts = trained(path)
