@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from feature_store.errors import BadData
 
@@ -45,8 +45,8 @@ class CleaningRules(BaseModel):
         le=876_600,  # a hundred years: so that they can be added to any date
         description="events later than this after the import began are dropped; none: the future is allowed",
     )
-    lowest: float | None = Field(default=None, description="events with a smaller value are dropped")
-    highest: float | None = Field(default=None, description="events with a larger value are dropped")
+    lowest: FiniteFloat | None = Field(default=None, description="events with a smaller value are dropped")
+    highest: FiniteFloat | None = Field(default=None, description="events with a larger value are dropped")
     duplicates: Literal["drop", "keep"] = Field(
         default="drop", description="events with the user, item, time and value of an earlier one"
     )

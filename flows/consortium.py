@@ -96,6 +96,8 @@ class Consortium(Frozen):
                 f"rounds.minimum is {self.rounds.minimum}, but there are {len(names)} participants; a sum of "
                 "two shows each the other's part, so two need rounds.minimum: 2 and agreed_to_two: true"
             )
+        if (fewest := self.gate.fewest or 0) > len(names):
+            raise ValueError(f"gate.fewest is {fewest}, but there are {len(names)} participants")
         return self
 
     @model_validator(mode="after")

@@ -71,7 +71,7 @@ def check(path: Path, data: Path | None, json: Path | None = None) -> None:
             problems.append(f"{participant.name}: {error}")
     if found:
         _show(path, found)
-    _warn(consortium)
+    _warn(consortium, found)
     write_json(json, {"participants": found})
     if problems:
         raise BadInput("\n".join(problems))
@@ -116,7 +116,10 @@ def _show(path: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
     console.print(table)
 
 
-def _warn(consortium: Consortium) -> None:
+def _warn(consortium: Consortium, found: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, facts in found.items():
+        if facts["rows"] == 0:
+            console.print(f"Warning: {name} keeps no row; see which rule dropped them, or events.aliases.")
     for what, summed in (("metrics", "overall figures"), ("rows", "count of all events, which sums tell,")):
         hidden = [each.name for each in consortium.participants if not getattr(each.discloses, what)]
         if len(hidden) == 1:

@@ -155,6 +155,7 @@ def test_items_of_which_the_catalogue_knows_none_are_told(ends, tmp_path):
         "expected ids of the catalogue, or events.aliases to them\n" in told
     )
     assert [line.split()[1] for line in told.splitlines() if line.startswith("│")] == ["a", "c"]
+    assert "Warning: c keeps no row; see which rule dropped them" in told
 
 
 def test_a_check_that_could_read_nobody_shows_no_table(ends, tmp_path):

@@ -45,6 +45,12 @@ rounds: {minimum: 3}
         ("rounds: {minimum: 3}", "seed: -1", "seed: Input should be greater than or equal to 0"),
         ("name: b", "name: a", "consortium.yaml: participants: 'a' is named twice"),
         ("minimum: 3", "minimum: 4", "rounds.minimum is 4, but there are 3 participants"),
+        ("minimum: 3}", "minimum: 3}\ngate: {fewest: 4}", "gate.fewest is 4, but there are 3 participants"),
+        (
+            "minimum: 3}",
+            "minimum: 3}\ncleaning: {lowest: .nan}",
+            "cleaning.lowest: Input should be a finite number",
+        ),
         (
             "name: three",
             "name: Three!",
