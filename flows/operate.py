@@ -155,10 +155,20 @@ def _flow(pooled: bool) -> Callable[..., dict[str, Any]]:
 
 @contextmanager
 def at_work(consortium: Consortium, patience_seconds: float = 0.0) -> Iterator[None]:
-    """Alone on the consortium's state, its world generated; raises `Refused` where another process is."""
-    with server.exclusive(consortium.home, patience_seconds):
+    """Alone on the consortium's state, its world generated; raises `Refused` where another process is.
+
+    With patience it is in a flow run, whose log says that it waits.
+    """
+    say = _log if patience_seconds else lambda _: None
+    with server.exclusive(consortium.home, patience_seconds, say):
         consortium.generate_world()
         yield
+
+
+def _log(text: str) -> None:
+    from prefect.logging import get_run_logger
+
+    get_run_logger().info(text)
 
 
 def mark_crashed(home: Path, but: str | None = None) -> None:

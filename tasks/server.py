@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -43,17 +43,21 @@ LEASH_SECONDS = 20.0
 
 
 @contextmanager
-def exclusive(home: Path, patience_seconds: float = 0.0) -> Iterator[None]:
+def exclusive(
+    home: Path, patience_seconds: float = 0.0, say: Callable[[str], None] = lambda _: None
+) -> Iterator[None]:
     """One process at a time on a state folder; raises `Refused`, naming the other, where there is one.
 
-    It waits for the other for `patience_seconds` before.
+    It waits for the other for `patience_seconds` before, and does `say` so.
     """
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (home / "lock").open("a+") as lock:
-        if not _lock(lock, patience_seconds):
+        if not _lock(lock, 0.0):
             lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            raise Refused(f"{home} is in use by process {holder}; wait for it, or use another state folder")
+            used = f"{home} is in use by process {lock.read().strip() or 'unknown'}"
+            say(f"{used}: waits for it")
+            if not _lock(lock, patience_seconds):
+                raise Refused(f"{used}; wait for it, or use another state folder")
         _note(lock, str(os.getpid()))
         yield
 

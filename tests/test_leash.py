@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from federation.errors import Refused
@@ -74,5 +75,14 @@ def test_a_state_folder_serves_one_at_a_time(tmp_path):
         assert done.returncode != 0
         assert f"in use by process {os.getpid()}" in done.stderr
         assert Refused.__name__ in done.stderr
-    with server.exclusive(tmp_path):
-        pass
+    with ExitStack() as other:
+        other.enter_context(server.exclusive(tmp_path))
+        said = []
+
+        def say(text):
+            said.append(text)
+            other.close()
+
+        with server.exclusive(tmp_path, 20, say):
+            pass
+    assert said == [f"{tmp_path} is in use by process {os.getpid()}: waits for it"]
