@@ -129,14 +129,17 @@ def weights(inverse: NDArray[np.float64]) -> NDArray[np.float32]:
     return found
 
 
-def memory_needed(items: int) -> int:
-    """Bytes that one solve takes at its peak: own and total X'X, what is solved in place, the weights."""
-    return items * items * (4 + 4 + 8 + 4)
+def memory_needed(items: int, held: int = 0) -> int:
+    """Bytes that one solve takes at its peak: own and total X'X, what is solved in place, the weights.
+
+    `held` matrices of weights are there already.
+    """
+    return items * items * (4 + 4 + 8 + 4 * (1 + held))
 
 
-def require_memory(items: int, limit_gb: float) -> None:
+def require_memory(items: int, limit_gb: float, held: int = 0) -> None:
     """Raise `BadInput`, naming the alternatives, where one solve would take more than `limit_gb`."""
-    needed = memory_needed(items) / 2**30
+    needed = memory_needed(items, held) / 2**30
     if needed > limit_gb:
         raise BadInput(
             f"item-to-item over {items} items needs {needed:.1f} GiB to solve, model.memory_gb is "

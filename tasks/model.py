@@ -42,6 +42,11 @@ class ModelConfig(Frozen):
         20.0, description="GiB that solving may take at once; a larger catalogue is refused"
     )
 
+    @property
+    def held(self) -> int:
+        """Matrices of weights that a participant holds while it solves: with two stages the own ones."""
+        return int(self.kind == "two_stage")
+
     @field_validator("windows")
     @classmethod
     def _each_once(cls, windows: tuple[int, ...]) -> tuple[int, ...]:

@@ -29,7 +29,7 @@ def keep_terms(room: Room, prepared: Prepared, run: str, number: int) -> None:
     """Write the own terms of the round's sums: windows of popularity and blocks of X'X."""
     folder, model = room.work(run, number), room.membership.model
     if model.kind != "popularity":
-        item_to_item.require_memory(len(prepared.data.own_items()), model.memory_gb)
+        item_to_item.require_memory(len(prepared.data.own_items()), model.memory_gb, model.held)
     for part in prepared.opened_in(number):
         data = prepared.before(part)
         save(folder / f"popularity-{part}.npy", counts(data, prepared.begins(part), model).ravel())

@@ -136,6 +136,9 @@ def test_too_large_a_catalogue_is_refused_with_an_alternative():
     require_memory(30_000, 24)
     with pytest.raises(BadInput, match="popularity"):
         require_memory(60_000, 24)
+    require_memory(30_000, 17)
+    with pytest.raises(BadInput, match=r"needs 20\.1 GiB"):  # beside the own weights
+        require_memory(30_000, 17, held=ModelConfig(kind="two_stage").held)
 
 
 def test_a_smaller_share_wins_a_tie():
