@@ -125,7 +125,7 @@ def _require_open(pattern: Path) -> None:
     """Raise `BadData` for a folder on the way that may not be looked into: glob passes it over unsaid."""
     for folder in filter(glob.has_magic, map(str, pattern.parents)):
         for each in glob.glob(folder, recursive=True):
-            if os.path.isdir(each) and not os.access(each, os.R_OK | os.X_OK):
+            if os.path.isdir(each) and not os.access(each, os.R_OK | os.X_OK, effective_ids=True):
                 raise BadData(f"{each}: expected a folder that can be read, found: Permission denied")
 
 

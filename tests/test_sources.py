@@ -1,6 +1,8 @@
 import gzip
 import json
 import os
+import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from feature_store.narrowing import Aliases, PartOfUsers
 from feature_store.sources import EVENT_SCHEMA, Columns, Source, read_batches
 from federation.messages import to_message
 
+NOBODY = 65534
 COLUMNS = Columns(user="u", item="i", time="t", value="v")
 UNTOLD = Columns(user="u", item="i", time="t")
 ROWS = [("a", "007", 1381945744, 4.5), ("b", "x y", 1381945745, 1.0), ("a", "é", 1381945744, -2.0)]
@@ -122,19 +125,30 @@ def test_patterns_reach_into_folders_and_miss_no_link(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may look into every folder")
+@pytest.fixture
+def plain_users() -> Iterator[Path]:
+    """A folder of a user that is not root, who may look into every folder, and that user at work."""
+    with tempfile.TemporaryDirectory() as folder:
+        if root := os.geteuid() == 0:
+            os.chown(folder, NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+        yield Path(folder)
+        if root:
+            os.seteuid(0)
+
+
 @pytest.mark.parametrize("pattern", ["day=*/e.csv", "**/*.csv"])
-def test_a_folder_that_a_pattern_may_not_look_into_is_told(tmp_path: Path, pattern: str) -> None:
+def test_a_folder_that_a_pattern_may_not_look_into_is_told(plain_users: Path, pattern: str) -> None:
     for day in "12":
-        (tmp_path / f"day={day}").mkdir()
-        written(tmp_path, f"day={day}/e.csv", f"u,i\n{day},x\n")
+        (plain_users / f"day={day}").mkdir()
+        written(plain_users, f"day={day}/e.csv", f"u,i\n{day},x\n")
     columns = Columns(user="u", item="i")
     for mode in (0o000, 0o300, 0o600):
-        (tmp_path / "day=2").chmod(mode)
-        told = bad(str(tmp_path / pattern), columns=columns)
+        (plain_users / "day=2").chmod(mode)
+        told = bad(str(plain_users / pattern), columns=columns)
         assert "day=2: expected a folder that can be read, found: Permission denied" in told
-    (tmp_path / "day=2").chmod(0o700)
-    assert table(Source(path=str(tmp_path / pattern), columns=columns)).num_rows == 2
+    (plain_users / "day=2").chmod(0o700)
+    assert table(Source(path=str(plain_users / pattern), columns=columns)).num_rows == 2
 
 
 def test_unreadable_cells_and_torn_lines_become_nulls(tmp_path: Path) -> None:
