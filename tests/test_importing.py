@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def test_memory_holds_a_slice_not_a_file(
 
 
 def test_slices_hold_whole_days_or_whole_users() -> None:
-    base, buckets, names = spool._plan({1: 30, 2: 60, 3: 20, 5: 250, 6: 10, 7: 100}, 100)  # type: ignore[arg-type]
+    base, buckets, names = spool._plan(Counter({1: 30, 2: 60, 3: 20, 5: 250, 6: 10, 7: 100}), 100)
     assert base.tolist() == [0, 0, 1, 0, 2, 5, 6]
     assert buckets.tolist() == [1, 1, 1, 1, 3, 1, 1]
     assert len(names) == 7
