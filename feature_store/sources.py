@@ -96,6 +96,13 @@ class Source(BaseModel):
             ) from error
         return timezone
 
+    def under(self, folder: Path) -> "Source":
+        """The same, where relative paths start from `folder`."""
+        aliases = self.aliases and self.aliases.model_copy(update={"path": str(folder / self.aliases.path)})
+        if glob.has_magic(self.path):  # else data[1] is read as data1
+            folder = Path(glob.escape(str(folder)))
+        return self.model_copy(update={"path": str(folder / self.path), "aliases": aliases})
+
     def files(self) -> list[Path]:
         """The files that `path` names, in the order of their names; a link to nothing is one, too.
 

@@ -1,6 +1,5 @@
 """`consortium.yaml`: who takes part, with which data, and what is trained. The one type of `flows`."""
 
-import glob
 import hashlib
 import re
 from pathlib import Path
@@ -167,9 +166,9 @@ class Consortium(Frozen):
         return Membership(
             name=participant.name,
             consortium=self.name,
-            source=_under(self.data, participant.events),
-            test=_under(self.data, participant.test) if participant.test else None,
-            reachable=self.data / participant.reachable if participant.reachable else None,
+            source=participant.events.under(self.data),
+            test=participant.test and participant.test.under(self.data),
+            reachable=participant.reachable and self.data / participant.reachable,
             discloses=participant.discloses,
             cleaning=self.cleaning,
             split=self.split,
@@ -246,10 +245,3 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise BadInput(f"{path}: found {type(raw).__name__}, expected keys such as name and participants")
     return {key: value for key, value in raw.items() if not str(key).startswith("x-")}
-
-
-def _under(data: Path, source: Source) -> Source:
-    aliases = source.aliases and source.aliases.model_copy(update={"path": str(data / source.aliases.path)})
-    if glob.has_magic(source.path):  # else data[1] is read as data1
-        data = Path(glob.escape(str(data)))
-    return source.model_copy(update={"path": str(data / source.path), "aliases": aliases})

@@ -133,7 +133,7 @@ def test_the_examples_of_lists_are_for_users_and_items_of_the_demo(tmp_path):
     generate(World(users=300, events=9000), tmp_path, names)
     events = []
     for name, source in sources(names).items():
-        for batch in read_batches(source.model_copy(update={"path": str(tmp_path / source.path)})):
+        for batch in read_batches(source.under(tmp_path)):
             events += [(name, row["user"], row["item"]) for row in batch.to_pylist()]
     examples = cli.recommend.__doc__
     ((participant, user),) = re.findall(r"--participant (\S+) --user (\S+)`", examples)

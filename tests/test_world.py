@@ -34,8 +34,8 @@ def imported(folder, tmp_path_factory):
     """Each shop's events and cleaning report."""
     store, found = Store(tmp_path_factory.mktemp("store")), {}
     for name, source in sources(NAMES).items():
-        there = source.model_copy(update={"path": str(folder / source.path)})
-        report = import_events(store, name, there, CleaningRules(bot_events_per_hour=100)).report
+        rules = CleaningRules(bot_events_per_hour=100)
+        report = import_events(store, name, source.under(folder), rules).report
         found[name] = (store.events(name), report)
     return found
 
