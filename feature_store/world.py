@@ -15,14 +15,13 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from feature_store.cells import INSTANT
 from feature_store.cleaning import DAY, microseconds
 from feature_store.errors import BadData
-from feature_store.world_files import replace, write_events
+from feature_store.world_files import replace, write_events, write_truth
 
 MARKER = "world.json"
 FIRST_DAY = datetime(2024, 1, 1, tzinfo=UTC)
@@ -111,7 +110,7 @@ def generate(world: World, folder: Path, names: Sequence[str]) -> None:
     for number, name in enumerate(names):
         rng = _rng(world, 3, number)
         write_events(folder, name, number, _table(world, name, events[number]), rng)
-        _write_truth(folder, name, _truth(world, items, shops[number], events[number], cut))
+        write_truth(folder, name, _truth(world, name, items, shops[number], events[number], cut))
     replace(folder / MARKER, marker.encode())
 
 
@@ -214,8 +213,8 @@ def _best(score: NDArray[Any], count: int) -> NDArray[np.int64]:
     return np.take_along_axis(top, order, axis=1)
 
 
-def _truth(world: World, items: _Items, shop: _Shop, events: _Events, cut: float) -> pa.Table:
-    """Indices of each user's best items by the mean probability over the periods from `cut` on."""
+def _truth(world: World, name: str, items: _Items, shop: _Shop, events: _Events, cut: float) -> pa.Table:
+    """Each user's best items by the mean probability over the periods from `cut` on."""
     chance = np.zeros((len(shop.tastes), len(shop.sold)), np.float32)
     for now in range(min(int(cut * PERIODS), PERIODS - 1), PERIODS):
         appeal = _appeal(world, items, shop, now)
@@ -227,14 +226,7 @@ def _truth(world: World, items: _Items, shop: _Shop, events: _Events, cut: float
     good = np.take_along_axis(chance, best, axis=1) > 0
     starts = np.append(0, np.cumsum(good.sum(axis=1)))
     lists = pa.ListArray.from_arrays(pa.array(starts, pa.int32()), _item_ids(shop.sold[best][good]))
-    return pa.table({"user": np.arange(len(best)), "items": lists})
-
-
-def _write_truth(folder: Path, name: str, truth: pa.Table) -> None:
-    named = truth.set_column(0, "user", _user_ids(name, truth["user"].to_numpy()))
-    sink = pa.BufferOutputStream()
-    pq.write_table(named, sink)
-    replace(folder / f"truth-{name}.parquet", sink.getvalue().to_pybytes())
+    return pa.table({"user": _user_ids(name, np.arange(len(best))), "items": lists})
 
 
 def _table(world: World, name: str, events: _Events) -> pa.Table:

@@ -54,6 +54,13 @@ def write_events(folder: Path, name: str, number: int, events: pa.Table, rng: np
     replace(folder / f"{name}{chosen.suffix}", content)
 
 
+def write_truth(folder: Path, name: str, truth: pa.Table) -> None:
+    """Write the shop's `truth` (columns user, items)."""
+    sink = io.BytesIO()
+    pq.write_table(truth, sink)
+    replace(folder / f"truth-{name}.parquet", sink.getvalue())
+
+
 def replace(path: Path, content: bytes) -> None:
     """Put `content` at `path` at once."""
     beside = path.with_name(path.name + ".tmp")
