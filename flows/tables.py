@@ -4,13 +4,13 @@ import json as json_text
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from flows.consortium import Consortium
@@ -36,10 +36,9 @@ def show_figures(figures: Mapping[str, Any], consortium: Consortium, path: Path 
     arms = [arm for arm in ARMS if arm in figures["overall"]]
     console.print(f"\n{consortium.name}: run {figures['run']}", style="bold", highlight=False)
     for name, metric in ((f"NDCG@{top}", f"ndcg_at_{top}"), (f"hit rate@{top}", f"hit_rate_at_{top}")):
-        table = Table(box=SIMPLE_HEAD, title=name, title_justify="left", pad_edge=False, padding=(0, 0, 0, 1))
-        table.add_column("participant", no_wrap=True)
-        for column in ("rows", "users", *(ARMS[arm] for arm in arms), "change"):
-            table.add_column(column, justify="right", no_wrap=True)
+        columns = _columns("participant", "rows", "users", *(ARMS[arm] for arm in arms), "change")
+        look = {"title": name, "title_justify": "left", "pad_edge": False, "padding": (0, 0, 0, 1)}
+        table = Table(*columns, box=SIMPLE_HEAD, **look)
         for participant, told in figures["participants"].items():
             counts = _count(told["rows"]), _count(told["users"])
             table.add_row(participant, *counts, *_cells(told, arms, metric))
@@ -65,10 +64,8 @@ def show_next(path: Path) -> None:
 
 def show_runs(facts: Sequence[Mapping[str, Any]], path: Path | None) -> None:
     """When, how far and how good."""
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("run", no_wrap=True)
-    for column in ("created (UTC)", "status", "NDCG", "version", "reason"):
-        table.add_column(column)
+    columns = Column("run", no_wrap=True), "created (UTC)", "status", "NDCG", "version", "reason"
+    table = Table(*columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for each in facts:
         overall = each.get("figures", {}).get("overall", {}).get("consortium", {})
         ndcg = next((f"{value:.4f}" for name, value in overall.items() if name.startswith("ndcg_at_")), "")
@@ -81,10 +78,7 @@ def show_runs(facts: Sequence[Mapping[str, Any]], path: Path | None) -> None:
 
 def show_list(answer: Mapping[str, Any], path: Path | None) -> None:
     """A recommendation, best first."""
-    table = Table()
-    table.add_column("rank", justify="right")
-    table.add_column("item")
-    table.add_column("score", justify="right")
+    table = Table(Column("rank", justify="right"), "item", Column("score", justify="right"))
     for rank, (item, score) in enumerate(zip(answer["items"], answer["scores"], strict=True), 1):
         table.add_row(str(rank), item, f"{score:.4f}")
     console.print(table)
@@ -94,11 +88,9 @@ def show_list(answer: Mapping[str, Any], path: Path | None) -> None:
 def show_replay(found: "Replayed", consortium: Consortium) -> None:
     """What each policy kept of the metric, what it spent, and whether fixed intervals did better."""
     figures, metric = found.figures(), f"ndcg_at_{found.top}"
-    title = f"{consortium.name}: {len(found.queries)} windows"
-    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", show_edge=False, pad_edge=False)
-    table.add_column("policy", no_wrap=True)
-    for column in (f"NDCG@{found.top}", "kept", "trainings", "GB", "s", "regret", "over"):
-        table.add_column(column, justify="right", no_wrap=True)
+    columns = _columns("policy", f"NDCG@{found.top}", "kept", "trainings", "GB", "s", "regret", "over")
+    look = {"title": f"{consortium.name}: {len(found.queries)} windows", "title_justify": "left"}
+    table = Table(*columns, box=SIMPLE_HEAD, **look, show_edge=False, pad_edge=False)
     for each in found.followers:
         told = figures["policies"][each.name]
         table.add_row(
@@ -112,17 +104,12 @@ def show_replay(found: "Replayed", consortium: Consortium) -> None:
             f"{found.over_fixed(each):+.2%}",
         )
     console.print(table)
-    told = {each.name: figures["policies"][each.name] for each in found.dynamic}
-    late = (
-        f"{name} {each['late_worth']:.2%}"
-        + (f" ±{100 * each['late_half_interval']:.2f}" if name != found.best_late.name else "")
-        for name, each in told.items()
-    )
     console.print(
         f"kept: share of what '{figures['always']}' has\n"
         "regret: how far the metric was below that, summed over the windows\n"
         "over: kept beyond what fixed intervals keep with as many trainings; s: processor seconds\n"
-        f"kept less the cost of the trainings, after the first quarter: {', '.join(late)}\n"
+        "kept less the cost of the trainings, after the first quarter: "
+        f"{', '.join(_late(found, figures['policies']))}\n"
         "±: half of the 95 % bootstrap interval; in the last line, of the distance from the best",
         highlight=False,
     )
@@ -130,9 +117,7 @@ def show_replay(found: "Replayed", consortium: Consortium) -> None:
 
 def show_schedule(told: Mapping[str, Mapping[str, Any]], live: bool, path: Path | None) -> None:
     """What runs when: as configured, as decided, as pinned, and as Prefect has it."""
-    table = Table(box=SIMPLE_HEAD)
-    for column in ("deployment", "configured", "decided", "pinned", "Prefect has"):
-        table.add_column(column)
+    table = Table("deployment", "configured", "decided", "pinned", "Prefect has", box=SIMPLE_HEAD)
     for flow, each in told.items():
         pinned = f"{each['pinned']}, by {each['pinned_by']}" if each["pinned"] else ""
         prefect = f"{each['prefect'] or ''}{' (deployment paused)' if each['paused'] else ''}"
@@ -145,9 +130,7 @@ def show_schedule(told: Mapping[str, Mapping[str, Any]], live: bool, path: Path 
 
 def show_decisions(decisions: Sequence[Mapping[str, Any]], path: Path | None) -> None:
     """How often to train, decision by decision."""
-    table = Table(box=SIMPLE_HEAD)
-    for column in ("", "when (UTC)", "policy", "from", "to", "why"):
-        table.add_column(column)
+    table = Table("", "when (UTC)", "policy", "from", "to", "why", box=SIMPLE_HEAD)
     for each in decisions:
         at = _minute(each["at"])
         table.add_row(str(each["number"]), at, each["policy"], each["old"], each["new"], each["reason"])
@@ -163,9 +146,7 @@ def say(text: str) -> None:
 def show_champions(champions: "Champions", path: Path | None) -> None:
     """How each champion came there, oldest first; the last line is the present one."""
     changes = [each.model_dump(mode="json") for each in champions.changes()]
-    table = Table(box=SIMPLE_HEAD)
-    for column in ("when (UTC)", "", "from", "to", "why"):
-        table.add_column(column)
+    table = Table("when (UTC)", "", "from", "to", "why", box=SIMPLE_HEAD)
     for each in changes:
         at, before = _minute(each["at"]), str(each["before"] or "")
         table.add_row(at, each["kind"], before, str(each["version"]), each["reason"])
@@ -180,6 +161,19 @@ def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
     """The same figures at `path`, if one was asked for."""
     if path is not None:
         path.write_text(json_text.dumps(figures, indent=1) + "\n")
+
+
+def _columns(first: str, *figures: str) -> list[Column]:
+    """A column of names, and one of figures for each of the others."""
+    return [Column(first, no_wrap=True), *(Column(each, justify="right", no_wrap=True) for each in figures)]
+
+
+def _late(found: "Replayed", policies: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What each policy that adjusts itself kept of late, less its costs."""
+    for each in found.dynamic:
+        told = policies[each.name]
+        distance = "" if each is found.best_late else f" ±{100 * told['late_half_interval']:.2f}"
+        yield f"{each.name} {told['late_worth']:.2%}{distance}"
 
 
 def _cells(told: Mapping[str, Any], arms: Sequence[str], metric: str) -> list[str]:
