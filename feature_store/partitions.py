@@ -110,9 +110,9 @@ class Store:
         except (OSError, pa.ArrowException) as error:
             raise BadData(f"{path}: expected the part that the manifest names, found: {error}") from error
 
-    def verify(self, organisation: str, version: str | None = None) -> None:
+    def verify(self, organisation: str) -> None:
         """Raise `BadData` unless every part is what its content hash says."""
-        for part in self.manifest(organisation, version).parts:
+        for part in self.manifest(organisation).parts:
             path = self.folder(organisation) / part.file
             found = file_hash(path) if path.is_file() else "no file"
             if found != part.content_hash:

@@ -51,13 +51,13 @@ def _csv_blocks(path: Path, columns: Columns, separator: str, header: bool) -> I
         torn.append(row)
         return "skip"
 
-    stream = _Lines(_open(path), separator)
+    stream, places = _Lines(_open(path), separator), [str(place) for place in range(len(names))]
     reader = pyarrow.csv.open_csv(
         stream,
         pyarrow.csv.ReadOptions(
             use_threads=False,  # so that torn lines are numbered; organisations run beside each other instead
             block_size=BLOCK_BYTES,
-            column_names=[str(place) for place in range(len(names))],
+            column_names=places,
             skip_rows=int(header),
         ),
         pyarrow.csv.ParseOptions(
@@ -67,7 +67,7 @@ def _csv_blocks(path: Path, columns: Columns, separator: str, header: bool) -> I
             invalid_row_handler=skip,
         ),
         pyarrow.csv.ConvertOptions(
-            column_types={str(place): pa.string() for place in range(len(names))},
+            column_types=dict.fromkeys(places, pa.string()),
             include_columns=sorted({str(place) for place in positions.values()}),
             null_values=[""],
             strings_can_be_null=True,
@@ -78,12 +78,10 @@ def _csv_blocks(path: Path, columns: Columns, separator: str, header: bool) -> I
         rows += batch.num_rows + len(torn)
         lost = pa.nulls(len(torn), pa.string())
         torn.clear()
-        yield {
-            field: pa.concat_arrays([batch.column(str(place)), lost])
-            if len(lost)
-            else batch.column(str(place))
-            for field, place in positions.items()
-        }
+        found = {field: batch.column(str(place)) for field, place in positions.items()}
+        yield (
+            {field: pa.concat_arrays([whole, lost]) for field, whole in found.items()} if len(lost) else found
+        )
     if torn:
         row = torn[0]
         raise BadData(
