@@ -140,20 +140,15 @@ class Rehearsal:
         `models` hold what the participant learned and the cohort's counts at that training.  Returns metric
         sums (models, arms, 8), bootstrap sums of NDCG (draws, models + 1), and each model's drift.
         """
-        queries = self.queries(window)
+        queries, arms = self.queries(window), self.settings.choices
         told = np.array(
             [
-                [
-                    per_query(self._lists(learned, arm, queries, window), queries)
-                    for arm in self.settings.choices
-                ]
+                [per_query(self._lists(learned, arm, queries, window), queries) for arm in arms]
                 for learned, _ in models.values()
             ]
         )
-        shape = (*told.shape[:2], 1)
-        sums = np.concatenate([told.sum(axis=2), np.full(shape, float(len(queries)))], axis=2)
-        values = told[:, 0, :, 0].T
-        draws = bootstrap_sums(values, rng, DRAWS)
+        sums = np.insert(told.sum(axis=2), told.shape[-1], len(queries), axis=2)
+        draws = bootstrap_sums(told[:, 0, :, 0].T, rng, DRAWS)
         items, measured = self.between(*window).items, self.settings.recent
         return (
             channel.sum("metrics", sums.ravel(), SUMS).reshape(sums.shape),
