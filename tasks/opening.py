@@ -39,13 +39,7 @@ def open_run(
     """The run, ready to be worked on; its status is noted when the block ends, however it ends."""
     folder = RunFolder(runs_folder(home) / run)
     tracking = Tracking(settings.tracking, home)
-    known = folder.facts if (folder.path / "run.json").exists() else {}
-    if known.get("fingerprint", settings.fingerprint) != settings.fingerprint:
-        raise BadInput(
-            f"run '{run}': participants, cleaning, split, model or seed have changed (found configuration "
-            f"{settings.fingerprint}, expected {known['fingerprint']}); undo it, or start a new run"
-        )
-    created_at = known.get("created_at", datetime.now(UTC).isoformat(timespec="seconds"))
+    created_at = _created_at(folder, settings)
     folder.note(
         run=run,
         status="running",
@@ -74,6 +68,18 @@ def open_run(
             created_at=created_at,
             began_at=time.monotonic(),
         )
+
+
+def _created_at(folder: RunFolder, settings: Settings) -> str:
+    """When the run began, now if it is new; `BadInput` where it began under another configuration."""
+    known = folder.facts if (folder.path / "run.json").exists() else {}
+    found = settings.fingerprint
+    if known.get("fingerprint", found) != found:
+        raise BadInput(
+            f"run '{folder.run}': participants, cleaning, split, model or seed have changed "
+            f"(found configuration {found}, expected {known['fingerprint']}); undo it, or start a new run"
+        )
+    return str(known.get("created_at", datetime.now(UTC).isoformat(timespec="seconds")))
 
 
 def _tells_more(line: logging.LogRecord) -> bool:
