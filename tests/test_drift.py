@@ -1,10 +1,10 @@
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parties import dealt, together
 
 from federation.channel import Solo
 from federation.drift import (
@@ -17,18 +17,6 @@ from federation.drift import (
     stability_index,
 )
 from federation.errors import Refused
-from federation.plan import RoundPlan
-from federation.simulate import simulate
-
-
-def together(job, parts):
-    plan = RoundPlan(run="test", number=0, cohort=tuple(f"shop {n}" for n in range(len(parts))))
-    return simulate({name: partial(job, part) for name, part in zip(plan.cohort, parts, strict=True)}, plan)
-
-
-def dealt(rows, data, parties=3):
-    owners = np.array([data.draw(st.integers(0, parties - 1)) for _ in rows], np.int64)
-    return [rows[owners == owner] for owner in range(parties)]
 
 
 @settings(deadline=None, max_examples=25)
@@ -40,7 +28,7 @@ def test_drift_is_that_of_the_pooled_events(items, data):
     for found in together(
         lambda mine, channel: popularity_drift(channel, mine, np.minimum(recent, ever), ever),
         dealt(items, data),
-    ).values():
+    ):
         assert repr(found) == repr(pooled)  # NaN is written as NaN is
     assert pooled.events == len(items)
     if len(items):
@@ -60,7 +48,7 @@ def test_drift_of_features_is_that_of_the_pooled_rows(before, after, data):
     )
     columns = zip(before.T, after.T, strict=True)
     pooled = [stability_index(slow_counts(then), slow_counts(now)) for then, now in columns]
-    assert [*map(repr, found.values())] == [repr(pooled)] * 3
+    assert [*map(repr, found)] == [repr(pooled)] * 3
 
 
 def slow_counts(values):

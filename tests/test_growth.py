@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parties import agreed
 
 from federation.channel import Solo
-from federation.plan import RoundPlan
-from federation.simulate import simulate
 from recommenders.bins import Bins, agree
 from recommenders.boosting import BoostingConfig, Rows, State
 from recommenders.gradients import derivatives, rounded
@@ -23,25 +22,15 @@ OBJECTIVES = ("binary", "regression", "poisson", "lambdarank")
 
 def together(parts, bins, config, rounds, threads=1):
     """The model of several participants, stopped after each of `rounds` numbers of trees and continued."""
-    state = lockstep(parts, 0, lambda channel, rows: begin(channel, rows, bins, config))
+    state = agreed(lambda rows, channel: begin(channel, rows, bins, config), parts)
     for number, trees in enumerate(rounds, start=1):
         known = State.model_validate_json(state.model_dump_json())
 
-        def work(channel, rows, known=known, trees=trees):
+        def work(rows, channel, known=known, trees=trees):
             return grow(channel, rows, known, config, trees, threads)
 
-        state = lockstep(parts, number, work)
+        state = agreed(work, parts, number)
     return state
-
-
-def lockstep(parts, number, work):
-    names = tuple(f"p{rank:02}" for rank in range(len(parts)))
-    works = {
-        name: lambda channel, rows=rows: work(channel, rows) for name, rows in zip(names, parts, strict=True)
-    }
-    states = list(simulate(works, RoundPlan(run="r", number=number, cohort=names)).values())
-    assert all(state == states[0] for state in states)
-    return states[0]
 
 
 def alone(rows, bins, config, trees, threads=1):

@@ -1,30 +1,17 @@
 import math
 from fractions import Fraction
-from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parties import dealt, together
 
 from federation.channel import Solo
 from federation.errors import Refused
-from federation.plan import RoundPlan
-from federation.simulate import simulate
 from federation.statistics import column_statistics
 
 VALUES = st.floats(-1e100, 1e100) | st.integers(-5, 5).map(float) | st.just(math.nan)
-
-
-def together(job, parts):
-    plan = RoundPlan(run="test", number=0, cohort=tuple(f"shop {n}" for n in range(len(parts))))
-    jobs = {name: partial(job, part) for name, part in zip(plan.cohort, parts, strict=True)}
-    return simulate(jobs, plan).values()
-
-
-def dealt(rows, data, parties=3):
-    owners = np.array([data.draw(st.integers(0, parties - 1)) for _ in rows])
-    return [rows[owners == owner] for owner in range(parties)]
 
 
 def same(a, b):
