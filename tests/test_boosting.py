@@ -4,12 +4,12 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 import pytest
+import quality
+from parties import agreed
 from pydantic import ValidationError
 
 from federation.channel import Solo
 from federation.errors import BadInput
-from federation.plan import RoundPlan
-from federation.simulate import simulate
 from recommenders import growth
 from recommenders.bins import agree
 from recommenders.boosting import BoostingConfig, Rows
@@ -30,18 +30,11 @@ def alone(rows, bins, config, trees):
 def together(parts, config, trees):
     """The consortium's model, from its bins to its last tree."""
 
-    def part(rows):
-        def work(channel):
-            bins = agree(channel, rows.features, names(rows.features.shape[1]), max_bin=config.max_bin)
-            return grow(channel, rows, begin(channel, rows, bins, config), config, trees)
+    def work(rows, channel):
+        bins = agree(channel, rows.features, names(rows.features.shape[1]), max_bin=config.max_bin)
+        return grow(channel, rows, begin(channel, rows, bins, config), config, trees)
 
-        return work
-
-    cohort = tuple(f"p{rank}" for rank in range(len(parts)))
-    works = {name: part(rows) for name, rows in zip(cohort, parts, strict=True)}
-    states = list(simulate(works, RoundPlan(run="r", number=0, cohort=cohort)).values())
-    assert all(state == states[0] for state in states)
-    return states[0]
+    return agreed(work, parts)
 
 
 def world(objective):
@@ -212,68 +205,20 @@ def real(name):
     return path
 
 
-def read_svm(path, columns, offset=0):
-    """Labels and features of a file in SVMlight's format; what is not named is 0."""
-    lines = [line.split() for line in path.read_text().splitlines()]
-    features = np.zeros((len(lines), columns))
-    for row, (_, *pairs) in enumerate(lines):
-        for pair in pairs:
-            place, value = pair.split(":")
-            features[row, int(place) - offset] = float(value)
-    return features, np.array([float(line[0]) for line in lines])
-
-
-def auc(labels, scores):
-    order = np.argsort(scores, kind="stable")
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    positive = labels > 0
-    assert len(order) == len(labels)
-    return (ranks[positive].mean() - (positive.sum() + 1) / 2) / (~positive).sum()
-
-
 def test_a9a_is_as_good_as_with_second_order_splits():
-    folder = real("a9a")
-    parts = [Rows(*read_svm(folder / f"a9a_horizontal_p{p}", 124)) for p in (0, 1)]
-    features, labels = read_svm(folder / "a9a_horizontal_test", 124)
-    config = BoostingConfig(objective="binary", max_bin=15)
-    state = together(parts, config, 100)
-    assert auc(labels, state.scores(features)) > 0.9025
-
-
-def ndcg(labels, scores, queries, places=10):
-    found = []
-    for rows in np.split(np.arange(len(labels)), np.cumsum(queries)[:-1]):
-        gain = 2.0 ** labels[rows] - 1
-        discount = 1 / np.log2(np.arange(len(rows)) + 2) * (np.arange(len(rows)) < places)
-        ideal = np.sort(gain)[::-1] @ discount
-        if ideal > 0:
-            found.append(gain[np.argsort(-scores[rows], kind="stable")] @ discount / ideal)
-    return np.mean(found)
+    parts = [quality.svm(real("a9a") / f"a9a_horizontal_p{p}", 124) for p in (0, 1)]
+    test = quality.svm(real("a9a") / "a9a_horizontal_test", 124)
+    state = together(parts, BoostingConfig(objective="binary", max_bin=15), 100)
+    assert quality.auc(test, state.scores(test.features)) > 0.9025
 
 
 def test_the_ranking_example_is_as_good_as_with_second_order_splits():
-    folder = real("lightgbm-rank")
-    train, test = (
-        (*read_svm(folder / f"rank.{kind}", 301), np.loadtxt(folder / f"rank.{kind}.query", int))
-        for kind in ("train", "test")
-    )
-    rows, config = Rows(*train), BoostingConfig(min_data_in_leaf=50)
-    half = int(rows.queries[:90].sum())
-    parts = [
-        Rows(rows.features[:half], rows.labels[:half], rows.queries[:90]),
-        Rows(rows.features[half:], rows.labels[half:], rows.queries[90:]),
-    ]
-    state = together(parts, config, 50)
-    own = [_own_lambdarank(train, test, seed) for seed in range(3)]
-    found = ndcg(test[1], state.scores(test[0]), test[2])
+    train, test = (quality.svm(real("lightgbm-rank") / f"rank.{kind}", 301) for kind in ("train", "test"))
+    config = BoostingConfig(min_data_in_leaf=50, trees=50)
+    bins = agree(Solo(), train.features, names(301), max_bin=config.max_bin)
+    found = quality.ndcg(test, together(quality.halves(train), config, 50).scores(test.features))
+    own = []
+    for seed in range(3):
+        drawn = config.model_copy(update={"feature_fraction": 0.9, "seed": seed})
+        own.append(quality.ndcg(test, quality.own(train, bins, drawn).predict(test.features)))
     assert found > min(own) - 0.02, (found, own)
-
-
-def _own_lambdarank(train, test, seed):
-    parameters = dict(
-        objective="lambdarank", min_data_in_leaf=50, feature_fraction=0.9, seed=seed, verbosity=-1
-    )
-    data = lightgbm.Dataset(train[0], train[1], group=train[2], params=parameters)
-    scores = lightgbm.train(parameters | {"num_threads": 1}, data, 50).predict(test[0])
-    return ndcg(test[1], scores, test[2])

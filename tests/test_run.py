@@ -167,7 +167,6 @@ def test_who_has_chosen_nothing_in_the_round_before_has_missed_it(run_behind):
 def trained(api, tmp_path, monkeypatch):
     """Train four participants without work; `trouble(name, job, number)` says whether that asking is lost, or
     what is told instead."""
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     import overhead
 
     from flows.train import train

@@ -214,7 +214,6 @@ def database(monkeypatch):
     """A PostgreSQL that Prefect's server will use; restarts it, where called, as after a power cut."""
     if shutil.which("pg_ctl") is None:
         pytest.skip("pg_ctl is not there: Debian's postgresql")
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     from trainings_in_a_row import as_postgres, postgresql
 
     with tempfile.TemporaryDirectory() as folder, postgresql(Path(folder)) as url:
