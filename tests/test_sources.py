@@ -1,4 +1,3 @@
-import gzip
 import json
 import os
 import tempfile
@@ -7,35 +6,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from event_rows import COLUMNS, IDS, bad, table, written
 from pydantic import ValidationError
 
-from feature_store import readers
 from feature_store.errors import BadData
-from feature_store.narrowing import Aliases, PartOfUsers
-from feature_store.sources import EVENT_SCHEMA, Columns, Source, read_batches
+from feature_store.sources import Columns, Source
 from federation.messages import to_message
 
 NOBODY = 65534
-COLUMNS = Columns(user="u", item="i", time="t", value="v")
-UNTOLD = Columns(user="u", item="i", time="t")
 ROWS = [("a", "007", 1381945744, 4.5), ("b", "x y", 1381945745, 1.0), ("a", "é", 1381945744, -2.0)]
 TIMES = [datetime.fromtimestamp(row[2], UTC) for row in ROWS]
-
-
-def table(source: Source) -> pa.Table:
-    found = pa.Table.from_batches(read_batches(source))
-    assert found.schema == EVENT_SCHEMA
-    return found
-
-
-def written(folder: Path, name: str, text: str) -> str:
-    path = folder / name
-    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
-    return str(path)
 
 
 def lines(separator: str, header: bool) -> str:
@@ -113,16 +96,13 @@ def test_patterns_reach_into_folders_and_miss_no_link(tmp_path: Path) -> None:
     (tmp_path / "year" / "month").mkdir(parents=True)
     for name in ("top.csv", "year/middle.csv", "year/month/deep.csv"):
         written(tmp_path, name, f"u,i\n{name},x\n")
-    columns = Columns(user="u", item="i")
     everywhere = str(tmp_path / "**" / "*.csv")
-    assert table(Source(path=everywhere, columns=columns)).num_rows == 3
+    assert table(Source(path=everywhere, columns=IDS)).num_rows == 3
     assert "month: found a folder; expected a file or a pattern" in bad(
-        str(tmp_path / "year" / "month"), columns=columns
+        str(tmp_path / "year" / "month"), columns=IDS
     )
     (tmp_path / "year" / "moved.csv").symlink_to(tmp_path / "nowhere.csv")
-    assert "moved.csv: after row 0: expected readable csv; found [Errno 2]" in bad(
-        everywhere, columns=columns
-    )
+    assert "moved.csv: after row 0: expected readable csv; found [Errno 2]" in bad(everywhere, columns=IDS)
 
 
 @pytest.fixture
@@ -142,78 +122,12 @@ def test_a_folder_that_a_pattern_may_not_look_into_is_told(plain_users: Path, pa
     for day in "12":
         (plain_users / f"day={day}").mkdir()
         written(plain_users, f"day={day}/e.csv", f"u,i\n{day},x\n")
-    columns = Columns(user="u", item="i")
     for mode in (0o000, 0o300, 0o600):
         (plain_users / "day=2").chmod(mode)
-        told = bad(str(plain_users / pattern), columns=columns)
+        told = bad(str(plain_users / pattern), columns=IDS)
         assert "day=2: expected a folder that can be read, found: Permission denied" in told
     (plain_users / "day=2").chmod(0o700)
-    assert table(Source(path=str(plain_users / pattern), columns=columns)).num_rows == 2
-
-
-def test_unreadable_cells_and_torn_lines_become_nulls(tmp_path: Path) -> None:
-    text = (
-        "u,i,t,v\n"
-        + "a,x,2016-10-08,1\n" * 20
-        + "b,y,soon,2\nc,z,2016-10-09,good\ntorn,line\n,q,2016-10-08,1\n"
-    )
-    found = table(Source(path=written(tmp_path, "e.csv", text), columns=COLUMNS))
-    assert found.num_rows == 24
-    assert found.slice(20, 2)["time"].null_count == 1
-    assert found.slice(20, 2)["value"].null_count == 1
-    assert found["user"].null_count == 2  # the empty cell and the torn line
-    assert found["item"].null_count == 1
-
-
-def test_a_quote_that_swallows_lines_is_named(tmp_path: Path) -> None:
-    lines = [f"a{row},x,2016-10-08,title\n" for row in range(50)]
-    stray = [*lines]
-    stray[6] = 'a6,x,2016-10-08,"Best of\n'
-    assert "e.csv, line 8: a quote opens a cell" in bad(
-        written(tmp_path, "e.csv", "u,i,t,w\n" + "".join(stray)), columns=UNTOLD
-    )
-    stray[30] = 'a30,x,2016-10-08,"The rest of\n'
-    assert "e.csv, line 8: a quote opens a cell" in bad(
-        written(tmp_path, "e.csv", "u,i,t,w\n" + "".join(stray)), columns=UNTOLD
-    )
-
-
-@pytest.mark.parametrize("text", ["u,i,t,v", "u,i,t,v\n", "\ufeffu,i,t,v\r\n", '"u","i","t","v"'])
-def test_a_header_alone_is_a_file_without_events(tmp_path: Path, text: str) -> None:
-    assert not [*read_batches(Source(path=written(tmp_path, "e.csv", text), columns=COLUMNS))]
-
-
-def test_cells_in_quotes_may_have_several_lines(tmp_path: Path) -> None:
-    text = "u,i,t,w\n" + "".join(f'a{row},x,2016-10-08,"of ""two""\n\nlines"\n\n' for row in range(50))
-    found = table(Source(path=written(tmp_path, "e.csv", text), columns=UNTOLD))
-    assert found["user"].to_pylist() == [f"a{row}" for row in range(50)]
-
-
-def test_cells_of_several_lines_may_be_long_and_lie_across_blocks(tmp_path: Path) -> None:
-    review = "well,\n" * 40_000
-    text = "u,i,t,w\n" + "".join(f'a{row},x,2016-10-08,"{review}"\n' for row in range(50))
-    assert len(text) > readers.BLOCK_BYTES
-    found = table(Source(path=written(tmp_path, "e.csv", text), columns=UNTOLD))
-    assert found["user"].to_pylist() == [f"a{row}" for row in range(50)]
-
-
-def test_a_quote_that_swallows_a_whole_block_is_named(tmp_path: Path) -> None:
-    text = 'u,i,t,w\na,x,2016-10-08,"Best of\n' + "b,x,2016-10-08,title\n" * 1_000_000
-    assert "e.csv, line 2: a quote opens a cell" in bad(written(tmp_path, "e.csv", text), columns=UNTOLD)
-
-
-def test_long_lines_and_separators_of_several_bytes(tmp_path: Path) -> None:
-    for separator in ("::", "é"):
-        lines = [separator.join((f"a{row}", "x", "2016-10-08", "w" * 5000)) for row in range(4000)]
-        path = written(tmp_path, "e.csv", "\n".join(lines))
-        source = Source(path=path, header=False, separator=separator, columns=Columns(user=0, item=1, time=2))
-        assert table(source)["user"].to_pylist() == [f"a{row}" for row in range(4000)]
-
-
-def bad(path: str, **settings: Any) -> str:
-    with pytest.raises(BadData) as caught:
-        table(Source(**{"path": path, "columns": COLUMNS, **settings}))
-    return str(caught.value)
+    assert table(Source(path=str(plain_users / pattern), columns=IDS)).num_rows == 2
 
 
 def test_wrong_units_are_named(tmp_path: Path) -> None:
@@ -257,7 +171,7 @@ def test_other_bad_input_is_named(tmp_path: Path) -> None:
     )
     latin = tmp_path / "latin.csv"
     latin.write_bytes("u,i\né,x\n".encode("latin-1"))
-    assert "latin.csv: after row 0" in bad(str(latin), columns={"user": "u", "item": "i"})
+    assert "latin.csv: after row 0" in bad(str(latin), columns=IDS)
 
 
 def test_a_name_that_two_columns_have_is_refused(tmp_path: Path) -> None:
@@ -283,104 +197,6 @@ def test_settings_are_checked() -> None:
     for wrong in ({"time_unit": "minutes"}, {"timezone": "Mars"}, {"colums": {}}, {"separator": ""}):
         with pytest.raises(ValidationError):
             Source(**{"path": "e.csv", "columns": COLUMNS, **wrong})
-
-
-@pytest.mark.parametrize("separator", [",", "::"])
-def test_files_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, separator: str) -> None:
-    monkeypatch.setattr(readers, "BLOCK_BYTES", 1000)
-    rows = "".join(f"user-{n}{separator}{n}\n" for n in range(1000))
-    source = Source(
-        path=written(tmp_path, "e.csv", rows),
-        separator=separator,
-        header=False,
-        columns=Columns(user=0, item=1),
-    )
-    batches = list(read_batches(source))
-    assert max(batch.num_rows for batch in batches) < 150
-    assert np.array_equal(
-        np.concatenate([batch["item"].to_numpy(False) for batch in batches]).astype(int), np.arange(1000)
-    )
-
-
-def test_json_lines_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "BLOCK_BYTES", 100)
-    rows = "".join(json.dumps({"u": n, "i": n}) + "\n" for n in range(200)) + "no json\n[1]\n{}"
-    source = Source(path=written(tmp_path, "e.jsonl", rows), columns=Columns(user="u", item="i"))
-    batches = list(read_batches(source))
-    assert max(batch.num_rows for batch in batches) < 15
-    users = [user for batch in batches for user in batch["user"].to_pylist()]
-    assert users == [*map(str, range(200)), None, None, None]
-
-
-def test_json_that_is_no_lines_is_refused(tmp_path: Path) -> None:
-    array = [{"u": "a", "i": "x"}, {"u": "b", "i": "y"}]
-    columns = Columns(user="u", item="i")
-    for text in (json.dumps(array), json.dumps(array).replace("}, ", "},\n"), json.dumps(array, indent=1)):
-        assert "found a JSON array, expected one object a line" in bad(
-            written(tmp_path, "e.json", text), columns=columns
-        )
-    path = written(tmp_path, "e.json", json.dumps(array * 300_000))
-    assert "found a line of more than 8,388,608 bytes, expected one object a line" in bad(
-        path, columns=columns
-    )
-
-
-def test_a_line_that_json_cannot_nest_and_a_cell_that_no_text_can_hold_are_null(tmp_path: Path) -> None:
-    text = '{"u": "a", "i": "x"}\n{"u": "\\ud83d", "i": "x"}\n{"u": "\\ud83d\\ude00", "i": "x"}\n'
-    path = written(tmp_path, "e.jsonl", text + "[" * 100_000)
-    found = table(Source(path=path, columns=Columns(user="u", item="i")))
-    assert found["user"].to_pylist() == ["a", None, "\U0001f600", None]
-
-
-def test_json_numbers_are_ids_as_in_other_files(tmp_path: Path) -> None:
-    text = '{"u": 7.0, "i": 1e15}\n{"u": NaN, "i": 9007199254740993}\n'
-    found = table(Source(path=written(tmp_path, "e.jsonl", text), columns=Columns(user="u", item="i")))
-    assert found["user"].to_pylist() == ["7", None]
-    assert found["item"].to_pylist() == ["1000000000000000", "9007199254740993"]
-
-
-def test_one_file_serves_several_organisations_under_common_ids(tmp_path):
-    (tmp_path / "links.csv").write_text("own,common\n1,0001\n2,0002\n")
-    (tmp_path / "ratings.dat").write_text(
-        "".join(f"u{user}::{user % 3}::4::1000000000\n" for user in range(60))
-    )
-    source = Source(
-        path=str(tmp_path / "ratings.dat"),
-        format="csv",
-        separator="::",
-        header=False,
-        columns={"user": 0, "item": 1, "value": 2, "time": 3},
-        time_unit="s",
-        aliases={"path": str(tmp_path / "links.csv"), "own": "own", "common": "common"},
-    )
-    parts = []
-    for number in range(3):
-        part = source.model_copy(update={"users": PartOfUsers(number=number, of=3)})
-        parts.append(pa.Table.from_batches(read_batches(part)))
-    users = [set(part.column("user").to_pylist()) for part in parts]
-    assert all(users)
-    assert sorted(user for part in users for user in part) == sorted(f"u{user}" for user in range(60))
-    items = pa.concat_tables(parts).column("item")
-    assert set(items.to_pylist()) == {None, "0001", "0002"}
-    with pytest.raises(BadData, match=r"links\.csv"):
-        [
-            *read_batches(
-                source.model_copy(
-                    update={"aliases": Aliases(path=str(tmp_path / "links.csv"), own="x", common="y")}
-                )
-            )
-        ]
-
-
-def test_aliases_without_a_common_id_are_none_and_with_two_are_refused(tmp_path: Path) -> None:
-    path = written(tmp_path, "e.csv", "u,i\na,1\nb,2\nc,\nd,3\n")
-    links = written(tmp_path, "links.csv", 'own,common\n1,\n,0003\n2,0002\n2,0002\n3,"a\nb"\n')
-    columns = Columns(user="u", item="i")
-    source = Source(path=path, columns=columns, aliases=Aliases(path=links, own="own", common="common"))
-    assert table(source)["item"].to_pylist() == [None, "0002", None, None]
-    written(tmp_path, "links.csv", "own,common\n1,0001\n2,0002\n2,0001\n")
-    with pytest.raises(BadData, match=r"found an id of column 'own' with several of 'common'.*; found 2"):
-        table(source)
 
 
 def test_a_message_quotes_the_beginning_of_a_long_cell(tmp_path: Path) -> None:
