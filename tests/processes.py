@@ -12,6 +12,11 @@ from federation.rounds import Opened, together
 PROGRAM = str(Path(__file__).with_name("participant_program.py"))
 
 
+def door_of(name, folder, *options):
+    """A door that leads to the small participant's program; what it prints is in `folder`."""
+    return Door(name, [sys.executable, PROGRAM, name, *options], folder / f"{name}.log")
+
+
 class Consortium:
     """Doors of a, b, c, ... and rounds among them; vectors are [1, 1/3], [2, 1/3], ..."""
 
@@ -19,12 +24,7 @@ class Consortium:
         self.policy = RoundPolicy(**policy)
         own = json.dumps(policy)
         self.doors = {
-            name: Door(
-                name,
-                [sys.executable, PROGRAM, name, "--policy", own, "--memory", str(folder / name)],
-                folder / f"{name}.log",
-            )
-            for name in names
+            name: door_of(name, folder, "--policy", own, "--memory", str(folder / name)) for name in names
         }
         self.opened = Opened()
         self.memory = None

@@ -1,7 +1,6 @@
 import json
 import os
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -10,19 +9,20 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import PROGRAM, door_of
 
 from federation.door import Door
 from federation.errors import BadInput, ChorusError, Lost, Refused
-from federation.frames import MAX_HEADER, Frames
+from federation.frames import MAX_HEADER
 from federation.masks import KeyPair
 from federation.plan import RoundPlan
 
-PROGRAM = str(Path(__file__).with_name("participant_program.py"))
+PLAN = RoundPlan(run="r", number=0, cohort=("a", "b", "c"))
 
 
 @pytest.fixture
 def door(tmp_path):
-    with Door("a", [sys.executable, PROGRAM, "a"], tmp_path / "a.log") as door:
+    with door_of("a", tmp_path) as door:
         yield door
 
 
@@ -80,7 +80,7 @@ def test_errors_say_what_is_known_and_never_data(door, tmp_path):
 
 def test_a_file_name_that_is_no_text_is_told_and_logged(tmp_path):
     log = tmp_path / "own.log"
-    with Door("a", [sys.executable, PROGRAM, "a", "--log", str(log)], tmp_path / "a.log") as door:
+    with door_of("a", tmp_path, "--log", str(log)) as door:
         with pytest.raises(BadInput, match=r"^caf\\udce9.csv: found nothing"):
             door.ask("odd_error")
         assert r"caf\udce9.csv" in log.read_text()
@@ -96,7 +96,7 @@ def test_an_answer_that_is_too_large_is_told(door):
 
 def test_a_log_of_its_own_is_its_owners_only(tmp_path):
     log = tmp_path / "own.log"
-    with Door("a", [sys.executable, PROGRAM, "a", "--log", str(log)], tmp_path / "a.log") as door:
+    with door_of("a", tmp_path, "--log", str(log)) as door:
         with pytest.raises(ChorusError):
             door.ask("secret_error")
         assert "alice@example.org" in log.read_text()
@@ -153,26 +153,24 @@ frames.receive()
 """
 
 
+def answering(answer, folder):
+    """A door to a process that answers the first request so, whatever it is."""
+    return Door("a", [sys.executable, "-c", ANSWERS, answer], folder / "a.log")
+
+
 @pytest.mark.parametrize("error", ["null", '"x"', '{"type": "Lost", "participants": ["b"]}', '{"type": []}'])
 def test_an_error_that_cannot_be_read_is_one_of_the_participant(error, tmp_path):
-    answer = f'{{"say": "error", "error": {error}}}'
-    with (
-        Door("a", [sys.executable, "-c", ANSWERS, answer], tmp_path / "a.log") as door,
-        pytest.raises(ChorusError, match="unknown error"),
-    ):
+    door = answering(f'{{"say": "error", "error": {error}}}', tmp_path)
+    with door, pytest.raises(ChorusError, match="unknown error"):
         door.ask("echo")
 
 
 @pytest.mark.parametrize("public", [None, "x", "ab" * 31, "00" * 32, "01" + "00" * 31])
 def test_a_key_that_would_serve_nobody_is_refused_by_name(public, tmp_path):
     """Else the others could not agree on masks with it, and were lost in its place."""
-    answer = json.dumps({"say": "ready", "public": public})
-    plan = RoundPlan(run="r", number=0, cohort=("a", "b", "c"))
-    with (
-        Door("a", [sys.executable, "-c", ANSWERS, answer], tmp_path / "a.log") as door,
-        pytest.raises(Refused, match="a: its public key is not one of X25519"),
-    ):
-        door.ready(plan, deadline_seconds=20)
+    door = answering(json.dumps({"say": "ready", "public": public}), tmp_path)
+    with door, pytest.raises(Refused, match="a: its public key is not one of X25519"):
+        door.ready(PLAN, deadline_seconds=20)
 
 
 def test_a_program_that_does_not_start_is_told(tmp_path):
@@ -188,89 +186,36 @@ def test_a_job_without_a_round_has_no_sums(door):
 
 
 def test_keys_are_fresh_for_each_ready_call_and_serve_one_job(door):
-    plan = RoundPlan(run="r", number=0, cohort=("a", "b", "c"))
-    keys = [door.ready(plan, deadline_seconds=20) for _ in range(3)]
+    keys = [door.ready(PLAN, deadline_seconds=20) for _ in range(3)]
     assert len(set(keys)) == 3
     publics = dict(zip("abc", [keys[2], *keys[:2]], strict=True))
-    assert door.ask("echo", {}, plan=plan, keys=publics) == {}
+    assert door.ask("echo", {}, plan=PLAN, keys=publics) == {}
     with pytest.raises(Refused, match="was not asked whether it is ready for r/0/0"):
-        door.ask("echo", {}, plan=plan, keys=publics)
+        door.ask("echo", {}, plan=PLAN, keys=publics)
 
 
 def test_the_participant_holds_to_its_own_policy(door):
-    plan = RoundPlan(run="r", number=0, cohort=("a", "b", "c"))
     with pytest.raises(Refused, match="not invited"):
         door.ready(RoundPlan(run="r", number=0, cohort=("b", "c")), deadline_seconds=20)
-    door.ready(plan, deadline_seconds=20)
+    door.ready(PLAN, deadline_seconds=20)
     with pytest.raises(Refused, match="did not agree to sums without masks"):
-        door.ask("echo", {}, plan=plan)
-    key = door.ready(plan, deadline_seconds=20)
+        door.ask("echo", {}, plan=PLAN)
+    key = door.ready(PLAN, deadline_seconds=20)
     two = RoundPlan(run="r", number=0, cohort=("a", "b"))
     with pytest.raises(Refused, match="agreed to sums of 3 or more"):
         door.ask("echo", {}, plan=two, keys={"a": key, "b": key})
-    door.ready(plan, deadline_seconds=20)
+    door.ready(PLAN, deadline_seconds=20)
     with pytest.raises(Refused, match="was not asked whether it is ready for r/0/1"):
-        door.ask("echo", {}, plan=plan.again(plan.cohort), keys={})
+        door.ask("echo", {}, plan=PLAN.again(PLAN.cohort), keys={})
 
 
 @pytest.mark.parametrize("other", [{"run": "s"}, {"number": 1}])
 def test_a_job_of_another_round_than_the_plan_s_is_refused(door, other):
     """Else its terms were remembered under another name, and could be added among others once more."""
-    plan = RoundPlan(run="r", number=0, cohort=("a", "b", "c"))
-    key = door.ready(plan, deadline_seconds=20)
+    key = door.ready(PLAN, deadline_seconds=20)
     publics = {"a": key, **{name: KeyPair().public.hex() for name in "bc"}}
     with pytest.raises(Refused, match="the job is of another round than the plan r/0"):
-        door.ask("echo", {"run": "r", "number": 0, **other}, plan=plan, keys=publics)
-
-
-@pytest.mark.parametrize("job", ["late_sum", "sleep"])
-def test_nothing_is_sent_after_its_own_deadline(job, tmp_path):
-    """A coordinator that is ready to wait longer hears an error, and neither a term nor a result."""
-    plan = RoundPlan(run="r", number=0, cohort=("a", "b", "c")).model_dump()
-    ours, theirs = socket.socketpair()
-    command = [sys.executable, PROGRAM, "a", "--policy", '{"masks": false}', "--fd", str(theirs.fileno())]
-    with subprocess.Popen(command, pass_fds=[theirs.fileno()]) as process:
-        theirs.close()
-        frames = Frames(ours)
-        frames.send({"do": "ready", "plan": plan, "seconds": 20})
-        assert frames.receive(deadline=time.monotonic() + 20)[0]["say"] == "ready"
-        frames.send({"do": "job", "job": job, "arguments": {"seconds": 0.5}, "plan": plan, "seconds": 0.3})
-        reply = frames.receive(deadline=time.monotonic() + 20)
-        assert reply == (
-            {"say": "error", "error": {"type": "Lost", "participants": {"a": "its own deadline has passed"}}},
-            0,
-        )
-        frames.close()
-        assert process.wait(10) == 0
-
-
-def test_what_could_still_be_opened_is_remembered_by_the_next_process(tmp_path):
-    """The coordinator ends after it got a term; another one asks for a sum among others."""
-    plan = RoundPlan(run="r", number=0, cohort=("a", "b", "c"))
-    assert _after_a_term(plan, tmp_path)["say"] == "sum"
-    told = _after_a_term(RoundPlan(run="r", number=0, cohort=("a", "b", "d")), tmp_path)
-    assert told["error"]["type"] == "Refused"
-    assert "would expose the difference" in told["error"]["message"]
-    assert _after_a_term(plan, tmp_path)["say"] == "sum"
-    assert _after_a_term(RoundPlan(run="../r", number=0, cohort=("a", "b", "c")), tmp_path)["say"] == "error"
-    assert [path.name for path in tmp_path.iterdir()] == ["r"]
-    assert (tmp_path / "r" / "summed.json").stat().st_mode & 0o077 == 0
-
-
-def _after_a_term(plan, memory):
-    """What a process of its own says first when it is asked for a sum; its coordinator then ends."""
-    ours, theirs = socket.socketpair()
-    command = [sys.executable, PROGRAM, "a", "--policy", '{"masks": false}', "--memory", str(memory)]
-    with subprocess.Popen([*command, "--fd", str(theirs.fileno())], pass_fds=[theirs.fileno()]) as process:
-        theirs.close()
-        frames, asked = Frames(ours), {"plan": plan.model_dump(), "seconds": 20}
-        frames.send({"do": "ready", **asked})
-        frames.receive(deadline=time.monotonic() + 20)
-        frames.send({"do": "job", "job": "sum_vector", "arguments": {"vector": [1.0]}, **asked})
-        told, _ = frames.receive(deadline=time.monotonic() + 20)
-        frames.close()
-        assert process.wait(10) == 0
-    return told
+        door.ask("echo", {"run": "r", "number": 0, **other}, plan=PLAN, keys=publics)
 
 
 PARENT = """
