@@ -1,11 +1,10 @@
 """Participants that are processes lose one of them in the middle of a tree."""
 
-import importlib.util
 import json
 import sys
 import time
-from pathlib import Path
 
+import growing_program as growing
 import lightgbm
 import pytest
 
@@ -15,11 +14,6 @@ from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
 from federation.rounds import Opened, together
 from federation.simulate import simulate
-
-PROGRAM = Path(__file__).with_name("growing_program.py")
-_SPEC = importlib.util.spec_from_file_location("growing_program", PROGRAM)
-growing = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(growing)
 
 TREES = 4
 AT = 30
@@ -40,7 +34,9 @@ class Consortium:
         self.folder, self.policy, self.opened = folder, RoundPolicy(ready_seconds=60, **policy), Opened()
         own = json.dumps(policy)
         self.doors = {
-            name: Door(name, [sys.executable, str(PROGRAM), name, "--policy", own], folder / f"{name}.log")
+            name: Door(
+                name, [sys.executable, growing.__file__, name, "--policy", own], folder / f"{name}.log"
+            )
             for name in names
         }
 

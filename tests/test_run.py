@@ -1,19 +1,15 @@
 """A run under way: as an argument of Prefect's tasks, and its sums after it was cut off."""
 
-import sys
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
-from uuid import UUID
 
 import numpy as np
 import pytest
 from prefect.utilities.annotations import quote
 from prefect.utilities.engine import collect_task_run_inputs_sync
+from processes import door_of
 
 from feature_store.splits import LeaveLastOut
-from federation.door import Door
 from federation.errors import BadInput, Lost, Refused, TooFew
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
@@ -23,10 +19,8 @@ from mlruns_config.tracking import Tracking
 from tasks.model import ModelConfig
 from tasks.publish import _regularisation
 from tasks.run import Run
-from tasks.runs import RunFolder, find_run, save
+from tasks.runs import RunFolder, save
 from tasks.sums import agree_catalogue
-
-PROGRAM = str(Path(__file__).with_name("participant_program.py"))
 
 
 class Untouched(dict):
@@ -41,14 +35,7 @@ def run_behind(tmp_path):
 
     def run(doors):
         if isinstance(doors, str):
-            doors = {
-                name: Door(
-                    name,
-                    [sys.executable, PROGRAM, name, "--memory", str(tmp_path / name)],
-                    tmp_path / f"{name}.log",
-                )
-                for name in doors
-            }
+            doors = {name: door_of(name, tmp_path, "--memory", str(tmp_path / name)) for name in doors}
             opened.extend(doors.values())
         folder = RunFolder(tmp_path / "runs" / "r")
         folder.note(run="r")
@@ -163,52 +150,6 @@ def test_who_has_chosen_nothing_in_the_round_before_has_missed_it(run_behind):
     assert run.missed("abcd") == {"c": "missed round 0: its process ended", "d": "missed round 0: no file"}
 
 
-@pytest.fixture
-def trained(api, tmp_path, monkeypatch):
-    """Train four participants without work; `trouble(name, job, number)` says whether that asking is lost, or
-    what is told instead."""
-    import overhead
-
-    from flows.train import train
-    from tasks import opening
-
-    def run(trouble):
-        class Troubled(overhead.Idle):
-            def ask(self, job, arguments=None, **options):
-                told = trouble(self.name, job, (arguments or {}).get("number"))
-                if told is True:
-                    raise Lost({self.name: "its process ended"})
-                return told or super().ask(job, arguments, **options)
-
-        @contextmanager
-        def doors(home, memberships):
-            yield {each.name: Troubled(each.name) for each in memberships}
-
-        monkeypatch.setattr(opening, "open_doors", doors)
-        return train(consortium=overhead.consortium(tmp_path, 4), run="r")
-
-    return run
-
-
-def test_who_was_lost_in_the_first_round_is_left_out_of_the_second(trained):
-    asked = set()
-
-    def trouble(name, job, number):
-        asked.add((name, job, number))
-        return name == "p003" and job == "score"
-
-    figures = trained(trouble)
-    assert {name for name, job, number in asked if (job, number) == ("train", 1)} == {"p000", "p001", "p002"}
-    assert figures["lost"] == {"p003": "missed round 0: p003: its process ended"}
-    assert figures["participants"]["p000"]["data_version"] == "0" * 64
-
-
-def test_who_tells_of_its_scores_what_is_no_figure_is_lost(trained):
-    told = {"consortium": {"ndcg_at_10": "high"}}
-    figures = trained(lambda name, job, number: told if (name, job) == ("p003", "score") else False)
-    assert figures["lost"] == {"p003": "missed round 0: p003: told of its scores what is no figure"}
-
-
 def test_what_is_no_item_or_not_on_the_grid_is_not_believed(run_behind):
     run = run_behind({"a": SimpleNamespace(ask=lambda *_, **__: {"items": ["x", 1]})})
     run.folder.note(versions={"a": "1"})
@@ -220,64 +161,3 @@ def test_what_is_no_item_or_not_on_the_grid_is_not_believed(run_behind):
     }
     item_to_item = replace(run, model=ModelConfig(kind="item_to_item"))
     assert _regularisation({"participants": {**chosen, "d": {"chosen": None}}}, item_to_item) == 50
-
-
-def test_a_run_is_resumed_without_one_that_cannot_be_prepared_any_more(trained):
-    with pytest.raises(TooFew):
-        trained(lambda name, job, number: job == "score")
-    figures = trained(lambda name, job, number: (name, job) == ("p003", "prepare"))
-    assert set(figures["lost"]) == {"p003"}
-    assert figures["participants"]["p000"]["data_version"] == "0" * 64
-
-
-def test_a_round_that_could_not_be_reported_fails_the_run_and_is_told_by_its_resume(
-    trained, monkeypatch, tmp_path
-):
-    home, refused = tmp_path / "state" / "empty", []
-    log_metrics = Tracking.log_metrics
-
-    def once(tracking, run_id, step, metrics):
-        if not refused:
-            refused.append(step)
-            raise OSError("no space left")
-        log_metrics(tracking, run_id, step, metrics)
-
-    monkeypatch.setattr(Tracking, "log_metrics", once)
-    with pytest.raises(OSError, match="no space left"):
-        trained(lambda *_: False)
-    facts = find_run(home, "r").facts
-    assert (facts["status"], len(find_run(home, "r").rounds)) == ("failed", 2)
-    trained(lambda *_: False)
-    history = Tracking(TrackingConfig(), home).client.get_metric_history(facts["mlflow_run_id"], "ndcg_at_10")
-    assert (find_run(home, "r").facts["status"], [each.step for each in history]) == ("finished", [0, 1])
-
-
-def test_a_run_whose_end_mlflow_did_not_hear_of_is_told_by_its_resume(trained, monkeypatch, tmp_path):
-    home, finish = tmp_path / "state" / "empty", Tracking.finish
-
-    def silent(tracking, run_id, status):
-        raise OSError("no answer")
-
-    monkeypatch.setattr(Tracking, "finish", silent)
-    with pytest.raises(TooFew):
-        trained(lambda name, job, number: job == "score")
-    with pytest.raises(OSError, match="no answer"):
-        trained(lambda *_: False)
-    assert find_run(home, "r").facts["status"] == "failed"
-    monkeypatch.setattr(Tracking, "finish", finish)
-    trained(lambda *_: False)
-    assert find_run(home, "r").facts["status"] == "finished"
-    assert Tracking(TrackingConfig(), home).is_finished("r")
-
-
-def test_prefects_log_tells_what_was_said_and_not_of_each_task_that_it_completed(trained, client, tmp_path):
-    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
-    from prefect.logging.handlers import APILogWorker
-
-    trained(lambda *_: False)
-    APILogWorker.drain_all(timeout=10, at_exit=False)
-    flow_run_id = UUID(find_run(tmp_path / "state" / "empty", "r").facts["flow_run_id"])
-    chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id]))
-    lines = [each.message for each in client.read_logs(chosen) if each.task_run_id is not None]
-    assert {"p000: data version 000000000000", "round 1: checkpointed and logged"} <= {*lines}
-    assert not [line for line in lines if "Completed" in line]

@@ -1,0 +1,118 @@
+"""A whole training over participants without work: who is left out, what is told, and its resumption."""
+
+from contextlib import contextmanager
+from uuid import UUID
+
+import pytest
+
+from federation.errors import Lost, TooFew
+from mlruns_config.config import TrackingConfig
+from mlruns_config.tracking import Tracking
+from tasks.runs import find_run
+
+
+@pytest.fixture
+def trained(api, tmp_path, monkeypatch):
+    """Train four participants without work; `trouble(name, job, number)` says whether that asking is lost, or
+    what is told instead."""
+    import overhead
+
+    from flows.train import train
+    from tasks import opening
+
+    def run(trouble):
+        class Troubled(overhead.Idle):
+            def ask(self, job, arguments=None, **options):
+                told = trouble(self.name, job, (arguments or {}).get("number"))
+                if told is True:
+                    raise Lost({self.name: "its process ended"})
+                return told or super().ask(job, arguments, **options)
+
+        @contextmanager
+        def doors(home, memberships):
+            yield {each.name: Troubled(each.name) for each in memberships}
+
+        monkeypatch.setattr(opening, "open_doors", doors)
+        return train(consortium=overhead.consortium(tmp_path, 4), run="r")
+
+    return run
+
+
+def test_who_was_lost_in_the_first_round_is_left_out_of_the_second(trained):
+    asked = set()
+
+    def trouble(name, job, number):
+        asked.add((name, job, number))
+        return name == "p003" and job == "score"
+
+    figures = trained(trouble)
+    assert {name for name, job, number in asked if (job, number) == ("train", 1)} == {"p000", "p001", "p002"}
+    assert figures["lost"] == {"p003": "missed round 0: p003: its process ended"}
+    assert figures["participants"]["p000"]["data_version"] == "0" * 64
+
+
+def test_who_tells_of_its_scores_what_is_no_figure_is_lost(trained):
+    told = {"consortium": {"ndcg_at_10": "high"}}
+    figures = trained(lambda name, job, number: told if (name, job) == ("p003", "score") else False)
+    assert figures["lost"] == {"p003": "missed round 0: p003: told of its scores what is no figure"}
+
+
+def test_a_run_is_resumed_without_one_that_cannot_be_prepared_any_more(trained):
+    with pytest.raises(TooFew):
+        trained(lambda name, job, number: job == "score")
+    figures = trained(lambda name, job, number: (name, job) == ("p003", "prepare"))
+    assert set(figures["lost"]) == {"p003"}
+    assert figures["participants"]["p000"]["data_version"] == "0" * 64
+
+
+def test_a_round_that_could_not_be_reported_fails_the_run_and_is_told_by_its_resume(
+    trained, monkeypatch, tmp_path
+):
+    home, refused = tmp_path / "state" / "empty", []
+    log_metrics = Tracking.log_metrics
+
+    def once(tracking, run_id, step, metrics):
+        if not refused:
+            refused.append(step)
+            raise OSError("no space left")
+        log_metrics(tracking, run_id, step, metrics)
+
+    monkeypatch.setattr(Tracking, "log_metrics", once)
+    with pytest.raises(OSError, match="no space left"):
+        trained(lambda *_: False)
+    facts = find_run(home, "r").facts
+    assert (facts["status"], len(find_run(home, "r").rounds)) == ("failed", 2)
+    trained(lambda *_: False)
+    history = Tracking(TrackingConfig(), home).client.get_metric_history(facts["mlflow_run_id"], "ndcg_at_10")
+    assert (find_run(home, "r").facts["status"], [each.step for each in history]) == ("finished", [0, 1])
+
+
+def test_a_run_whose_end_mlflow_did_not_hear_of_is_told_by_its_resume(trained, monkeypatch, tmp_path):
+    home, finish = tmp_path / "state" / "empty", Tracking.finish
+
+    def silent(tracking, run_id, status):
+        raise OSError("no answer")
+
+    monkeypatch.setattr(Tracking, "finish", silent)
+    with pytest.raises(TooFew):
+        trained(lambda name, job, number: job == "score")
+    with pytest.raises(OSError, match="no answer"):
+        trained(lambda *_: False)
+    assert find_run(home, "r").facts["status"] == "failed"
+    monkeypatch.setattr(Tracking, "finish", finish)
+    trained(lambda *_: False)
+    assert find_run(home, "r").facts["status"] == "finished"
+    assert Tracking(TrackingConfig(), home).is_finished("r")
+
+
+def test_prefects_log_tells_what_was_said_and_not_of_each_task_that_it_completed(trained, client, tmp_path):
+    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+    from prefect.logging.handlers import APILogWorker
+
+    trained(lambda *_: False)
+    APILogWorker.drain_all(timeout=10, at_exit=False)
+    flow_run_id = UUID(find_run(tmp_path / "state" / "empty", "r").facts["flow_run_id"])
+    chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id]))
+    lines = [each.message for each in client.read_logs(chosen) if each.task_run_id is not None]
+    assert {"p000: data version 000000000000", "round 1: checkpointed and logged"} <= {*lines}
+    assert not [line for line in lines if "Completed" in line]
