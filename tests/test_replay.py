@@ -16,6 +16,7 @@ from federation.observation import Costs
 from federation.plan import RoundPlan
 from federation.simulate import simulate
 from flows.cli import app
+from flows.consortium import read_consortium
 from flows.replay import policies, windows
 from recommenders import item_to_item
 from recommenders.choice import choose
@@ -160,12 +161,8 @@ def test_the_interval_of_what_is_kept_is_that_of_paired_queries():
     assert found.half_interval(always, always) == 0
 
 
-def test_policies_that_adjust_themselves_begin_at_the_middle_of_their_bounds(tmp_path):
-    from flows.consortium import read_consortium
-
-    found = {
-        each.name: each.interval / 86_400 for each in policies(read_consortium(consortium(tmp_path)), 2.0)
-    }
+def test_policies_that_adjust_themselves_begin_at_the_middle_of_their_bounds(tiny):
+    found = {each.name: each.interval / 86_400 for each in policies(read_consortium(tiny("small")), 2.0)}
     assert found == {f"every {days} d": 2 for days in (2, 4, 6, 8, 12, 16, 32)} | dict.fromkeys(
         ("plateau", "drift", "bandit"), 8
     )
@@ -180,38 +177,10 @@ def test_a_participant_that_begins_late_takes_part_from_then_on():
     assert all(verdict.queries for verdict in verdicts)
 
 
-WORLD = """
-name: small
-state: {state}
-world: {{seed: 3, shops: 3, users: 200, items: 100, days: 200, events: 6000, drift: sudden}}
-participants:
-  - name: east
-    events: {{path: east.csv, columns: {{user: user, item: item, value: rating, time: {time}}}}}
-  - name: north
-    events:
-      path: north.tsv.gz
-      columns: {{user: customer, item: product, value: stars, time: bought_at}}
-      time_unit: s
-  - name: south
-    events:
-      path: south.parquet
-      columns: {{user: user, item: item, value: rating, time: time}}
-      time_unit: us
-cleaning: {{bot_events_per_hour: 100}}
-{more}
-"""
-
-
-def consortium(folder, more="", time="time"):
-    path = folder / "small.yaml"
-    path.write_text(WORLD.format(state=folder / "state", more=more, time=time))
-    return path
-
-
-def test_the_command_writes_table_figures_plot_and_run(tmp_path):
+def test_the_command_writes_table_figures_plot_and_run(tmp_path, tiny):
     from mlflow import MlflowClient
 
-    path, plot, figures = consortium(tmp_path), tmp_path / "replay.png", tmp_path / "replay.json"
+    path, plot, figures = tiny("small"), tmp_path / "replay.png", tmp_path / "replay.json"
     arguments = ["replay", path, "--step", "8", "--json", figures, "--plot", plot]
     done = CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
     assert done.exit_code == 0
@@ -232,11 +201,9 @@ def test_the_command_writes_table_figures_plot_and_run(tmp_path):
     assert {each.path for each in client.list_artifacts(run.info.run_id)} == {"replay.json", "replay.png"}
 
 
-def test_a_configured_policy_is_the_one_that_is_replayed(tmp_path):
-    from flows.consortium import read_consortium
-
+def test_a_configured_policy_is_the_one_that_is_replayed(tiny):
     more = "frequency: {policy: {kind: plateau, shortest_days: 3, longest_days: 9}, costs: {training: 0.1}}"
-    found = {each.name: each for each in policies(read_consortium(consortium(tmp_path, more)), 2.0)}
+    found = {each.name: each for each in policies(read_consortium(tiny("small", more)), 2.0)}
     assert found["plateau"].config.policy.longest_days == 9
     assert found["drift"].config.policy.longest_days == 32
     assert found["every 4 d"].config.policy.days == 4
@@ -267,10 +234,11 @@ def test_who_has_nobody_to_ask_keeps_the_middle_of_the_grids(everyone):
     assert found["east"].settings != SETTINGS
 
 
-def test_bad_input_is_told(tmp_path, everyone):
+def test_bad_input_is_told(tiny, everyone):
     with pytest.raises(BadInput, match="0 whole windows"):
         windows(everyone, 100.0, None, None)
-    path = consortium(tmp_path, "split: {kind: leave-last-out}\nmodel: {kind: popularity}", time="null")
+    path = tiny("small", "split: {kind: leave-last-out}")
+    path.write_text(path.read_text().replace("time: time", "time: null", 1))
     with pytest.raises(BadInput, match=r"east: events.columns.time: found none"):
         CliRunner().invoke(app, ["replay", str(path)], catch_exceptions=False)
 
