@@ -61,15 +61,18 @@ class Small:
         path.write_text(WORLD.format(state=self.folder / "state", more=more))
         return path
 
-    def chorus(self, *arguments, **options):
-        return subprocess.run(
-            self._command(arguments), **self._where(), capture_output=True, text=True, timeout=500, **options
+    def chorus(self, *arguments, code=0, **environment):
+        """Run a command, and expect its exit code."""
+        done = subprocess.run(
+            self._command(arguments), **self._where(environment), capture_output=True, text=True, timeout=500
         )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
 
     def start(self, *arguments):
         """The command on its own, to be stopped or killed."""
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen(self._command(arguments), **self._where(), **quiet)
+        return subprocess.Popen(self._command(arguments), **self._where({}), **quiet)
 
     def kill(self, started):
         """SIGKILL, and wait until whatever the process had started has ended with it."""
@@ -93,8 +96,12 @@ class Small:
     def _command(self, arguments):
         return [sys.executable, "-m", "flows.cli", *map(str, arguments)]
 
-    def _where(self):
-        return {"cwd": self.folder, "env": {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}}
+    def _where(self, environment):
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        return {
+            "cwd": self.folder,
+            "env": {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **environment},
+        }
 
 
 @pytest.fixture
@@ -108,7 +115,6 @@ def ran(tmp_path_factory):
     """The consortium after one run, and what that printed."""
     small = Small(tmp_path_factory.mktemp("main"))
     small.done = small.chorus("run", small.consortium(), "--json", "figures.json")
-    assert small.done.returncode == 0, small.done.stdout + small.done.stderr
     return small
 
 
@@ -214,25 +220,7 @@ def deploy(api):
 @pytest.fixture
 def chorus(tmp_path):
     """Run a command of the command line in the test's folder, and expect its exit code."""
-
-    def chorus(*arguments, code=0, **environment):
-        done = subprocess.run(
-            [sys.executable, "-m", "flows.cli", *map(str, arguments)],
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-                "COLUMNS": "200",
-                **environment,
-            },
-            capture_output=True,
-            text=True,
-            timeout=400,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
-
-    return chorus
+    return Small(tmp_path).chorus
 
 
 @pytest.fixture

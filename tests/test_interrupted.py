@@ -56,8 +56,7 @@ def test_killed_at_random_points_and_resumed_to_the_same_bits(ran, small):
         except subprocess.TimeoutExpired:
             small.kill(started)
             kills += 1
-    done = small.chorus("resume", small.run.name, path, "--json", "figures.json")
-    assert done.returncode == 0, done.stderr
+    small.chorus("resume", small.run.name, path, "--json", "figures.json")
     equal(small, ran)
     one_run_without_repeats(small)
     ended = [state for _, state, _ in states(small)]
@@ -68,18 +67,15 @@ def test_killed_at_random_points_and_resumed_to_the_same_bits(ran, small):
 @pytest.mark.slow
 def test_a_part_is_redone_after_its_participant_hung_on_the_same_data(ran, small):
     path = small.consortium("rounds: {deadline_seconds: 30}")
-    failed = _run_while_hanging(small, "south", path)
-    assert failed.returncode == 4, failed.stderr
+    failed = _run_while_hanging(small, "south", path, code=4)
     assert "south: silent until its deadline of 30 s" in failed.stderr
     assert "failed" in small.chorus("runs", path).stdout
     with gzip.open(small.home / "world" / "north.tsv.gz", "at") as file:
         file.write("a-late-customer\tproduct\t5\t1700000000\n")
-    other = small.chorus("resume", small.run.name, small.consortium("seed: 5"))
-    assert other.returncode == 2
+    other = small.chorus("resume", small.run.name, small.consortium("seed: 5"), code=2)
     assert "have changed" in other.stderr
     small.consortium("rounds: {deadline_seconds: 600}")
-    done = small.chorus("rerun", small.run.name, path, "--participant", "south", "--json", "figures.json")
-    assert done.returncode == 0, done.stderr
+    small.chorus("rerun", small.run.name, path, "--participant", "south", "--json", "figures.json")
     equal(small, ran)
     one_run_without_repeats(small)
     redone = {name: state for name, _, state in states(small, "task_run") if name.startswith("train")}
@@ -91,7 +87,6 @@ def test_a_part_is_redone_after_its_participant_hung_on_the_same_data(ran, small
 def test_the_flow_goes_on_without_a_participant_that_hangs(small):
     path = small.consortium("rounds: {deadline_seconds: 30, minimum: 2, agreed_to_two: true}")
     done = _run_while_hanging(small, "east", path)
-    assert done.returncode == 0, done.stderr
     assert "east is not in these figures" in done.stdout
     told = json.loads((small.folder / "figures.json").read_text())["participants"]
     assert told["east"]["consortium"] is None
@@ -102,7 +97,6 @@ def test_the_flow_goes_on_without_a_participant_that_hangs(small):
 @pytest.mark.slow
 def test_compare_shows_pooled_beside_the_consortium(small):
     done = small.chorus("compare", small.consortium(), "--json", "figures.json")
-    assert done.returncode == 0, done.stderr
     figures = json.loads((small.folder / "figures.json").read_text())
     pooled = figures["participants"]["north"]["pooled"]["ndcg_at_10"]
     assert f"{pooled:.4f}".removeprefix("0") in done.stdout
@@ -123,7 +117,7 @@ def _wait_for_work(small, started):
         time.sleep(0.05)
 
 
-def _run_while_hanging(small, name, path):
+def _run_while_hanging(small, name, path, code=0):
     """Run to its end while whatever process is `name`'s is stopped (SIGSTOP) from its training on."""
     over = threading.Event()
 
@@ -137,7 +131,7 @@ def _run_while_hanging(small, name, path):
     hanging = threading.Thread(target=hang)
     hanging.start()
     try:
-        return small.chorus("run", path, "--json", "figures.json")
+        return small.chorus("run", path, "--json", "figures.json", code=code)
     finally:
         over.set()
         hanging.join()
