@@ -7,12 +7,13 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +26,20 @@ from federation.update import Update
 OWNER_ONLY = 0o700
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Put `value` at `path`, readable by its owner only, in one step."""
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that its owner only can read, and that is at `path` in one step when the block has ended."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=OWNER_ONLY)
     beside = path.with_name(path.name + ".tmp")
-    with os.fdopen(os.open(beside, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(value, file, indent=1)
+    with os.fdopen(os.open(beside, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+        yield file
     os.replace(beside, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Put `value` at `path`, as `replacing` does."""
+    with replacing(path) as file:
+        file.write(json.dumps(value, indent=1).encode())
 
 
 def read_json(path: Path) -> Any:
@@ -45,12 +53,9 @@ def read_json(path: Path) -> Any:
 
 
 def save(path: Path, array: NDArray[Any]) -> None:
-    """Put `array` at `path`, readable by its owner only, in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=OWNER_ONLY)
-    beside = path.with_name(path.name + ".tmp")
-    with os.fdopen(os.open(beside, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+    """Put `array` at `path`, as `replacing` does."""
+    with replacing(path) as file:
         np.save(SimpleNamespace(write=file.write), array)  # numpy's own file loses why a write failed
-    os.replace(beside, path)
 
 
 @dataclass(frozen=True)

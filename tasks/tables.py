@@ -17,6 +17,7 @@ from recommenders.snapshot import Floats, Snapshot
 from tasks.model import ModelConfig
 from tasks.prepared import Prepared
 from tasks.room import Room
+from tasks.runs import replacing
 from tasks.terms import snapshot
 
 TOGETHER, ALONE = "together", "alone"
@@ -117,6 +118,5 @@ def _path(room: Room, run: str, number: int, arm: str, part: int) -> Path:
 
 
 def _write(path: Path, made: Table) -> None:
-    beside = path.with_name(path.name + ".tmp.npz")
-    np.savez(beside, **{field.name: getattr(made, field.name) for field in fields(Table)})
-    beside.replace(path)
+    with replacing(path) as file:
+        np.savez(file, **{field.name: getattr(made, field.name) for field in fields(Table)})
