@@ -30,6 +30,8 @@ def resume(run: str, path: Path, data: Path | None, json: Path | None) -> None:
     if facts.get("status") == "finished":
         tables.show_figures(facts["figures"], consortium, json)
         return
+    if facts.get("status") == "skipped":  # what too few brought would be the difference of two sums
+        raise BadInput(f"run '{run}' is skipped: {facts['reason']}; expected one that was interrupted")
     _train(consortium, run, path, data, json)
 
 
@@ -41,7 +43,8 @@ def rerun(run: str, participant: str | None, path: Path, data: Path | None, json
     """
     consortium = read_consortium(path, data)
     folder = find_run(consortium.home, run)
-    done = folder.facts.get("status") == "finished"
+    status = folder.facts.get("status")
+    done = status in ("finished", "skipped")
     waits = done and folder.facts.get("figures", {}).get("gate", {}).get("waits", False)
     if participant is not None and participant not in consortium.names:
         raise BadInput(
@@ -50,7 +53,7 @@ def rerun(run: str, participant: str | None, path: Path, data: Path | None, json
     if (waits or not done) and _retried(consortium, folder.facts.get("flow_run_id"), participant):
         tables.show_figures(folder.facts["figures"], consortium, json)
     elif done:
-        raise BadInput(f"run '{run}' is finished; expected one with a part to redo (start a new run instead)")
+        raise BadInput(f"run '{run}' is {status}; expected one with a part to redo (start a new run instead)")
     else:
         _train(consortium, run, path, data, json, redo=participant)
 

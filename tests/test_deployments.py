@@ -210,6 +210,11 @@ def test_a_retry_that_finds_nothing_new_says_so(client, deploy, tiny, monkeypatc
     monkeypatch.setattr("tasks.retrying.wait", work)
     with pytest.raises(ChorusError, match="ended as Skipped: data and configuration are those of run r"):
         operate.rerun("late", None, path, None, None)
+    folder.note(status="skipped", reason="only east has new data")
+    with pytest.raises(BadInput, match="'late' is skipped; expected one with a part to redo"):
+        operate.rerun("late", None, path, None, None)
+    with pytest.raises(BadInput, match="'late' is skipped: only east has new data; expected one that was"):
+        operate.resume("late", path, None, None)
 
 
 def test_an_image_needs_a_pool_that_starts_containers(api, tiny, chorus):
