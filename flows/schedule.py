@@ -91,8 +91,9 @@ def _change(consortium: Consortium, change: Change) -> None:
         timetable.save(consortium.home, TRAINING, after)
         if deployment:
             timetable.apply(client, deployment.id, consortium.home, TRAINING, after)
-        learned = [each.state for each in decisions(consortium.home)[-1:]]
-        record(consortium.home, **_operators(before, after), state=dict(*learned))
+        if after.pin != before.pin:
+            learned = [each.state for each in decisions(consortium.home)[-1:]]
+            record(consortium.home, **_operators(before, after), state=dict(*learned))
     later = "" if deployment else " when it is next served or deployed"
     tables.console.print(f"{TRAINING}: {timetable.text(after.wanted)}{later}", highlight=False)
 

@@ -44,7 +44,7 @@ def adjust(
         return record(
             home,
             policy=config.policy.kind,
-            old=timetable.text(before.wanted),
+            old=timetable.text(known.wanted),
             new=timetable.text(after.wanted),
             interval_seconds=after.wanted[0].seconds if after.wanted else None,
             reason=decision.reason,

@@ -79,6 +79,7 @@ def test_a_pin_and_a_hand_in_the_page_win_over_the_policy(client, deploy, adjust
     client.update_deployment_schedule(deployment.id, present.id, schedule=nightly)
     decided = adjust(home, "pinned", CONFIG, history(8, gain=0.0))
     assert decided.new == timetable.text(found(client, "pinned")) == "at 0 2 * * *"
+    assert decided.old == "every 2d"
     assert "by Prefect's page" in decided.reason
 
 

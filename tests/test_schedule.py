@@ -64,6 +64,7 @@ def test_a_changed_configuration_is_deployed_and_a_pin_wins_over_it(client, depl
     assert found(client, "changed") == "every 6h"
     schedule.unpin(path)
     assert found(client, "changed") == "every 3d"
+    schedule.unpin(path)  # nothing is pinned: no decision
     schedule.history(path, tmp_path / "history.json")
     told = json.loads((tmp_path / "history.json").read_text())["decisions"]
     assert [(each["number"], each["old"], each["new"]) for each in told] == [
