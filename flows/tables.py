@@ -64,7 +64,8 @@ def show_next(path: Path) -> None:
 
 def show_runs(facts: Sequence[Mapping[str, Any]], path: Path | None) -> None:
     """When, how far and how good."""
-    columns = Column("run", no_wrap=True), "created (UTC)", "status", "NDCG", "version", "reason"
+    names = "created (UTC)", "status", "NDCG", "version", "reason"
+    columns = Column("run", no_wrap=True), *(Column(name, overflow="fold") for name in names)
     table = Table(*columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for each in facts:
         overall = each.get("figures", {}).get("overall", {}).get("consortium", {})
