@@ -156,6 +156,11 @@ class Consortium(Frozen):
         """What each participant's process reads, in the file's order."""
         return [self.membership(each) for each in self.participants]
 
+    def require_data(self) -> None:
+        """Raise `BadInput` where the folder of data is missing; a world's is made when it is needed."""
+        if self.world is None and not self.data.is_dir():
+            raise BadInput(f"data: found no folder {self.data}, expected where the participants' paths start")
+
     def generate_world(self) -> None:
         """Write the events of its world, where it has one and they are not there yet."""
         if self.world is not None:

@@ -120,6 +120,7 @@ def _train(
     redo: str | None = None,
     pooled: bool = False,
 ) -> None:
+    consortium.require_data()
     tables.say(
         f"run {run} of {consortium.name}: its data, then a Prefect server (the first start is the longest)"
     )

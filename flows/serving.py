@@ -38,6 +38,7 @@ def deploy(path: Path, data: Path | None, pool: str, image: str | None) -> None:
 def serve(path: Path, data: Path | None, port: int) -> None:
     """The same deployments, with a Prefect server and a worker of this machine, until Ctrl-C or SIGTERM."""
     consortium = read_consortium(path, data)
+    consortium.require_data()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

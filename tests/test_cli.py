@@ -11,6 +11,7 @@ from feature_store.sources import read_batches
 from feature_store.world import World, generate
 from feature_store.world_files import sources
 from flows import cli, operate, setup
+from tasks import server
 from tasks.opening import _noted
 from tasks.runs import RunFolder
 
@@ -90,6 +91,15 @@ def test_a_path_that_cannot_be_used_is_told_without_a_traceback(ends, tiny, tmp_
     path = tiny("tiny")
     (tmp_path / "state").write_text("in the way")
     assert "state/tiny: Not a directory" in ends("run", path, code=2)
+
+
+@pytest.mark.parametrize("command", ["run", "serve"])
+def test_a_missing_folder_of_data_is_told_before_a_server_starts(ends, monkeypatch, tmp_path, command):
+    monkeypatch.setattr(server, "started", lambda *_: pytest.fail("it began"))
+    ends("init", tmp_path / "consortium.yaml", code=0)
+    told = ends(command, tmp_path / "consortium.yaml", "--data", tmp_path / "nowhere", code=2)
+    expected = "expected where the participants' paths start"
+    assert told == f"chorus: data: found no folder {tmp_path}/nowhere, {expected}\n"
 
 
 @pytest.mark.parametrize("port", [0, 65_536])
