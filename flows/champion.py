@@ -30,5 +30,7 @@ def rollback(path: Path, json: Path | None) -> None:
     consortium = read_consortium(path)
     champions = Champions(Tracking(consortium.tracking, consortium.home), consortium.name)
     if champions.rollback("A person went back to it.") is None:
-        raise BadInput(f"{consortium.name}: there was no champion before this one; see `chorus runs`")
+        now = champions.version()
+        present = "no champion yet" if now is None else f"no champion before version {now}"
+        raise BadInput(f"{consortium.name}: found {present}, expected one to go back to")
     tables.show_champions(champions, json)

@@ -212,6 +212,8 @@ def test_a_person_promotes_by_run_or_version_and_goes_back(tiny, tmp_path, capsy
         BadInput, match="'1': found no such version, nor one of that run; expected one of: none"
     ):
         champion.promote("1", path, None)
+    with pytest.raises(BadInput, match="tiny: found no champion yet, expected one to go back to"):
+        champion.rollback(path, None)
     tracking = Tracking(consortium.tracking, consortium.home)
     found = champions(tracking, "tiny", 2)
     for number in (1, 2):
@@ -227,7 +229,7 @@ def test_a_person_promotes_by_run_or_version_and_goes_back(tiny, tmp_path, capsy
     told = json.loads((tmp_path / "back.json").read_text())
     assert (told["champion"], told["run"], len(told["changes"])) == (2, "tiny-2", 3)
     assert "The champion is version 2, of run tiny-2." in capsys.readouterr().out
-    with pytest.raises(BadInput, match="no champion before"):
+    with pytest.raises(BadInput, match="tiny: found no champion before version 2, expected one"):
         champion.rollback(path, None)
     with pytest.raises(BadInput, match=r"'9': .* expected one of: 1, 2"):
         champion.promote("9", path, None)
