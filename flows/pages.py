@@ -24,8 +24,8 @@ def show(home: Path, config: TrackingConfig, prefect_api_url: str | None = None)
         signal.signal(number, lambda *_: stop.set())
     os.environ.update(server.QUIET)
     with (
-        server.prefect_server(home, prefect_api_url) as prefect,
         _mlflow_server(Tracking(config, home)) as mlflow,
+        server.prefect_server(home, prefect_api_url) as prefect,
     ):
         console.print(f"Prefect: {prefect.removesuffix('/api')}\nMLflow:  {mlflow}")
         console.print("Ctrl-C ends what was started here.")
@@ -34,10 +34,14 @@ def show(home: Path, config: TrackingConfig, prefect_api_url: str | None = None)
 
 @contextmanager
 def _mlflow_server(tracking: Tracking) -> Iterator[str]:
-    """The address of MLflow's pages: of the tracking server in use, or of one for its store."""
+    """The address of MLflow's pages: of the tracking server in use, or of one for its store.
+
+    Raises `NoTracking` where the store cannot be opened.
+    """
     if tracking.uri.startswith(("http://", "https://")):
         yield tracking.uri
         return
+    tracking.client.search_experiments(max_results=1)  # else what is wrong is told in the server's log only
     port, log = server.free_port(), tracking.folder / "server.log"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     os.environ["MLFLOW_BACKEND_STORE_URI"] = tracking.uri  # its password is not for the list of processes

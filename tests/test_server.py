@@ -14,6 +14,9 @@ import pytest
 from prefect_api import ask
 
 from federation.errors import ChorusError
+from flows import pages
+from mlruns_config.config import TrackingConfig
+from mlruns_config.tracking import NoTracking, Tracking
 from tasks import server
 
 ROOT = Path(__file__).parents[1]
@@ -193,6 +196,13 @@ def test_a_server_behind_a_proxy_that_wants_a_password_is_not_silent(code, alive
         ):
             client.read_work_pool("chorus")
         proxy.shutdown()
+
+
+def test_a_store_that_pages_cannot_show_is_told_before_a_server_starts(monkeypatch, tmp_path):
+    monkeypatch.setattr(server, "leashed", lambda *_: pytest.fail("it began"))
+    shown = pages._mlflow_server(Tracking(TrackingConfig(uri="mlruns"), tmp_path))
+    with pytest.raises(NoTracking, match=r"tracking.uri: found mlruns, expected a store"):
+        shown.__enter__()
 
 
 @pytest.mark.slow
