@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import lightgbm
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from federation.channel import Channel
 from federation.errors import BadInput
@@ -65,7 +65,8 @@ class Bins(Frozen):
         for column in self.columns:
             if column.categorical and len(column.values) > self.max_bin - 1:
                 raise ValueError(
-                    f"{column.name}: {len(column.values)} categories, expected {self.max_bin - 1} or fewer"
+                    f"{column.name}: found {len(column.values)} categories, expected {self.max_bin - 1} or "
+                    f"fewer with max_bin {self.max_bin}"
                 )
         return self
 
@@ -125,7 +126,7 @@ def agree(
 
     `categories` are agreed lists; a column that is named there is categorical, and a category outside its
     list counts as missing.  Cells of the sketch that hold a quarter of a bin's rows are not cut further.
-    Raises `BadInput` where there are no rows.
+    Raises `BadInput` where there are no rows, and for categories that are not in order or too many.
     """
     check_features(features, len(names))
     if not len(features):
@@ -137,11 +138,14 @@ def agree(
         tolerance = 0.25 / max_bin
         found = quantiles(channel, features[:, numbers], wanted, tolerance=tolerance, label="bins").values
         lists |= {names[place]: _rising(row) for place, row in zip(numbers, found, strict=True)}
-    columns = tuple(
-        Column(name=name, values=lists[name], categorical=place not in numbers)
-        for place, name in enumerate(names)
-    )
-    return Bins(columns=columns, max_bin=max_bin)
+    try:
+        columns = tuple(
+            Column(name=name, values=lists[name], categorical=place not in numbers)
+            for place, name in enumerate(names)
+        )
+        return Bins(columns=columns, max_bin=max_bin)
+    except ValidationError as error:
+        raise BadInput(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
 
 
 def _rising(values: Matrix) -> tuple[float, ...]:

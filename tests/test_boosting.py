@@ -193,6 +193,8 @@ def test_strange_rows_and_states_are_refused():
         begin(Solo(), rows, bins, config.model_copy(update={"max_bin": 63}))
     with pytest.raises(BadInput, match="infinite"):
         agree(Solo(), np.full((3, 1), np.inf), "x")
+    with pytest.raises(BadInput, match=r"^y: found 15 categories, expected 14 or fewer with max_bin 15$"):
+        agree(Solo(), np.ones((3, 2)), "xy", {"y": range(15)}, max_bin=15)
 
 
 def real(name):
