@@ -143,7 +143,8 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Cells]:
 def read_jsonl(path: Path, columns: Columns) -> Iterator[Cells]:
     """Members of one JSON object a line as text; a line that is none is nulls.
 
-    Raises `BadData` for an array, whose lines end with commas, and for a line longer than a block.
+    Raises `BadData` for an array, whose lines end with commas, for a line longer than a block, and where the
+    first block has no object.
     """
     first = True
     if places := [key for key in columns.values() if isinstance(key, int)]:
@@ -155,6 +156,8 @@ def read_jsonl(path: Path, columns: Columns) -> Iterator[Cells]:
                 raise BadData(
                     f"{path}: found a JSON array, expected one object a line without commas between"
                 )
+            if first and not any(events):
+                raise BadData(f"{path}, from line 1: expected one JSON object a line", repr(lines[0][:100]))
             if first:  # other lines may lack a key
                 _positions(path, columns, sorted(set().union(*events)))
                 first = False

@@ -103,6 +103,8 @@ def test_json_that_is_no_lines_is_refused(tmp_path: Path) -> None:
         assert "found a JSON array, expected one object a line" in bad(
             written(tmp_path, "e.json", text), columns=IDS
         )
+    told = bad(written(tmp_path, "e.jsonl", "u,i\na,x\n"), columns=IDS)
+    assert told.endswith("e.jsonl, from line 1: expected one JSON object a line; found b'u,i'")
     path = written(tmp_path, "e.json", json.dumps(array * 300_000))
     assert "found a line of more than 8,388,608 bytes, expected one object a line" in bad(path, columns=IDS)
 
