@@ -14,13 +14,15 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from federation.observation import DAY, Bounds, Costs, Observation, Training, spell, trainings
 
 YEAR = 365.25 * DAY
 PRIOR_MEAN = np.array([0.003, 0.03, 0.01, 0.0, 0.0])
 PRIOR = np.diag(np.array([0.003, 0.05, 0.05, 0.001, 0.001]) ** -2.0)
+LONGEST = 10_000
+"""Shortest intervals in the longest: a larger square of an age leaves no digit of the prior beside it."""
 _UPPER = np.triu_indices(len(PRIOR_MEAN))
 
 Floats = NDArray[np.float64]
@@ -38,6 +40,12 @@ class Bandit(Bounds):
     forget: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.98, description="what is left of the weight of earlier trainings after one more"
     )
+
+    @model_validator(mode="after")
+    def _comparable(self) -> "Bandit":
+        if self.longest_days > LONGEST * self.shortest_days:
+            raise ValueError(f"longest_days is {self.longest_days:g}, more than {LONGEST:,} shortest_days")
+        return self
 
 
 def sample(

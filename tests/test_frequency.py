@@ -28,7 +28,7 @@ OBSERVED = st.builds(
 )
 HISTORIES = st.lists(OBSERVED, max_size=12).map(lambda seen: sorted(seen, key=lambda each: each.at))
 POLICIES = st.sampled_from([Plateau, Drift, Bandit]).flatmap(
-    lambda kind: st.builds(kind, shortest_days=st.floats(0.01, 10), longest_days=st.floats(10, 400))
+    lambda kind: st.builds(kind, shortest_days=st.floats(0.04, 10), longest_days=st.floats(10, 400))
 )
 
 
@@ -243,6 +243,15 @@ def test_intervals_to_choose_from_lie_between_the_bounds():
     assert Bounds().within(float("nan")) == DAY
     with pytest.raises(ValidationError, match="less than shortest_days"):
         Bounds(shortest_days=3, longest_days=2)
+
+
+def test_a_bandit_decides_between_the_widest_bounds_that_it_takes():
+    with pytest.raises(ValidationError, match="longest_days is 36525, more than 10,000 shortest_days"):
+        Bandit(shortest_days=0.0001, longest_days=36_525)
+    config = FrequencyConfig(policy=Bandit(shortest_days=0.01, longest_days=100))
+    seen = {"interval_seconds": 100 * DAY, "metric": 1.0, "gain": 0.1, "drift": 0.3, "unseen": 0.3}
+    history = [Observation(at=day * DAY, trained=True, **seen) for day in range(0, 3_000, 100)]
+    assert 0.01 * DAY <= decide(config, history, DAY).interval_seconds <= 100 * DAY
 
 
 @pytest.mark.parametrize(
