@@ -18,7 +18,8 @@ from federation.fixed_point import FixedPoint
 from recommenders.interactions import Interactions
 
 BLOCK_CELLS = 1 << 22
-ROWS = 512
+ROWS = 128
+"""Rows of a matrix that are mixed or unfolded at a time: few, so that hardly more is held than the matrix."""
 
 
 def gram_form(users_bound: int, participants: int) -> FixedPoint:
@@ -132,7 +133,7 @@ def weights(inverse: NDArray[np.float64]) -> NDArray[np.float32]:
 def memory_needed(items: int, held: int = 0) -> int:
     """Bytes that one solve takes at its peak: own and total X'X, what is solved in place, the weights.
 
-    `held` matrices of weights are there already.
+    `held` matrices of weights are there already.  The process itself, about a quarter of a GiB, is not in it.
     """
     return items * items * (4 + 4 + 8 + 4 * (1 + held))
 

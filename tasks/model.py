@@ -39,7 +39,7 @@ class ModelConfig(Frozen):
         "as empty; 0 keeps it exact",
     )
     memory_gb: Annotated[float, Field(gt=0)] = Field(
-        20.0, description="GiB that solving may take at once; a larger catalogue is refused"
+        20.0, description="GiB that the matrices of solving may take at once; a larger catalogue is refused"
     )
 
     @property

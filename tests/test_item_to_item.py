@@ -1,5 +1,6 @@
 """EASE through sums: equal to the closed form on pooled rows; a toy world with a known answer."""
 
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from recommenders.item_to_item import (
     assemble,
     gram_blocks,
     gram_form,
+    memory_needed,
     own_gram,
     require_memory,
     row_blocks,
@@ -77,7 +79,7 @@ def test_share_one_over_the_union_is_ease_on_pooled_rows(masks, monkeypatch):
     assert np.array_equal(assemble(iter(blocks["c"]), items, some), (pooled.T @ pooled)[np.ix_(some, some)])
 
 
-@pytest.mark.parametrize("items", [1, 511, 512, 513, 1100])
+@pytest.mark.parametrize("items", [1, 127, 128, 129, 300])
 def test_solving_in_place_equals_the_textbook(items):
     rng = np.random.default_rng(items)
     matrix = (rng.random((150, items)) < 0.1).astype(float)
@@ -139,6 +141,16 @@ def test_too_large_a_catalogue_is_refused_with_an_alternative():
     require_memory(30_000, 17)
     with pytest.raises(BadInput, match=r"needs 20\.1 GiB"):  # beside the own weights
         require_memory(30_000, 17, held=ModelConfig(kind="two_stage").held)
+
+
+def test_a_solve_takes_the_memory_that_is_foreseen():
+    items = 1_500
+    tracemalloc.start()
+    own, total = (np.ones((items, items), np.int32) for _ in range(2))
+    solve(shared_gram(own, total, 0.1), 50.0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert memory_needed(items) <= peak < 1.1 * memory_needed(items)
 
 
 def test_a_smaller_share_wins_a_tie():
