@@ -33,9 +33,9 @@ def begin(channel: Channel, rows: Rows, bins: Bins, config: BoostingConfig) -> S
     check_rows(rows, bins, config)
     start, scale = 0.0, 1.0
     if config.objective != "lambdarank":
-        weight, labels, squares = _moments(channel, rows)
+        weight, mean, variance = _moments(channel, rows)
         first = Seat.at(channel).rank == 0
-        start, scale = _start(config.objective, weight, labels, squares) if first else (0.0, 0.0)
+        start, scale = _start(config.objective, weight, mean, variance) if first else (0.0, 0.0)
         told = channel.sum("start", limbs(np.array([[start, scale]])).ravel(), INTEGERS).reshape(2, -1)
         start, scale = total(told[0]), total(told[1])
     return State(objective=config.objective, bins=bins, start=start, scale=scale)
@@ -106,20 +106,27 @@ def _steps(sums: Integers, config: BoostingConfig, scale: float) -> Floats:
 
 
 def _moments(channel: Channel, rows: Rows) -> tuple[Fraction, Fraction, Fraction]:
-    """Weight, sum and sum of squares of the consortium's labels, exactly."""
+    """Weight, mean and variance of the consortium's labels.
+
+    What is squared is what the mean leaves: squares of labels far from 0 are rounded by more than that.
+    """
     weights = np.ones_like(rows.labels) if rows.weights is None else rows.weights
-    digits = limbs(np.stack([weights, weights * rows.labels, weights * rows.labels**2], axis=1))
-    opened = channel.sum("labels", digits.ravel(), INTEGERS).reshape(digits.shape)
-    weight, labels, squares = map(exact, opened)
-    return weight, labels, squares
+    weight, labels = _totals(channel, "labels", weights, weights * rows.labels)
+    left = rows.labels - nearest(labels / weight)
+    (squares,) = _totals(channel, "squares", weights * left**2)
+    return weight, labels / weight, squares / weight
 
 
-def _start(
-    objective: Objective, weight: Fraction, labels: Fraction, squares: Fraction
-) -> tuple[float, float]:
+def _totals(channel: Channel, name: str, *columns: Floats) -> list[Fraction]:
+    """The consortium's exact sum of each column."""
+    digits = limbs(np.stack(columns, axis=1))
+    opened = channel.sum(name, digits.ravel(), INTEGERS).reshape(digits.shape)
+    return [exact(each) for each in opened]
+
+
+def _start(objective: Objective, weight: Fraction, mean: Fraction, variance: Fraction) -> tuple[float, float]:
     """Start score and scale of labels."""
-    mean = labels / weight
-    deviation = math.sqrt(max(nearest(squares / weight - mean * mean), 0.0))
+    deviation = math.sqrt(nearest(variance))
     least = min(nearest(1 / (2 * weight)), 0.5)
     if objective == "binary":
         share = min(max(nearest(mean), least), 1.0 - least)

@@ -79,6 +79,11 @@ def test_the_start_is_the_consortiums_mean():
     assert starts["regression"].start == 0.25
     assert starts["regression"].scale == pytest.approx(labels.std())
     assert starts["poisson"].start == pytest.approx(np.log(0.25))
+    config = BoostingConfig(objective="regression")
+    for weights in (None, np.array([0.25, 0.5, 0.5, 0.25])):
+        far = rows._replace(labels=1e9 + np.array([-2.0, 2.0, -2.0, 2.0]), weights=weights)
+        state = begin(Solo(), far, bins, config)
+        assert (state.start, state.scale) == (1e9, 2.0)
 
 
 def test_a_row_of_half_the_weight_counts_half_in_start_and_leaves():
