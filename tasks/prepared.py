@@ -62,8 +62,13 @@ class Prepared:
         return int(self.data.times[self.part < part].max(initial=0)) + 1
 
     def queries(self, part: int) -> Queries:
-        """Who is asked in `part`, what they have seen, what turned out to be relevant."""
+        """Who is asked in `part`, what they have seen, what turned out to be relevant.
+
+        Of a part before the test that is what was known at its end: more could teach and choose nothing yet.
+        """
         kept = self._past(part) | (self.part == part)
+        if part <= self.validation:
+            kept &= self._past(part + 1)
         asked = splits.queries(self.data.users[kept], self.data.items[kept], self.part[kept], part)
         return Queries(**vars(asked))
 

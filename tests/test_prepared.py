@@ -23,6 +23,7 @@ def test_what_became_known_later_is_not_known_before(tmp_path: Path) -> None:
     (tmp_path / "catalogue.txt").write_text("late\nnew\nold\n")
     (tmp_path / "east.csv").write_text(
         "u,i,t,k\na,old,2020-01-01,2020-01-01\na,late,2020-01-02,2020-05-01\na,new,2020-04-01,2020-04-01\n"
+        "b,new,2020-04-02,2020-06-02\n"
         "b,old,2020-01-03,\nb,late,2020-07-01,\n"
     )
     consortium = read_consortium(tmp_path / "c.yaml")
