@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from federation.errors import TooFew
+from federation.errors import BadInput, TooFew
+from recommenders.trees import read_tree
 from tasks.run import Run
 from tasks.sums import common, summary
 
@@ -16,7 +17,8 @@ def grow_trees(number: int, trees: int, cohort: Sequence[str], run: Run) -> None
     """`trees` more trees of the ranker, checkpointed, then told; all of the cohort hold the same ones.
 
     Whoever was lost in an earlier step is not asked again: the others would be summed among another cohort.
-    Raises `TooFew` where fewer have rows to learn from than may be summed.
+    Raises `TooFew` where fewer have rows to learn from than may be summed, `BadInput` where no tree has a
+    split.
     """
     began, known = time.monotonic(), run.folder.steps(number, "grown")
     cohort = known[-1]["cohort"] if known else cohort
@@ -29,8 +31,21 @@ def grow_trees(number: int, trees: int, cohort: Sequence[str], run: Run) -> None
     state = known[-1]["state"] if known else None
     plan, part = run.plan(number, cohort), run.folder.part(number)
     reply = run.sum(plan, "grow", keep=False, trees=trees, part=part, state=state)
-    run.folder.add_step(number, "grown", {**summary(reply, began), **common(reply), "trees": trees})
+    grown = common(reply)
+    _require_split(grown["state"]["trees"], run)
+    run.folder.add_step(number, "grown", {**summary(reply, began), **grown, "trees": trees})
     _report(number, run)
+
+
+def _require_split(trees: Sequence[str], run: Run) -> None:
+    """Without a split all candidates have one score, and their order is that of the catalogue."""
+    if not any(len(read_tree(tree).feature) for tree in trees):
+        floor = run.model.two_stage.boosting.min_data_in_leaf
+        raise BadInput(
+            f"model.two_stage.boosting.min_data_in_leaf: found {floor}, with which no tree has a "
+            "split; expected at most half of the rows that teach the ranker: bring more events, or set "
+            "model.kind: item_to_item"
+        )
 
 
 def _report(number: int, run: Run) -> None:

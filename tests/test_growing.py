@@ -10,6 +10,7 @@ from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
 from federation.rounds import Together
 from mlruns_config.figures import growth_figure
+from recommenders.trees import STUMP
 from recommenders.two_stage import TwoStage
 from tasks.growing import grow_trees
 from tasks.grown import history
@@ -40,10 +41,10 @@ def run_in(folder, answers):
     )  # fmt: skip
 
 
-def told(names):
+def told(names, tree="split_feature=0"):
     """NaN from a process of its own is another object each time."""
     return {
-        n: {"state": {"trees": ["t"], "clipped": 0}, "overall": {"ndcg_at_10": float("nan")}} for n in names
+        n: {"state": {"trees": [tree], "clipped": 0}, "overall": {"ndcg_at_10": float("nan")}} for n in names
     }
 
 
@@ -60,6 +61,14 @@ def test_too_few_whose_rows_teach_are_told_as_such(teach, told, tmp_path):
     with pytest.raises(TooFew, match=rf"needs 3 participants with rows that teach the ranker, {told}"):
         grow_trees.fn(0, 1, teach, run)
     assert asked == []
+
+
+def test_trees_without_a_split_are_told_with_the_floor(tmp_path):
+    _, run = run_in(tmp_path / "r", [told("abc", STUMP)])
+    run.model = ModelConfig()
+    with pytest.raises(BadInput, match="min_data_in_leaf: found 200, with which no tree has a split"):
+        grow_trees.fn(0, 1, ("a", "b", "c"), run)
+    assert run.folder.steps(0, "grown") == []
 
 
 STEPS = {
