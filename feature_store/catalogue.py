@@ -56,6 +56,15 @@ def index(catalogue: pa.Array, items: pa.Array | pa.ChunkedArray) -> NDArray[np.
     return np.asarray(found.fill_null(-1), np.int32)
 
 
+def require_known(items: Sequence[str], catalogue: Path) -> None:
+    """Raises `BadData` where the catalogue knows none of the items: all events would be left out."""
+    if items and set(items).isdisjoint(read_catalogue(catalogue).to_pylist()):
+        raise BadData(
+            f"events.columns.item: found {items[0]!r} and {len(items) - 1:,} others, none of them in "
+            f"{catalogue}; expected ids of the catalogue, or events.aliases to them"
+        )
+
+
 def _lines(path: Path) -> pa.Array:
     """The lines of `path`; only line feeds end them, with or without a carriage return."""
     text = path.read_bytes().decode("utf-8-sig")

@@ -2,13 +2,13 @@
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from feature_store.catalogue import read_catalogue, union, write_catalogue
+from feature_store.catalogue import read_catalogue, require_known, union, write_catalogue
 from feature_store.errors import BadData
 from feature_store.manifest import Manifest
 from federation.errors import BadInput
@@ -83,17 +83,8 @@ def _imported(consortium: Consortium, participant: Participant) -> Manifest:
         room = Room(Path(scratch), consortium.membership(participant))
         manifest = room.import_all()
         if consortium.catalogue is not None:
-            _require_known(room.item_ids(), consortium.catalogue_path)
+            require_known(room.item_ids(), consortium.catalogue_path)
         return manifest
-
-
-def _require_known(items: Sequence[str], catalogue: Path) -> None:
-    """Raises `BadData` where the catalogue knows none of the items: a run would leave all events out."""
-    if items and set(items).isdisjoint(read_catalogue(catalogue).to_pylist()):
-        raise BadData(
-            f"events.columns.item: found {items[0]!r} and {len(items) - 1:,} others, none of them in "
-            f"{catalogue}; expected ids of the catalogue, or events.aliases to them"
-        )
 
 
 def _facts(manifest: Manifest, participant: Participant) -> dict[str, Any]:

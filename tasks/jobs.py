@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from feature_store.catalogue import require_known
 from federation.channel import Channel
 from federation.errors import Refused
 from recommenders.boosting import State
@@ -30,10 +31,13 @@ Job = Callable[[Room, Told, Channel], Told]
 def prepare(room: Room, asked: Told, _: Channel) -> Told:
     """Import, check and clean, if it is time; discloses the data's version; rows, users, report where it may.
 
-    Where a `version` is asked for, it is that one as it lies in the store.
+    Where a `version` is asked for, it is that one as it lies in the store.  Raises `BadData` where the
+    catalogue knows none of its items.
     """
     version = asked.get("version") or room.bring()
     manifest, discloses = room.manifest(version), room.membership.discloses
+    if room.membership.catalogue.exists():
+        require_known(room.item_ids(version), room.membership.catalogue)
     told: Told = {"version": version}
     if discloses.rows:
         told |= {"rows": manifest.rows, "cleaning": manifest.report.model_dump()}

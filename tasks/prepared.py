@@ -27,7 +27,6 @@ class Prepared:
     data: Interactions
     part: NDArray[np.int8]
     user_ids: pa.Array
-    unknown_items: int
     moments: tuple[int, ...]
     known_at: NDArray[np.int64]
     history: Events

@@ -139,7 +139,6 @@ class Room:
             data=data,
             part=self._parts(data, part, known, moments),
             user_ids=users.dictionary,
-            unknown_items=int((~known).sum()),
             moments=moments,
             known_at=times_of(events).visible_from()[known],
             history=events_of(events, codes, items, len(catalogue)),

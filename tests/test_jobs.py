@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from feature_store.errors import BadData
 from feature_store.world import generate
 from federation.errors import Refused
 from federation.plan import RoundPlan
@@ -86,6 +87,9 @@ def test_which_items_it_has_is_told_only_to_make_a_catalogue(tmp_path):
     (tmp_path / "catalogue.txt").write_text("x\ny\n")
     with pytest.raises(Refused, match="only where there is no catalogue yet"):
         jobs.items(east, {"version": version}, None)
+    (tmp_path / "catalogue.txt").write_text("z\n")
+    with pytest.raises(BadData, match=r"item: found 'x' and 0 others, none of them in .*catalogue.txt"):
+        jobs.prepare(east, {}, None)
 
 
 def test_corrected_aliases_are_imported_anew(tmp_path):
