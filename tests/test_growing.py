@@ -121,12 +121,19 @@ def test_the_curve_is_drawn_at_the_trees_that_there_were(tmp_path):
     assert line.get_xydata().tolist() == [[20, 0.2], [40, 0.4], [50, 0.5]]
 
 
-def test_a_split_without_a_window_to_learn_from_is_bad_input(tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "cuts", "told"),
+    [
+        ("two_stage", ["2020-01-01", "2021-01-01"], "found cuts .* expected room before .* for a window"),
+        ("item_to_item", ["2020-01-01"], "found 2020-01-01 as the beginning of both validation and test"),
+    ],
+)
+def test_a_split_without_room_for_its_parts_is_bad_input(kind, cuts, told, tmp_path):
     _, run = run_in(tmp_path / "r", [])
     run.folder.path.joinpath("run.json").unlink()
     run.folder.note(mlflow_run_id="m")
-    run.model, run.split = ModelConfig(), TemporalSplit()
-    reply = Together(run.plan(0, "abc"), {"a": {"cuts": ["2020-01-01", "2021-01-01"]}}, {}, {}, {}, 1, ())
+    run.model, run.split = ModelConfig(kind=kind), TemporalSplit()
+    reply = Together(run.plan(0, "abc"), {"a": {"cuts": cuts}}, {}, {}, {}, 1, ())
     run.sum = lambda *_: reply
-    with pytest.raises(BadInput, match="window"):
+    with pytest.raises(BadInput, match=told):
         agree_cuts.fn(("a", "b", "c"), run)
