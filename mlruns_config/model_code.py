@@ -23,7 +23,7 @@ class Answer(BaseModel):
 
 
 class Recommender(mlflow.pyfunc.PythonModel):
-    """Item-to-item where a history is known, popularity where none is."""
+    """Item-to-item where a history tells something, else popularity, as where nobody had its items yet."""
 
     def load_context(self, context):
         """Read the catalogue and the arrays."""
@@ -42,7 +42,7 @@ class Recommender(mlflow.pyfunc.PythonModel):
     def _answer(self, query: Query) -> Answer:
         seen = np.array(sorted({self.place[item] for item in query.history if item in self.place}), int)
         scores = self.popularity.astype(np.float32)
-        if self.weights is not None and len(seen):
+        if self.weights is not None and self.weights[seen].any():
             scores = self.weights[seen].sum(axis=0)
         scores[seen] = -np.inf
         best = np.argsort(-scores, kind="stable")[: max(0, min(query.k, len(scores) - len(seen)))]

@@ -32,6 +32,7 @@ assert not {"flows", "tasks", "federation", "recommenders", "mlruns_config"} & s
 def arrays():
     rng = np.random.default_rng(5)
     weights = rng.normal(size=(ITEMS, ITEMS)).astype(np.float32)
+    weights[0] = 0  # nobody had it
     return rng.integers(0, 50, ITEMS).astype(np.float32), weights
 
 
@@ -56,7 +57,7 @@ def oracle(query, popularity, weights):
     """Items and scores, one multiplication at a time."""
     seen = {int(item.split()[1]) for item in query["history"] if item.startswith("item ")}
     scores = [float(each) for each in popularity]
-    if weights is not None and seen:
+    if weights is not None and weights[sorted(seen)].any():
         scores = [sum(float(weights[row, column]) for row in seen) for column in range(ITEMS)]
     ranked = sorted(set(range(ITEMS)) - seen, key=lambda place: (-scores[place], place))[: query["k"]]
     return [f"item {place}" for place in ranked], [scores[place] for place in ranked]
@@ -66,7 +67,7 @@ def oracle(query, popularity, weights):
 def test_a_process_apart_answers_as_the_oracle(tracking, arrays, tmp_path, name):
     rng = np.random.default_rng(7)
     histories = [[f"item {place}" for place in rng.permutation(ITEMS)[:size]] for size in (1, 4, ITEMS)]
-    histories += [[], ["never sold"], ["never sold", "item 3", "item 3"]]
+    histories += [[], ["item 0"], ["never sold"], ["never sold", "item 3", "item 3"]]
     queries = [{"history": each, "k": k} for each in histories for k in (0, 3, 100)]
     asked = [sys.executable, "-I", "-c", ASK, tracking.uri, f"models:/{name}@champion", json.dumps(queries)]
     done = subprocess.run(asked, cwd=tmp_path, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
