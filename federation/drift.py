@@ -74,12 +74,12 @@ def feature_counts(columns: NDArray[np.float64]) -> Counts:
     return np.array(counts, np.int64).reshape(-1, width)
 
 
-def feature_drift(channel: Channel, counts: Counts) -> list[float]:
+def feature_drift(channel: Channel, counts: Counts, label: str = "drift") -> list[float]:
     """The stability index of each of d features, in one sum; NaN where it has no rows.
 
     `counts` (2, d, cells) are of the own rows at the training and now.
     """
-    opened = channel.sum("drift/features", counts.ravel(), INTEGERS).reshape(counts.shape)
+    opened = channel.sum(f"{label}/features", counts.ravel(), INTEGERS).reshape(counts.shape)
     return [stability_index(before, after) for before, after in zip(*opened, strict=True)]
 
 

@@ -42,6 +42,9 @@ class Drift(Bounds):
     stability: Annotated[float, Field(gt=0)] = Field(
         default=0.1, description="limit of the growth of the stability index of popularity"
     )
+    features: Annotated[float, Field(gt=0)] = Field(
+        default=0.25, description="limit of the growth of the largest stability index of a feature"
+    )
     probe: Annotated[int, Field(ge=1)] = Field(
         4,
         description="trainings at the shortest interval, where no drift shows, after which a longer is tried",
@@ -127,7 +130,11 @@ def changed(part: Sequence[Observation], interval: float) -> bool:
 def _growth(policy: Drift, champion: Sequence[Observation]) -> float:
     """How far drift has grown while one model was champion, in limits; 0 where it is not known."""
     first, last = baseline(champion), champion[-1]
-    told = ((first.unseen, last.unseen, policy.unseen), (first.drift, last.drift, policy.stability))
+    told = (
+        (first.unseen, last.unseen, policy.unseen),
+        (first.drift, last.drift, policy.stability),
+        (first.features, last.features, policy.features),
+    )
     grown = [
         (after - before) / limit
         for start, end, limit in told

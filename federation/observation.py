@@ -37,6 +37,9 @@ class Observation(Frozen):
     unseen: float | None = Field(
         default=None, description="share of events on items that the champion never saw"
     )
+    features: float | None = Field(
+        default=None, description="largest stability index of a feature since the training"
+    )
     seconds: float = Field(default=0.0, description="what the training took")
     bytes: float = Field(default=0.0, description="what it sent and received, over all participants")
     epsilon: float = Field(default=0.0, description="the privacy that it spent")

@@ -42,7 +42,7 @@ def chosen(
             tried = model.model_copy(update={"kind": kind})
             if known := _parts(each, [*everyone.values()], totals, tried, moments):
                 choices[kind] = _best(known, kind, model)
-        found[name] = Rehearsal(each.data, replace(each.settings, choices=choices))
+        found[name] = Rehearsal(each.data, replace(each.settings, choices=choices), each.features)
     return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federation.channel import Channel
-from federation.drift import feature_counts, feature_drift, popularity_drift
+from federation.drift import feature_counts
 from federation.errors import Refused
 from federation.gate import worse_off
 from recommenders import two_stage
@@ -27,6 +27,7 @@ from recommenders.metrics import (
     per_query,
 )
 from tasks import own_model
+from tasks.drift import drift
 from tasks.prepared import Prepared
 from tasks.room import Room
 
@@ -78,9 +79,8 @@ def add(
     """
     draws = np.zeros_like(terms.draws)
     draws[:, [0, 2]] = channel.sum("bootstrap", terms.draws[:, [0, 2]].ravel(), SUMS).reshape(-1, 2)
-    drift = popularity_drift(channel, terms.items, *known)
-    told: dict[str, Any] = {f"ndcg_at_{top}_error": float(bootstrap_errors(draws)[0][0])}
-    told |= {"drift": drift.stability, "unseen": drift.unseen} | _drift(channel, terms.described)
+    told: dict[str, Any] = drift(channel, terms.items, known, terms.described)
+    told[f"ndcg_at_{top}_error"] = float(bootstrap_errors(draws)[0][0])
     told["compared"] = int(channel.sum("champion/held", terms.flags[:1], COUNTS)[0])
     if told["compared"] >= minimum:
         told["worse"] = int(channel.sum("champion/worse", terms.flags[1:], COUNTS)[0])
@@ -118,10 +118,9 @@ def champion_figures(
     drawn = bootstrap_sums(values, secret(room, prepared, values))
     told = metrics(channel.sum("metrics", sums, SUMS), top)
     draws = channel.sum("bootstrap", drawn.ravel(), SUMS).reshape(drawn.shape)
-    drift = popularity_drift(channel, prepared.data.items[prepared.part == part], *known)
-    told |= _drift(channel, np.stack([then, describe(prepared, part)]))
-    error = float(bootstrap_errors(draws)[0][0])
-    return {**told, f"ndcg_at_{top}_error": error, "drift": drift.stability, "unseen": drift.unseen}
+    items, described = prepared.data.items[prepared.part == part], np.stack([then, describe(prepared, part)])
+    told |= drift(channel, items, known, described)
+    return {**told, f"ndcg_at_{top}_error": float(bootstrap_errors(draws)[0][0])}
 
 
 def describe(prepared: Prepared, part: int) -> Counts:
@@ -140,12 +139,6 @@ def champion_lists(room: Room, run: str, prepared: Prepared, part: int) -> Lists
     """What the participant's own model of `run` lists for the queries of `part`; none where it has none."""
     model = own_model.kept(room, run)
     return None if model is None else own_model.fresh_lists(room, model, prepared, part)
-
-
-def _drift(channel: Channel, described: Counts) -> dict[str, float]:
-    """The stability index of each feature that has one, as `feature_drift/<feature>`."""
-    found = zip(two_stage.STORE, feature_drift(channel, described), strict=True)
-    return {f"feature_drift/{name}": index for name, index in found if not np.isnan(index)}
 
 
 def _worse(room: Room, sums: NDArray[np.float64], draws: NDArray[np.float64]) -> bool:

@@ -131,6 +131,7 @@ def _observation(run: Any, metric: str, interval: float) -> Observation:
         gain_error=known.get("gain_error"),
         drift=known.get("drift"),
         unseen=known.get("unseen"),
+        features=known.get("largest_feature_drift"),
         seconds=known.get("seconds", 0.0),
         bytes=known.get("bytes_up", 0.0) + known.get("bytes_down", 0.0),
         epsilon=known.get("epsilon", 0.0),

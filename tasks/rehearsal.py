@@ -17,9 +17,10 @@ from scipy import sparse
 
 from feature_store import splits
 from feature_store.catalogue import union, write_catalogue
+from feature_store.features import AsOfFeatures
 from feature_store.splits import LeaveLastOut
 from federation.channel import Channel
-from federation.drift import PopularityDrift, popularity_drift
+from federation.drift import feature_counts
 from federation.errors import BadInput
 from federation.exact_sum import INTEGERS
 from federation.sketch import quantiles
@@ -30,8 +31,11 @@ from recommenders.interactions import Interactions
 from recommenders.metrics import COUNTS, SUMS, Queries, bootstrap_sums, per_query
 from recommenders.popularity import blend, left_of, moved, windowed_counts
 from recommenders.topk import top_items, top_popular
+from recommenders.two_stage import STORE
+from tasks.drift import drift
 from tasks.membership import Membership
 from tasks.model import ModelConfig
+from tasks.prepared import store_features
 from tasks.room import Room
 
 DRAWS = 100
@@ -84,8 +88,8 @@ class Learned:
 class Rehearsal:
     """A participant's events in time, and the inverse of its X'X as of the last training."""
 
-    def __init__(self, data: Interactions, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, data: Interactions, settings: Settings, features: AsOfFeatures) -> None:
+        self.settings, self.features = settings, features
         in_time = np.argsort(data.times, kind="stable")
         columns = (each[in_time] for each in (data.users, data.items, data.times))
         self.data = Interactions(*columns, data.user_count, data.item_count)
@@ -128,34 +132,40 @@ class Rehearsal:
         inverse = learned.inverse and learned.inverse.after(*self.own_changes(window))
         return self._learned(window[1], learned.others, learned.own, inverse, learned.at)
 
+    def describe(self, window: Window) -> NDArray[np.int64]:
+        """The cells of the own events in `window` by the features as it began, (features, cells)."""
+        new = self.between(*window)
+        return feature_counts(store_features(self.features, STORE, new.users, new.items, window[0]))
+
     def judge(
         self,
-        models: Mapping[int, tuple[Learned, Counts]],
+        models: Mapping[int, tuple[Learned, Counts, NDArray[np.int64]]],
         window: Window,
         rng: np.random.Generator,
         channel: Channel,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[PopularityDrift]]:
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[dict[str, float]]]:
         """How each model fares in `window`, over the cohort.
 
-        `models` hold what the participant learned and the cohort's counts at that training.  Returns metric
-        sums (models, arms, 8), bootstrap sums of NDCG (draws, models + 1), and each model's drift.
+        `models` hold what the participant learned, the cohort's counts and what described the own newest
+        events at that training.  Returns metric sums (models, arms, 8), bootstrap sums of NDCG (draws,
+        models + 1), and each model's drift.
         """
         queries, arms = self.queries(window), self.settings.choices
         told = np.array(
             [
                 [per_query(self._lists(learned, arm, queries, window), queries) for arm in arms]
-                for learned, _ in models.values()
+                for learned, *_ in models.values()
             ]
         )
         sums = np.insert(told.sum(axis=2), told.shape[-1], len(queries), axis=2)
         draws = bootstrap_sums(told[:, 0, :, 0].T, rng, DRAWS)
-        items, measured = self.between(*window).items, self.settings.recent
+        items, now, measured = self.between(*window).items, self.describe(window), self.settings.recent
         return (
             channel.sum("metrics", sums.ravel(), SUMS).reshape(sums.shape),
             channel.sum("bootstrap", draws.ravel(), SUMS).reshape(draws.shape),
             [
-                popularity_drift(channel, items, recent[measured], ever, f"drift/{at}")
-                for at, (_, (recent, ever)) in models.items()
+                drift(channel, items, (recent[measured], ever), np.stack([then, now]), f"drift/{at}")
+                for at, (_, (recent, ever), then) in models.items()
             ],
         )
 
@@ -245,5 +255,6 @@ def rehearsals(folder: Path, memberships: Sequence[Membership], catalogue: bool)
     settings = Settings.of(memberships[0].model)
     everyone = {room.name: room.prepared(version, ()) for room, version in zip(rooms, versions, strict=True)}
     return {
-        name: Rehearsal(replace(each.data, times=each.known_at), settings) for name, each in everyone.items()
+        name: Rehearsal(replace(each.data, times=each.known_at), settings, AsOfFeatures(each.history))
+        for name, each in everyone.items()
     }

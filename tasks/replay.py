@@ -6,7 +6,7 @@ model whoever asks. Each model is judged once in each window, by sums over the p
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 
@@ -27,10 +27,14 @@ REMEMBERED = 200  # observations that a policy is shown
 
 @dataclass(frozen=True)
 class Champion:
-    """The models of one training, and what the training took, or since then the last refresh."""
+    """The models of one training, and what the training took, or since then the last refresh.
+
+    `described` are the cells of each participant's newest events by feature, as of the training.
+    """
 
     learned: Mapping[str, Learned]
     counts: Counts
+    described: Mapping[str, NDArray[np.int64]]
     seconds: float
     bytes: int
 
@@ -40,8 +44,7 @@ class Judged:
     """How one champion fared in a window: mean metric of each arm, and the drift since its training."""
 
     metrics: tuple[float, ...]
-    stability: float
-    unseen: float
+    drift: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,9 @@ class Follower:
             at=at,
             trained=self.replaced is not None,
             interval_seconds=self.interval,
-            drift=seen.stability,
-            unseen=seen.unseen,
+            drift=seen.drift["drift"],
+            unseen=seen.drift["unseen"],
+            features=seen.drift["largest_feature_drift"],
             seconds=spent[0],
             bytes=spent[1],
             **told,
@@ -134,7 +138,8 @@ def replay(
         before = moments[step - 1] if step else 0
         learned = (before, window[0])
         held = {at: refresh(everyone, champion, learned) for at, champion in held.items()}
-        held[step] = train(everyone, learned, plan, size)
+        newest = (2 * window[0] - window[1], window[0])
+        held[step] = train(everyone, learned, newest, plan, size)
         for follower in followers:
             follower.train_if_due(step, length)
         needed = {step, *(each.champion for each in followers), *(each.replaced for each in followers)}
@@ -145,12 +150,18 @@ def replay(
         yield verdict
 
 
-def train(everyone: Mapping[str, Rehearsal], window: Window, plan: RoundPlan, size: int) -> Champion:
-    """What the participants learn by the end of `window`, having learned until its begin."""
+def train(
+    everyone: Mapping[str, Rehearsal], window: Window, newest: Window, plan: RoundPlan, size: int
+) -> Champion:
+    """What the participants learn by the end of `window`, having learned until its begin.
+
+    Drift is measured against the events of the window `newest`.
+    """
     began = time.process_time()
     counts = count(everyone, window[1], plan)
     learned = {name: each.learn(window, counts[0], [*everyone.values()]) for name, each in everyone.items()}
-    return Champion(learned, counts, time.process_time() - began, size)
+    described = {name: each.describe(newest) for name, each in everyone.items()}
+    return Champion(learned, counts, described, time.process_time() - began, size)
 
 
 def count(everyone: Mapping[str, Rehearsal], until: int, plan: RoundPlan) -> Counts:
@@ -163,7 +174,7 @@ def refresh(everyone: Mapping[str, Rehearsal], champion: Champion, window: Windo
     """The champion at the end of `window`, as each participant makes it at home: nothing is sent."""
     began = time.process_time()
     learned = {name: each.refresh(champion.learned[name], window) for name, each in everyone.items()}
-    return Champion(learned, champion.counts, time.process_time() - began, 0)
+    return replace(champion, learned=learned, seconds=time.process_time() - began, bytes=0)
 
 
 def judge(
@@ -173,7 +184,10 @@ def judge(
     parts = {
         name: partial(
             each.judge,
-            {at: (champion.learned[name], champion.counts) for at, champion in held.items()},
+            {
+                at: (champion.learned[name], champion.counts, champion.described[name])
+                for at, champion in held.items()
+            },
             window,
             plan.stream(name),
         )
@@ -182,10 +196,7 @@ def judge(
     sums, draws, drifts = next(iter(simulate(parts, plan, masks=False).values()))
     queries = int(sums[0, 0, -1])
     means = sums[:, :, 0] / max(queries, 1)
-    judged = {
-        at: Judged(tuple(means[place]), drifts[place].stability, drifts[place].unseen)
-        for place, at in enumerate(held)
-    }
+    judged = {at: Judged(tuple(means[place]), drifts[place]) for place, at in enumerate(held)}
     return Verdict(queries, judged, draws)
 
 

@@ -168,6 +168,17 @@ def test_an_alarm_shortens_the_interval_at_once(calm):
         assert why in decision.reason
 
 
+@pytest.mark.parametrize(("moved", "times"), [("unseen", 2.0), ("drift", 3.0), ("features", 1.2)])
+def test_the_drift_policy_follows_whichever_moved_farthest_of_its_limit(calm, moved, times):
+    calm = [each.model_copy(update={"features": 0.1}) for each in calm]
+    before = getattr(calm[-2], moved)
+    limit = {"unseen": 0.02, "drift": 0.1, "features": 0.25}[moved]
+    calm[-1] = calm[-1].model_copy(update={moved: before + times * limit})
+    decision = decide(FrequencyConfig(policy=Drift()), calm, 4 * DAY)
+    assert decision.interval_seconds == 3 * DAY
+    assert decision.reason == f"drift since the training is {times:.1f} times its limit"
+
+
 @pytest.mark.parametrize(("gain", "borne_out"), [(0.0, False), (0.015, False), (0.05, True)])
 def test_an_alarm_is_tested_by_the_training_that_it_asks_for(calm, gain, borne_out):
     """Twice its error is 0.02: what gains less was no staleness, and the interval is what it was, at once."""

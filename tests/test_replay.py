@@ -10,6 +10,9 @@ import pytest
 from scipy import sparse
 from typer.testing import CliRunner
 
+from feature_store.features import AsOfFeatures, Events
+from feature_store.history import Times
+from federation.drift import feature_counts, stability_index
 from federation.errors import BadInput
 from federation.frequency import FrequencyConfig, Periodic
 from federation.observation import Costs
@@ -24,8 +27,10 @@ from recommenders.interactions import Interactions
 from recommenders.metrics import bootstrap_sums, metric_sums, per_query
 from recommenders.popularity import windowed_counts
 from recommenders.snapshot import Snapshot
+from recommenders.two_stage import STORE
 from tasks.choosing import chosen
 from tasks.model import ModelConfig
+from tasks.prepared import store_features
 from tasks.rehearsal import Rehearsal, Settings
 from tasks.replay import Follower, replay, training_bytes
 from tasks.replayed import Replayed
@@ -45,9 +50,16 @@ def events(seed, first_day=0):
     return Interactions(rng.integers(0, USERS, 600).astype(np.int32), items, times, USERS, ITEMS)
 
 
+def rehearsal(seed, first_day=0):
+    data = events(seed, first_day)
+    clocks = Times(data.times, data.times, np.arange(len(data.times)))
+    known = Events(data.users, data.items, clocks, np.full(len(data.times), np.nan), USERS, ITEMS)
+    return Rehearsal(data, SETTINGS, AsOfFeatures(known))
+
+
 @pytest.fixture
 def everyone():
-    return {name: Rehearsal(events(seed), SETTINGS) for seed, name in enumerate(("east", "north", "south"))}
+    return {name: rehearsal(seed) for seed, name in enumerate(("east", "north", "south"))}
 
 
 def pipelines(data, until, everyone, now=None):
@@ -125,6 +137,24 @@ def test_a_window_is_judged_as_the_pipeline_judges_a_part(everyone):
         assert verdict.judged[trained].metrics[0] == pytest.approx(total[0] / total[-1], abs=1e-9)
 
 
+def test_drift_of_features_is_from_the_window_before_the_training(everyone):
+    """Against the index of pooled rows, each asked of the store as of its window's beginning."""
+    moments = [day * DAY for day in (36, 40, 44, 48)]
+    for step, verdict in enumerate(replay(everyone, moments, [follower(99, 4)], 0, USERS)):
+        then, now = (
+            sum(
+                feature_counts(store_features(each.features, STORE, new.users, new.items, begin))
+                for each in everyone.values()
+                for new in [each.data.where((each.data.times >= begin) & (each.data.times < begin + 4 * DAY))]
+            )
+            for begin in (32 * DAY, moments[step])
+        )
+        found = verdict.judged[0].drift
+        indices = [stability_index(*pair) for pair in zip(then, now, strict=True)]
+        assert [found[f"feature_drift/{name}"] for name in STORE] == indices
+        assert found["largest_feature_drift"] == max(indices)
+
+
 def follower(days, step=2):
     return Follower(f"every {days}", FrequencyConfig(policy=Periodic(days=days)), step * 86_400)
 
@@ -170,7 +200,7 @@ def test_policies_that_adjust_themselves_begin_at_the_middle_of_their_bounds(tin
 
 def test_a_participant_that_begins_late_takes_part_from_then_on():
     everyone = {
-        name: Rehearsal(events(seed, first_day), SETTINGS)
+        name: rehearsal(seed, first_day)
         for seed, (name, first_day) in enumerate((("east", 0), ("north", 0), ("south", 40)))
     }
     verdicts = [*replay(everyone, [day * DAY for day in range(20, 60, 5)], [follower(5, 5)], 0, USERS)]
@@ -228,7 +258,7 @@ def test_what_is_chosen_is_what_the_pipeline_chooses(everyone, kind):
 
 
 def test_who_has_nobody_to_ask_keeps_the_middle_of_the_grids(everyone):
-    everyone["south"] = Rehearsal(events(2, first_day=50), SETTINGS)
+    everyone["south"] = rehearsal(2, first_day=50)
     found = chosen(everyone, MODEL, [day * DAY for day in (30, 34, 38)], 0)
     assert found["south"].settings == SETTINGS
     assert found["east"].settings != SETTINGS
