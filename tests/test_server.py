@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from prefect_api import ask
@@ -24,6 +25,7 @@ TASKS = 120
 RUN_AND_STOP = f"""
 import sys, time
 from pathlib import Path
+from unittest.mock import patch
 from tasks import flow_runs, server
 
 began = time.monotonic()
@@ -77,13 +79,8 @@ def ran(tmp_path_factory):
 @pytest.fixture(scope="module")
 def again(ran):
     """The folder, the run's id, and the URL of a second server over the same folder."""
-    before = dict(os.environ)
-    try:
-        with server.prefect_server(ran[0]) as url:
-            yield *ran, url
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    with patch.dict(os.environ), server.prefect_server(ran[0]) as url:
+        yield *ran, url
 
 
 def test_every_state_is_there_after_a_restart(again):

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from prefect_api import ask
@@ -69,6 +70,12 @@ def flow_runs(url, *states, flow="train-on-schedule"):
     return [each for each in found if not states or each["state_type"] in states]
 
 
+def ordered(url):
+    """Order a training; returns the flow run's id."""
+    deployment = ask(url, "/deployments/name/train-on-schedule/tiny")
+    return ask(url, f"/deployments/{deployment['id']}/create_flow_run", {})["id"]
+
+
 def run_folders(folder):
     return sorted((folder / "state" / "tiny" / "coordinator" / "runs").glob("*"))
 
@@ -92,6 +99,14 @@ def trainings(client):
     return client.search_runs([experiment.experiment_id], "params.consortium = 'tiny'")
 
 
+def told_once(client):
+    """The one training that MLflow has, after each of its two rounds was told once."""
+    (run,) = trainings(client)
+    history = client.get_metric_history(run.info.run_id, "ndcg_at_10")
+    assert [each.step for each in history] == [0, 1]
+    return run
+
+
 def nothing_runs(folder):
     listed = subprocess.run(["ps", "axeww", "-o", "args="], capture_output=True, text=True, check=True)
     return str(folder) not in listed.stdout
@@ -109,8 +124,7 @@ def test_a_served_consortium_trains_on_schedule_and_survives_a_kill(tmp_path, ti
         assert process.poll() is None
         chorus("schedule", "pin", "1d", tmp_path / "tiny.yaml", folder=tmp_path)
         until(lambda: not _running(tmp_path), 120)
-        deployment = ask(url, "/deployments/name/train-on-schedule/tiny")
-        ask(url, f"/deployments/{deployment['id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
+        ordered(url)
         until(lambda: _running(tmp_path), 120)
         process.kill()
         process.wait()
@@ -138,31 +152,25 @@ def test_a_served_consortium_trains_on_schedule_and_survives_a_kill(tmp_path, ti
 @contextlib.contextmanager
 def worker(folder, url):
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "nights", "--type", "process"]
-    before = dict(os.environ)
-    os.environ.update(environment(url), PREFECT_HOME=str(folder / "worker"), PREFECT_WORKER_QUERY_SECONDS="5")
-    try:
-        with server.leashed(command, folder / "worker.log") as process:
-            yield process
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    own = {"PREFECT_HOME": str(folder / "worker"), "PREFECT_WORKER_QUERY_SECONDS": "5"}
+    with (
+        patch.dict(os.environ, environment(url) | own),
+        server.leashed(command, folder / "worker.log") as process,
+    ):
+        yield process
 
 
 @pytest.fixture
 def far(tmp_path):
     """The URL of a Prefect server that is not the consortium's own."""
-    before = dict(os.environ)
-    with server.started(tmp_path / "far", server.free_port()) as (url, _):
+    with patch.dict(os.environ), server.started(tmp_path / "far", server.free_port()) as (url, _):
         yield url
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def test_a_deployed_training_whose_processes_are_killed_is_found_and_retried(tmp_path, tiny, far):
     path = tiny("tiny")
     chorus("deploy", path, "--pool", "nights", folder=tmp_path, url=far)
-    deployment = ask(far, "/deployments/name/train-on-schedule/tiny")
-    asked = ask(far, f"/deployments/{deployment['id']}/create_flow_run", {})["id"]
+    asked = ordered(far)
     with worker(tmp_path, far) as leash:
         until(lambda: [*(tmp_path / "state").glob("tiny/coordinator/runs/*/round-0000/record.json")], 120)
         for pid in descendants(leash.pid):  # the worker first: asked to end, it could still tell the server
@@ -181,9 +189,7 @@ def test_a_deployed_training_whose_processes_are_killed_is_found_and_retried(tmp
         until(lambda: ask(far, f"/flow_runs/{asked}")["state_type"] == "COMPLETED", 120)
     (folder,) = run_folders(tmp_path)
     assert (folder / "round-0000" / "record.json").read_bytes() == first
-    (run,) = trainings(mlflow_client(tmp_path))
-    history = mlflow_client(tmp_path).get_metric_history(run.info.run_id, "ndcg_at_10")
-    assert [each.step for each in history] == [0, 1]
+    run = told_once(mlflow_client(tmp_path))
     assert run.data.tags["prefect.flow_run_id"] == asked
     assert f"/flow-run/{asked}" in run.data.tags["mlflow.note.content"]
     artifacts = ask(far, "/artifacts/filter", {"flow_runs": {"id": {"any_": [asked]}}})
@@ -194,11 +200,10 @@ def test_a_deployed_training_whose_processes_are_killed_is_found_and_retried(tmp
 def test_one_training_at_a_time_and_a_participant_with_bad_files_is_left_out(tmp_path, tiny, far):
     path = tiny("tiny", "rounds: {minimum: 2, agreed_to_two: true}")
     chorus("deploy", path, "--pool", "nights", folder=tmp_path, url=far)
-    deployment = ask(far, "/deployments/name/train-on-schedule/tiny")
     world = tmp_path / "state" / "tiny" / "world"
     chorus("check", path, folder=tmp_path)
     (world / "north.tsv.gz").write_bytes(b"not gzip")
-    asked = [ask(far, f"/deployments/{deployment['id']}/create_flow_run", {})["id"] for _ in range(3)]
+    asked = [ordered(far) for _ in range(3)]
     with worker(tmp_path, far):
         ends = until(lambda: all_final(far, asked), 180)
     assert sorted(each["state_name"] for each in ends) == ["Cancelled", "Cancelled", "Degraded"]
@@ -227,29 +232,22 @@ def database(monkeypatch):
 @pytest.mark.parametrize("dies", ["server", "database"])
 def test_a_server_or_database_that_dies_in_the_middle_is_waited_for(dies, tmp_path, tiny, request):
     restart = request.getfixturevalue("database") if dies == "database" else None
-    path, port, before = tiny("tiny"), server.free_port(), dict(os.environ)
-    try:
-        with contextlib.ExitStack() as servers:
-            url, process = servers.enter_context(server.started(tmp_path / "far", port))
-            chorus("deploy", path, "--pool", "nights", folder=tmp_path, url=url)
-            deployment = ask(url, "/deployments/name/train-on-schedule/tiny")
-            asked = ask(url, f"/deployments/{deployment['id']}/create_flow_run", {})["id"]
-            with worker(tmp_path, url):
-                until(lambda: [*(tmp_path / "state").glob("tiny/coordinator/runs/*/run.json")], 120)
-                if restart is not None:
-                    restart()
-                else:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
-                    servers.enter_context(server.started(tmp_path / "far", port))
-                until(lambda: ask(url, f"/flow_runs/{asked}")["state_type"] == "COMPLETED", 180)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    path, port = tiny("tiny"), server.free_port()
+    with patch.dict(os.environ), contextlib.ExitStack() as servers:
+        url, process = servers.enter_context(server.started(tmp_path / "far", port))
+        chorus("deploy", path, "--pool", "nights", folder=tmp_path, url=url)
+        asked = ordered(url)
+        with worker(tmp_path, url):
+            until(lambda: [*(tmp_path / "state").glob("tiny/coordinator/runs/*/run.json")], 120)
+            if restart is not None:
+                restart()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                servers.enter_context(server.started(tmp_path / "far", port))
+            until(lambda: ask(url, f"/flow_runs/{asked}")["state_type"] == "COMPLETED", 180)
     assert (tmp_path / "far" / "prefect" / "prefect.db").exists() == (dies == "server")
-    (run,) = trainings(mlflow_client(tmp_path))
-    history = mlflow_client(tmp_path).get_metric_history(run.info.run_id, "ndcg_at_10")
-    assert [each.step for each in history] == [0, 1]
+    run = told_once(mlflow_client(tmp_path))
     (folder,) = run_folders(tmp_path)
     assert facts(folder)["status"] == "finished"
     versions = mlflow_client(tmp_path).search_model_versions("name = 'tiny'")
