@@ -3,9 +3,10 @@
 import sys
 import tempfile
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
+from feature_store.cleaning import microseconds
 from federation.bandit import Bandit
 from federation.errors import BadInput
 from federation.frequency import Drift, FrequencyConfig, Periodic
@@ -17,7 +18,7 @@ from mlruns_config.tracking import Tracking
 from tasks.choosing import chosen
 from tasks.rehearsal import Rehearsal, rehearsals
 from tasks.replay import Follower, replay, span
-from tasks.replayed import Replayed, burn_in
+from tasks.replayed import Replayed, burn_in, day
 from tasks.runs import new_name
 
 FIXED = (1, 2, 3, 4, 6, 8, 16)
@@ -53,7 +54,7 @@ def start(
     sys.stderr.write("\n")
     if not any(metrics[0] for metrics in found.always.metrics):
         raise BadInput(
-            f"--from, --to: found nobody between {_date(moments[0])} and {_date(moments[-1])} who had what "
+            f"--from, --to: found nobody between {day(moments[0])} and {day(moments[-1])} who had what "
             f"'{found.always.name}' lists, so nothing can be kept of it; expected more events"
         )
     report(consortium, found, json, plot)
@@ -64,15 +65,15 @@ def windows(
 ) -> list[int]:
     """The moments, in microseconds, between windows of `days`; by default after a fifth of the events."""
     first, last = span(everyone)
-    moments = [_microseconds(begin) if begin else first]
-    stop = _microseconds(end) if end else last
+    moments = [microseconds(begin) if begin else first]
+    stop = microseconds(end) if end else last
     length = round(days * DAY * 1e6)
     while moments[-1] + length <= stop:
         moments.append(moments[-1] + length)
     if len(moments) < 3:
         raise BadInput(
-            f"--step {days:g}: found {len(moments) - 1} whole windows between {_date(moments[0])} and "
-            f"{_date(stop)}, expected 2 at least"
+            f"--step {days:g}: found {len(moments) - 1} whole windows between {day(moments[0])} and "
+            f"{day(stop)}, expected 2 at least"
         )
     return moments
 
@@ -112,11 +113,3 @@ def report(consortium: Consortium, found: Replayed, json: Path | None, plot: Pat
     tracking.log_json(run_id, figures, "replay.json")
     tracking.log_figure(run_id, figure, "replay.png")
     tracking.finish(run_id, "FINISHED")
-
-
-def _microseconds(moment: datetime) -> int:
-    return round(moment.replace(tzinfo=UTC).timestamp() * 1e6)
-
-
-def _date(microseconds: int) -> str:
-    return f"{datetime.fromtimestamp(microseconds / 1e6, UTC):%Y-%m-%d}"

@@ -94,7 +94,7 @@ class Replayed:
 
     def params(self) -> dict[str, str]:
         """The windows, the costs and the policies."""
-        span = [f"{_date(moment):%Y-%m-%d}" for moment in (self.moments[0], self.moments[-1])]
+        span = [day(moment) for moment in (self.moments[0], self.moments[-1])]
         configured = {each.name: each.config.policy.model_dump_json() for each in self.followers}
         return {
             "windows": f"{len(self.queries)} from {span[0]} to {span[1]}",
@@ -104,7 +104,7 @@ class Replayed:
 
     def plot(self) -> "Figure":
         """The course of every policy, side by side."""
-        moments = [_date(moment) for moment in self.moments[1:]]
+        moments = [datetime.fromtimestamp(moment / 1e6, UTC) for moment in self.moments[1:]]
         courses = {each.name: self._course(each) for each in self.followers}
         return replay_figure(moments, courses, [each.name for each in self.fixed], f"NDCG@{self.top}")
 
@@ -146,5 +146,6 @@ def burn_in(moments: Sequence[int]) -> Sequence[int]:
     return moments[: 1 + max(int(BURN_IN * (len(moments) - 1)), 1)]
 
 
-def _date(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC)
+def day(moment: int) -> str:
+    """The day of a moment in microseconds, as 2016-10-08."""
+    return f"{datetime.fromtimestamp(moment / 1e6, UTC):%Y-%m-%d}"
