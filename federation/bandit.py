@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from federation.observation import DAY, Bounds, Costs, Observation, Training, spell, trainings
+from federation.durations import DAY
+from federation.observation import Bounds, Costs, Observation, Training, spell, trainings
 
 YEAR = 365.25 * DAY
 PRIOR_MEAN = np.array([0.003, 0.03, 0.01, 0.0, 0.0])

@@ -4,6 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+DAY = 86_400.0
+"""Seconds of a day."""
+
 LONGEST_DAYS = 36_525
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_DAYS * 86_400)]
 Hours = Annotated[float, Field(ge=0.001, le=LONGEST_DAYS * 24)]

@@ -9,10 +9,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from federation.bandit import Bandit, sample
-from federation.durations import Days
+from federation.durations import DAY, Days
 from federation.frozen import Frozen
 from federation.observation import (
-    DAY,
     Bounds,
     Costs,
     Observation,

@@ -7,10 +7,9 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from federation.durations import Days
+from federation.durations import DAY, Days
 from federation.frozen import Frozen
 
-DAY = 86_400.0
 LEAST_ERROR = 0.01  # of a gain, as a share: no training tells more exactly
 LARGEST = 1e9
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]

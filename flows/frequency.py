@@ -5,6 +5,7 @@ from typing import Any
 from prefect import flow
 from prefect.states import Completed, State
 
+from federation.durations import DAY
 from flows.consortium import read_consortium
 from flows.deploy import training_timing
 from mlruns_config.tracking import Tracking
@@ -22,7 +23,7 @@ def adjust_frequency(order: Order) -> State[Any]:
     """
     consortium = read_consortium(order.consortium, order.data, order.folder)
     tracking = Tracking(consortium.tracking, consortium.home)
-    configured = training_timing(consortium).seconds or 86_400.0
+    configured = training_timing(consortium).seconds or DAY
     history, trouble = observe(tracking, consortium.name, f"ndcg_at_{consortium.model.top}", configured)
     decided = adjust(consortium.home, consortium.name, consortium.frequency, history, trouble)
     untold = report(tracking, consortium.name, consortium.home, decided)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from feature_store.cleaning import microseconds
 from federation.bandit import Bandit
+from federation.durations import DAY
 from federation.errors import BadInput
 from federation.frequency import Drift, FrequencyConfig, Periodic
-from federation.observation import DAY, spell
+from federation.observation import spell
 from federation.plateau import Plateau
 from flows import tables
 from flows.consortium import Consortium, read_consortium

@@ -14,6 +14,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from federation.durations import DAY
 from federation.frozen import Frozen
 from federation.observation import Observation
 from mlruns_config.tracking import NoTracking, Tracking
@@ -110,7 +111,7 @@ def _metrics(decided: Decided) -> dict[str, float]:
     seen = decided.newest.model_dump(exclude={"at", "trained", "promoted"}) if decided.newest else {}
     known = {f"observed/{name}": float(value) for name, value in seen.items() if value is not None}
     if decided.interval_seconds is not None:
-        known["interval_days"] = decided.interval_seconds / 86_400
+        known["interval_days"] = decided.interval_seconds / DAY
     return {
         **known,
         **{f"state/{name}": value for name, value in decided.state.items()},

@@ -24,12 +24,11 @@ from feature_store.importing import import_events
 from feature_store.manifest import Manifest
 from feature_store.partitions import Store
 from federation.cadence import brings
+from federation.durations import DAY
 from federation.errors import Refused
 from recommenders.interactions import Interactions
 from tasks.membership import Membership
 from tasks.prepared import Prepared
-
-DAY_SECONDS = 86_400
 
 
 class Room:
@@ -59,7 +58,7 @@ class Room:
     def bring(self) -> str:
         """The version of its data, after an import where its cadence has passed since the last."""
         days = self.membership.cadence_days
-        own = None if days is None else days * DAY_SECONDS
+        own = None if days is None else days * DAY
         if brings(own, self.store.changed_at(self.name), time.time()):
             self.import_all()
         return self.version
@@ -111,7 +110,7 @@ class Room:
         return self._drop([*models, *stores, *self._old("work")])
 
     def _old(self, kind: str) -> list[Path]:
-        oldest = time.time() - self.membership.keep_days * DAY_SECONDS
+        oldest = time.time() - self.membership.keep_days * DAY
         return [folder for folder in (self.home / kind).glob("*") if folder.stat().st_mtime < oldest]
 
     @staticmethod

@@ -8,8 +8,9 @@ from contextvars import copy_context
 
 import pytest
 
+from federation.durations import DAY
 from federation.frequency import FrequencyConfig, decide
-from federation.observation import DAY, Observation
+from federation.observation import Observation
 from flows import schedule
 from flows.consortium import read_consortium
 from mlruns_config.config import TrackingConfig

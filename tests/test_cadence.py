@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from federation.cadence import brings, fresh
-
-DAY = 86_400.0
+from federation.durations import DAY
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ from feature_store.importing import import_events
 from feature_store.partitions import Store
 from feature_store.sources import Columns, Source
 from federation.bandit import Bandit
+from federation.durations import DAY
 from federation.errors import NothingNew
 from federation.frequency import Drift, FrequencyConfig, decide
-from federation.observation import DAY, Observation
+from federation.observation import Observation
 from federation.plateau import Plateau
 from federation.policy import RoundPolicy
 from flows.consortium import read_consortium

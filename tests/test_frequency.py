@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from federation.bandit import Bandit
+from federation.durations import DAY
 from federation.frequency import Drift, FrequencyConfig, Periodic, decide
-from federation.observation import DAY, Bounds, Costs, Observation, spell, trainings
+from federation.observation import Bounds, Costs, Observation, spell, trainings
 from federation.plateau import Plateau, loss_rate
 
 NUMBERS = st.none() | st.floats() | st.floats(-1, 1)
