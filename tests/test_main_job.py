@@ -21,6 +21,12 @@ def test_the_table_and_the_json_tell_the_same(ran):
     assert " ui " in ran.done.stdout
 
 
+def test_the_design_names_what_lies_in_the_state_folder(ran):
+    _, tree, _ = (Path(__file__).parents[1] / "docs" / "design.md").read_text().split("```")
+    for folder in (ran.home, ran.home / "participants" / "north", ran.home / "coordinator"):
+        assert not {path.name for path in folder.iterdir() if path.name not in tree}
+
+
 def test_what_a_participant_does_not_disclose_is_nowhere(ran):
     """South hides all: no table, JSON, log or database has its rows, users or figures."""
     south = json.loads((ran.folder / "figures.json").read_text())["participants"]["south"]
