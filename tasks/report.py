@@ -7,6 +7,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from federation.errors import BadInput
 from tasks.artifacts import show_round
 from tasks.champion import settle
 from tasks.grown import ranker
@@ -28,8 +29,14 @@ def checkpoint(
 ) -> None:
     """Keep the record of a round: from here on it is done, and will not be repeated.
 
-    `worked` is what each disclosed of each step of its own work, the scores last.
+    `worked` is what each disclosed of each step of its own work, the scores last.  Raises `BadInput` where
+    another version of chorus kept that without its seconds.
     """
+    if odd := sorted({name for step in worked for name, told in step.items() if "seconds" not in told}):
+        raise BadInput(
+            f"run {run.name}: found work of {', '.join(odd)} that another version of chorus kept, expected "
+            "this one's; start a new run"
+        )
     cohort, scored = figures["cohort"], worked[-1]
     seconds = _added(*({name: told["seconds"] for name, told in step.items()} for step in worked))
     steps = [summed, *run.folder.steps(number, "grown"), figures]

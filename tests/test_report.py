@@ -1,8 +1,12 @@
 import time
+from types import SimpleNamespace
 
+import pytest
+
+from federation.errors import BadInput
 from federation.plan import RoundPlan
 from federation.rounds import Together
-from tasks.report import round_metrics
+from tasks.report import checkpoint, round_metrics
 from tasks.sums import summary
 
 
@@ -24,3 +28,10 @@ def test_a_degraded_round_shows_whose_terms_can_be_inferred():
         "participant/e/exposed",
     }
     assert round_metrics(record(()))["degraded"] == 0.0
+
+
+def test_work_that_another_version_kept_is_told_with_what_to_do():
+    worked = ({"a": {"seconds": 1.0}, "b": {"seconds": 1.0}}, {}, {"a": {"seconds": 1.0}, "b": {}})
+    figures, run = {"cohort": ["a", "b"]}, SimpleNamespace(name="r")
+    with pytest.raises(BadInput, match=r"^run r: found work of b that another version .*; start a new run$"):
+        checkpoint(0, "validation", {}, worked, figures, {}, run)
