@@ -1,11 +1,15 @@
 """A person's approval, asked for in Prefect's own page while the flow run is paused."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from threading import Timer
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-from prefect.exceptions import FlowPauseTimeout
-from prefect.flow_runs import pause_flow_run
+from prefect.flow_runs import pause_flow_run, resume_flow_run
 from prefect.input import RunInput
+from prefect.runtime import flow_run
 
 from flows.consortium import Consortium
 from mlruns_config.tracking import Tracking
@@ -13,6 +17,8 @@ from tasks.champion import answer
 from tasks.runs import find_run
 
 POLL_SECONDS = 5
+GRACE_SECONDS = 3_600
+"""By which Prefect's timeout is later than ours: it fails the run."""
 
 
 class Approval(RunInput):
@@ -37,18 +43,28 @@ def approved(figures: dict[str, Any], consortium: Consortium) -> dict[str, Any]:
         reason="",
     )
     hours = consortium.gate.approval_hours
-    try:
+    with _silence_answers(hours):
         told = pause_flow_run(
             wait_for_input=form,
-            timeout=int(hours * 3_600),
+            timeout=int(hours * 3_600) + GRACE_SECONDS,
             poll_interval=POLL_SECONDS,
             key=str(uuid4()),  # or a retry takes the pause for answered, by the form's default
         )
-        promote, reason = told.promote, told.reason
-    except FlowPauseTimeout:
-        promote, reason = False, f"Nobody answered within {hours:g} hours."
     tracking, folder = (
         Tracking(consortium.tracking, consortium.home),
         find_run(consortium.home, figures["run"]),
     )
-    return answer(promote, reason, tracking, consortium.name, folder)
+    return answer(told.promote, told.reason, tracking, consortium.name, folder)
+
+
+@contextmanager
+def _silence_answers(hours: float) -> Iterator[None]:
+    """After `hours` the form is filled in for who did not."""
+    told = {"promote": False, "reason": f"Nobody answered within {hours:g} hours."}
+    silence = Timer(hours * 3_600, copy_context().run, (resume_flow_run, UUID(flow_run.id), told))
+    silence.daemon = True
+    silence.start()
+    try:
+        yield
+    finally:
+        silence.cancel()

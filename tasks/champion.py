@@ -58,7 +58,7 @@ def answer(promote: bool, reason: str, tracking: Tracking, name: str, folder: Ru
     """
     champions, figures = Champions(tracking, name), folder.facts["figures"]
     version = folder.facts["model_version"]
-    said = f"A person {'approved' if promote else 'did not approve'}. {reason}".strip()
+    said = f"{'A person approved' if promote else 'Not approved'}. {reason}".strip()
     if promote and (changed := _changed(champions, folder)):
         promote, said = False, f"{said} {changed}"
     if promote:

@@ -37,6 +37,18 @@ def test_a_retry_asks_again(client, until_paused, tiny, monkeypatch):
     assert heard == [True, False]
 
 
+def test_a_run_that_nobody_answers_completes(client, tiny, monkeypatch):
+    monkeypatch.setattr(approval, "POLL_SECONDS", 1)
+    monkeypatch.setattr(approval, "answer", lambda *told: {"promote": told[0], "reason": told[1]})
+    monkeypatch.setattr(approval, "find_run", lambda *_: None)
+    consortium = read_consortium(tiny("silent", "gate: {approval_hours: 0.001}"))
+    asks = flow(name="silent")(lambda: approval.approved(FIGURES, consortium))
+    with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: False}):
+        state = asks(return_state=True)
+    assert client.read_flow_run(state.state_details.flow_run_id).state.is_completed()
+    assert state.result() == {"promote": False, "reason": "Nobody answered within 0.001 hours."}
+
+
 def test_a_run_that_waits_outlives_the_lease_that_its_pause_gave_back(api):
     importlib.import_module("flows.scheduled")
     with flow_engine.maintain_concurrency_lease(uuid4(), 0.2, raise_on_lease_renewal_failure=True):

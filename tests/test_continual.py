@@ -215,7 +215,7 @@ def test_a_person_answers_in_prefects_page(trained, tiny, client, until_paused, 
         state, facts = training.result()
     assert state.is_completed(), state.message
     assert champions.version() == (2 if yes else 1)
-    said = f"A person {'approved' if yes else 'did not approve'}. as I see it"
+    said = f"{'A person approved' if yes else 'Not approved'}. as I see it"
     assert facts["figures"]["gate"]["reason"] == said
     assert said in state.message
     tags = champions.client.get_run(facts["mlflow_run_id"]).data.tags
