@@ -15,14 +15,14 @@ def moments(
     """When the windows whose labels train a ranker begin, then validation and test; seconds since 1970.
 
     Each of at most `windows` windows holds as many of everybody's events as validation does.  The cuts of
-    the split are kept where it has them, else they are quantiles of all events' times.
+    the split are kept where it has them, else they are quantiles of all events' times: none without events.
     """
     given = [cut.timestamp() for cut in split.cuts or ()]
     first, last = _shares(channel, seconds, given) if given else (split.validation, split.test)
     earlier = [first - place * (last - first) for place in range(windows, 0, -1)]
     wanted = [share for share in earlier if share > 0] + ([] if given else [first, last])
-    found = quantiles(channel, seconds, wanted, bits=40).values[0].tolist() if wanted else []
-    return _rising([*found, *given])
+    found = quantiles(channel, seconds, wanted, bits=40).values[0] if wanted else np.zeros(0)
+    return _rising([*found[~np.isnan(found)].tolist(), *given])
 
 
 def _shares(channel: Channel, seconds: NDArray[np.float64], cuts: list[float]) -> tuple[float, float]:

@@ -50,11 +50,11 @@ def agree_cuts(cohort: Sequence[str], run: Run) -> list[str]:
         cuts = [cut.replace(tzinfo=None).isoformat() for cut in run.split.cuts]
     elif run.split.kind == "temporal":
         cuts = common(run.sum(run.plan(0, cohort), "cuts"))["cuts"]
-    if len(cuts) == 1:
+    if run.split.kind == "temporal" and len(cuts) < 2:
         raise BadInput(
-            f"split: found {cuts[0]} as the beginning of both validation and test, as too many events have "
-            "this time; expected two: set split.cuts, or split.kind: leave-last-out with model.kind: "
-            "item_to_item"
+            f"split: found cuts {', '.join(cuts) or 'none'}, expected one for validation and a later one for "
+            "test: nobody has events, or too many have one time; see `chorus check`, set split.cuts, or "
+            "split.kind: leave-last-out with model.kind: item_to_item"
         )
     if run.model.kind == "two_stage" and len(cuts) < 3:
         raise BadInput(

@@ -125,7 +125,8 @@ def test_the_curve_is_drawn_at_the_trees_that_there_were(tmp_path):
     ("kind", "cuts", "told"),
     [
         ("two_stage", ["2020-01-01", "2021-01-01"], "found cuts .* expected room before .* for a window"),
-        ("item_to_item", ["2020-01-01"], "found 2020-01-01 as the beginning of both validation and test"),
+        ("item_to_item", ["2020-01-01"], "found cuts 2020-01-01, expected one for validation and a later"),
+        ("two_stage", [], "found cuts none, expected one for validation"),
     ],
 )
 def test_a_split_without_room_for_its_parts_is_bad_input(kind, cuts, told, tmp_path):

@@ -199,3 +199,4 @@ def test_windows_hold_as_many_events_as_validation(cuts):
     assert np.ptp(sizes) <= 0.02 * len(pooled)
     if cuts:
         assert told["a"][-2:] == [59 * 86_400, 69 * 86_400]
+    assert moments(Solo(), np.zeros(0), TemporalSplit(), 2) == []
