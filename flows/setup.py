@@ -63,28 +63,31 @@ def check(path: Path, data: Path | None, json: Path | None = None) -> None:
     consortium.schedule.timing(None)  # a cron line is Prefect's to judge
     if consortium.catalogue is not None:
         read_catalogue(consortium.catalogue_path)
-    found, problems = {}, []
+    found, items, problems = {}, {}, []
     for participant in consortium.participants:
         try:
-            found[participant.name] = _facts(_imported(consortium, participant), participant)
+            manifest, items[participant.name] = _imported(consortium, participant)
+            found[participant.name] = _facts(manifest, participant)
         except BadData as error:
             problems.append(f"{participant.name}: {error}")
     if found:
         _show(path, found)
     _warn(consortium, found)
+    _warn_of_strangers(items)
     write_json(json, {"participants": found})
     if problems:
         raise BadInput("\n".join(problems))
     console.print(f"{path} is ready: {typed()} run {typed_file(path, data)}", soft_wrap=True)
 
 
-def _imported(consortium: Consortium, participant: Participant) -> Manifest:
+def _imported(consortium: Consortium, participant: Participant) -> tuple[Manifest, set[str]]:
+    """What a run would find, and the item ids."""
     with tempfile.TemporaryDirectory() as scratch:
         room = Room(Path(scratch), consortium.membership(participant))
-        manifest = room.import_all()
+        manifest, items = room.import_all(), room.item_ids()
         if consortium.catalogue is not None:
-            require_known(room.item_ids(), consortium.catalogue_path)
-        return manifest
+            require_known(items, consortium.catalogue_path)
+        return manifest, set(items)
 
 
 def _facts(manifest: Manifest, participant: Participant) -> dict[str, Any]:
@@ -117,4 +120,15 @@ def _warn(consortium: Consortium, found: Mapping[str, Mapping[str, Any]]) -> Non
             console.print(
                 f"Warning: only {hidden[0]} hides its {what}; the {summed} less everybody else's are its "
                 f"own. Let another participant hide its {what} too."
+            )
+
+
+def _warn_of_strangers(items: Mapping[str, set[str]]) -> None:
+    """Of those whose item ids nobody else has, though they have some."""
+    for name, own in items.items():
+        others = [each for other, each in items.items() if other != name and each]
+        if own and others and all(own.isdisjoint(each) for each in others):
+            console.print(
+                f"Warning: {name} has no item in common with anybody, and so learns nothing from them. Where "
+                "they are the same, their ids are written differently, as 14.0 and 14: see events.aliases."
             )

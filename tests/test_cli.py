@@ -166,6 +166,18 @@ def test_items_of_which_the_catalogue_knows_none_are_told(ends, tmp_path):
     )
     assert [line.split()[1] for line in told.splitlines() if line.startswith("│")] == ["a", "c"]
     assert "Warning: c keeps no row; see which rule dropped them" in told
+    assert "in common" not in told
+
+
+def test_items_that_nobody_else_has_are_told(ends, tmp_path):
+    columns, path = "{user: u, item: i, time: t}", tmp_path / "three.yaml"
+    for name, item in (("a", "14"), ("b", "14"), ("c", "14.0")):
+        (tmp_path / f"{name}.csv").write_text(f"u,i,t\n1,{item},2024-01-01\n2,{item},2024-01-02\n")
+    each = (f"  - {{name: {name}, events: {{path: {name}.csv, columns: {columns}}}}}\n" for name in "abc")
+    path.write_text("name: three\nparticipants:\n" + "".join(each))
+    told = ends("check", path, code=0)
+    (warning,) = [line for line in told.splitlines() if line.startswith("Warning: ")]
+    assert warning.startswith("Warning: c has no item in common with anybody")
 
 
 def test_a_check_that_could_read_nobody_shows_no_table(ends, tmp_path):
