@@ -17,9 +17,7 @@ from federation.channel import Channel
 from federation.errors import Refused
 from federation.fixed_point import FixedPoint
 from recommenders.histograms import ROW, Cells, Layout, narrow, pack, unpack, wide
-from recommenders.wire import ALLGATHER, REDUCE_SCATTER, Seat, Wire
-
-Bytes = NDArray[np.uint8]
+from recommenders.wire import ALLGATHER, REDUCE_SCATTER, Bytes, Seat, Wire, known, number
 
 WORDS = FixedPoint(width=64, fraction_bits=0, terms=None)
 """The form of histograms and root totals: no sum of them overflows (`recommenders/histograms.py`)."""
@@ -40,7 +38,7 @@ class Collectives:
     ) -> None:
         self._channel, self._seat, self._wire = channel, seat, wire
         self._gradient_bits, self._rows = gradient_bits, rows
-        self._bins = np.append(bins, 1 << 32)  # the last for a split of no feature, -1
+        self._bins = np.array(bins, np.int64)
         self._layout: Layout | None = None
         self._prefix, self._calls = "", 0
         self._error: BaseException | None = None
@@ -131,7 +129,7 @@ class Collectives:
         slots = np.zeros(len(answer), np.uint8)
         for said in (raw[: len(raw) // 2], raw[len(raw) // 2 :]):
             # What follows the list is left from the own histogram, which LightGBM had at the same place.
-            end = self._wire.list_at + 4 * _listed(said, self._wire)
+            end = self._wire.list_at + 4 * number(said, self._wire.list_at - 4)
             slots[start : start + end] = said[:end]
             start += len(said)
         answer[:] = self._channel.sum(self._name("splits"), slots, BYTES)
@@ -139,23 +137,8 @@ class Collectives:
 
     def _check_splits(self, splits: Bytes) -> None:
         """Raise `Refused` where a split is of no feature or bin: LightGBM would look beyond its memory."""
-        bin_at, list_at = self._wire.bin_at, self._wire.list_at
-        feature = _numbers(splits[:, :4]).view(np.int32)
-        listed, listable = _numbers(splits[:, list_at - 4 : list_at]), (splits.shape[1] - list_at) // 4
-        bins = np.hstack([_numbers(splits[:, bin_at : bin_at + 4]), _numbers(splits[:, list_at:])])
-        known = (feature >= -1) & (feature < len(self._bins) - 1) & (listed <= listable)
-        if not known.all() or (bins >= self._bins[feature]).any():
+        if not known(splits, self._wire.bin_at, self._wire.list_at, self._bins):
             raise Refused("a split that somebody told is of no feature or bin of the model")
-
-
-def _listed(split: Bytes, wire: Wire) -> int:
-    """How many categories a split lists."""
-    return int(_numbers(split[None, wire.list_at - 4 : wire.list_at])[0, 0])
-
-
-def _numbers(raw: Bytes) -> NDArray[np.uint32]:
-    """Numbers of 4 bytes in each row of `raw` (n, 4 k), (n, k)."""
-    return np.ascontiguousarray(raw).view(np.uint32)
 
 
 @lru_cache(maxsize=1024)

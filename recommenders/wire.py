@@ -9,10 +9,14 @@ from typing import Any, NamedTuple
 import lightgbm
 import numpy as np
 from lightgbm import basic
+from numpy.typing import NDArray
 
 from federation.channel import Channel
 from federation.errors import Refused
+from recommenders.compiled import compiled
 from recommenders.histograms import ROW
+
+Bytes = NDArray[np.uint8]
 
 _I32 = ctypes.c_int32
 REDUCE_SCATTER = ctypes.CFUNCTYPE(
@@ -23,6 +27,9 @@ ALLGATHER = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, _I32, ctypes.POINTER(_I32), ctypes.POINTER(_I32), ctypes.c_int, ctypes.c_void_p,
     _I32,
 )  # fmt: skip
+
+_NO_FEATURE = (1 << 32) - 1
+"""-1, in 4 bytes without a sign."""
 
 _PROBED = {
     "min_data_in_leaf": 1,
@@ -66,6 +73,29 @@ def call(function: str, *arguments: Any) -> None:
     """Call a function of LightGBM's C library that its Python package does not offer; raises its error."""
     library: Any = getattr(basic, "_LIB")  # noqa: B009
     basic._safe_call(getattr(library, function)(*arguments))
+
+
+@compiled
+def number(said: Bytes, at: int) -> int:
+    """The number of 4 bytes at `at`, without a sign; LightGBM does not align it."""
+    value = np.int64(0)
+    for place in range(4):
+        value |= np.int64(said[at + place]) << (8 * place)
+    return int(value)
+
+
+@compiled
+def known(splits: Bytes, bin_at: int, list_at: int, bins: NDArray[np.int64]) -> bool:
+    """Whether all `splits` (n, bytes) are of features and bins that there are; `bins` is how many of each."""
+    size = splits.shape[1]
+    for split in splits:
+        feature, largest = number(split, 0), number(split, bin_at)
+        for at in range(list_at, size, 4):
+            largest = max(largest, number(split, at))
+        found = feature < len(bins) and largest < bins[feature]
+        if not (found or feature == _NO_FEATURE) or number(split, list_at - 4) > (size - list_at) // 4:
+            return False
+    return True
 
 
 @contextmanager
