@@ -81,6 +81,11 @@ def read_tree(block: str) -> Tree:
     )
 
 
+def any_split(trees: Sequence[str]) -> bool:
+    """Whether one of the trees' texts has a split; without, all rows have one score."""
+    return any(len(read_tree(tree).feature) for tree in trees)
+
+
 def read_leaves(block: str) -> Floats:
     """The values in a tree's leaves."""
     found = re.search(r"^leaf_value=(.*)$", block, flags=re.MULTILINE)

@@ -7,7 +7,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from federation.errors import BadInput, TooFew
-from recommenders.trees import read_tree
+from recommenders.trees import any_split
 from tasks.run import Run
 from tasks.sums import common, summary
 
@@ -39,7 +39,7 @@ def grow_trees(number: int, trees: int, cohort: Sequence[str], run: Run) -> None
 
 def _require_split(trees: Sequence[str], run: Run) -> None:
     """Without a split all candidates have one score, and their order is that of the catalogue."""
-    if not any(len(read_tree(tree).feature) for tree in trees):
+    if not any_split(trees):
         floor = run.model.two_stage.boosting.min_data_in_leaf
         raise BadInput(
             f"model.two_stage.boosting.min_data_in_leaf: found {floor}, with which no tree has a "

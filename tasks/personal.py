@@ -19,6 +19,7 @@ from recommenders.boosting import State
 from recommenders.choice import Choice, choose
 from recommenders.interpolation import Interpolated
 from recommenders.metrics import bootstrap_sums, item_counts, metric_sums, per_query
+from recommenders.trees import any_split
 from tasks import own_model, ranking
 from tasks.comparison import Terms, champion_lists, compare, secret
 from tasks.prepared import Prepared
@@ -114,9 +115,9 @@ class _Round:
         return ranking.ranked(table, own, self.model.top), chosen
 
     def ranked_alone(self, popular: NDArray[np.int32]) -> tuple[NDArray[np.int32], dict[str, Any]]:
-        """The same by a ranker of own rows only; `popular` where there are none to learn an order from."""
+        """The same by a ranker of own rows only; `popular` where they are too few to learn an order from."""
         ranker = ranking.grow_alone(self.room, self.run, self.number, self.part)
-        if ranker is None:
+        if ranker is None or not any_split(ranker.trees):
             return popular, {"trees": 0}
         table = read_table(self.room, self.run, self.number, ALONE, self.part)
         return ranking.ranked(table, ranker, self.model.top), {"trees": len(ranker.trees)}

@@ -12,6 +12,7 @@ from federation.rounds import Together
 from mlruns_config.figures import growth_figure
 from recommenders.trees import STUMP
 from recommenders.two_stage import TwoStage
+from tasks import personal, ranking
 from tasks.growing import grow_trees
 from tasks.grown import history
 from tasks.model import ModelConfig
@@ -138,3 +139,10 @@ def test_a_split_without_room_for_its_parts_is_bad_input(kind, cuts, told, tmp_p
     run.sum = lambda *_: reply
     with pytest.raises(BadInput, match=told):
         agree_cuts.fn(("a", "b", "c"), run)
+
+
+def test_an_own_ranker_without_a_split_lists_what_is_popular(monkeypatch):
+    """Else the candidates in the order of the catalogue would pass for what the participant has alone."""
+    monkeypatch.setattr(ranking, "grow_alone", lambda *_: SimpleNamespace(trees=(STUMP,)))
+    this = SimpleNamespace(room=None, run="r", number=0, part=3)
+    assert personal._Round.ranked_alone(this, "popular") == ("popular", {"trees": 0})
