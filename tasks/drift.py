@@ -21,14 +21,10 @@ def drift(
 
     `items` are of the own new events; `known` the cohort's counts of each item at the training, recent ones
     and all; `described` the cells by feature of the own events, the newest at the training and the new ones,
-    (2, features, cells).  Features that nothing is known of are left out.
+    (2, features, cells).  Features that nothing is known of are left out, and where it is all, the largest.
     """
     popularity = popularity_drift(channel, items, *known, label)
     indices = zip(STORE, feature_drift(channel, described, label), strict=True)
     features = {f"feature_drift/{name}": index for name, index in indices if not np.isnan(index)}
-    largest = max(features.values(), default=float("nan"))
-    return {
-        "drift": popularity.stability,
-        "unseen": popularity.unseen,
-        "largest_feature_drift": largest,
-    } | features
+    largest = {"largest_feature_drift": max(features.values())} if features else {}
+    return {"drift": popularity.stability, "unseen": popularity.unseen} | largest | features

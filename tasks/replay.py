@@ -115,7 +115,7 @@ class Follower:
             interval_seconds=self.interval,
             drift=seen.drift["drift"],
             unseen=seen.drift["unseen"],
-            features=seen.drift["largest_feature_drift"],
+            features=seen.drift.get("largest_feature_drift"),
             seconds=spent[0],
             bytes=spent[1],
             **told,

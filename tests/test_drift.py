@@ -17,6 +17,8 @@ from federation.drift import (
     stability_index,
 )
 from federation.errors import Refused
+from recommenders.two_stage import STORE
+from tasks.drift import drift
 
 
 @settings(deadline=None, max_examples=25)
@@ -85,3 +87,9 @@ def test_a_turn_of_tastes_shows_and_an_item_of_long_ago_is_not_unseen():
 def test_an_item_outside_the_catalogue_is_refused():
     with pytest.raises(Refused, match="catalogue of 3 items"):
         popularity_drift(Solo(), np.array([3]), np.ones(3, np.int64), np.ones(3, np.int64))
+
+
+def test_features_that_nothing_is_known_of_are_left_out():
+    """As where the split has no cut in time: a NaN would make the run's JSON none."""
+    counts, cells = np.ones(3, np.int64), np.zeros((2, len(STORE), len(CUTS) + 2), np.int64)
+    assert drift(Solo(), np.arange(3), (counts, counts), cells).keys() == {"drift", "unseen"}
