@@ -25,7 +25,7 @@ from tasks.news import require_new_window
 from tasks.opening import Settings
 from tasks.run import open_doors
 from tasks.runs import RunFolder, find_run
-from tasks.sums import common
+from tasks.sums import common, cuts_in
 from tasks.timetable import interval_tag
 
 KIND = "evaluation"
@@ -87,7 +87,7 @@ def _judged(
     if folder.facts["cuts"]:
         newest = {name: {"run": run, "version": version} for name, version in versions.items()}
         agreed = together(doors, plan, "cuts", newest.__getitem__, settings.rounds)
-        cuts, silent = common(agreed)["cuts"], _lost(agreed)
+        cuts, silent = cuts_in(agreed), _lost(agreed)
         plan = plan.model_copy(update={"cohort": agreed.cohort})
     each = {"run": run, "number": 0, "cuts": cuts, "champion": folder.run}
     each |= {"learned": folder.part(1), "learned_cuts": folder.facts["cuts"]}

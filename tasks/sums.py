@@ -49,13 +49,7 @@ def agree_cuts(cohort: Sequence[str], run: Run) -> list[str]:
     if run.split.kind == "temporal" and run.split.cuts is not None and run.model.kind != "two_stage":
         cuts = [cut.replace(tzinfo=None).isoformat() for cut in run.split.cuts]
     elif run.split.kind == "temporal":
-        cuts = common(run.sum(run.plan(0, cohort), "cuts"))["cuts"]
-    if run.split.kind == "temporal" and len(cuts) < 2:
-        raise BadInput(
-            f"split: found cuts {', '.join(cuts) or 'none'}, expected one for validation and a later one for "
-            "test: nobody has events, or too many have one time; see `chorus check`, set split.cuts, or "
-            "split.kind: leave-last-out with model.kind: item_to_item"
-        )
+        cuts = cuts_in(run.sum(run.plan(0, cohort), "cuts"))
     if run.model.kind == "two_stage" and len(cuts) < 3:
         raise BadInput(
             f"split: found cuts {', '.join(cuts)}, expected room before validation for a window of as many "
@@ -64,6 +58,18 @@ def agree_cuts(cohort: Sequence[str], run: Run) -> list[str]:
     run.folder.note(cuts=cuts)
     if cuts:
         run.say(f"cuts in time: {', '.join(cuts)}")
+    return cuts
+
+
+def cuts_in(reply: Together) -> list[str]:
+    """The moments that all heard; raises `BadInput` where validation and test have none of their own."""
+    cuts: list[str] = common(reply)["cuts"]
+    if len(cuts) < 2:
+        raise BadInput(
+            f"split: found cuts {', '.join(cuts) or 'none'}, expected one for validation and a later one for "
+            "test: nobody has events, or too many have one time; see `chorus check`, set split.cuts, or "
+            "split.kind: leave-last-out with model.kind: item_to_item"
+        )
     return cuts
 
 

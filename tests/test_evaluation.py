@@ -7,8 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from federation.door import Door
-from federation.errors import Lost, TooFew
+from federation.errors import BadInput, Lost, TooFew
+from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
+from federation.rounds import Together
+from tasks import evaluation
 from tasks.evaluation import _forget, _judged
 
 PROGRAM = """
@@ -85,3 +88,13 @@ def test_whose_terms_can_be_inferred_where_it_goes_on_is_told(judged):
     total, lost = judged("judge", on_loss="continue")
     assert (total, [*lost]) == (3.0, ["d"])
     assert lost["d"].endswith("; its terms can be inferred")
+
+
+def test_a_newest_window_that_begins_with_validation_is_told(monkeypatch):
+    champion = SimpleNamespace(facts={"cuts": ["2020-01-01", "2020-02-01"]})
+    told = {"a": {"cuts": ["2021-01-01"]}}
+    reply = Together(RoundPlan(run="e", number=0, cohort=("a",)), told, {}, {}, {}, 1, ())
+    monkeypatch.setattr(evaluation, "together", lambda *_: reply)
+    settings = SimpleNamespace(rounds=RoundPolicy(), seed=0)
+    with pytest.raises(BadInput, match="found cuts 2021-01-01, expected one for validation and a later one for test"):
+        _judged({}, "e", {"a": "1"}, champion, settings)
