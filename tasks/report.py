@@ -40,6 +40,7 @@ def checkpoint(
     cohort, scored = figures["cohort"], worked[-1]
     seconds = _added(*({name: told["seconds"] for name, told in step.items()} for step in worked))
     steps = [summed, *run.folder.steps(number, "grown"), figures]
+    exposed = {name for step in steps for name in step["exposed"]}
     record = {
         "number": number,
         "part": part,
@@ -48,7 +49,7 @@ def checkpoint(
         "lost": {**lost, **{name: why for step in steps for name, why in step["lost"].items()}},
         "bytes_up": _added(*(step["bytes_up"] for step in steps)),
         "bytes_down": _added(*(step["bytes_down"] for step in steps)),
-        "exposed": sorted({name for step in steps for name in step["exposed"]}),
+        "exposed": sorted(exposed | run.summed - set(cohort)),  # sums of one run overlap, too
         "seconds": time.monotonic() - run.began_at,
         "overall": figures["overall"],
         "looks_at": figures["looks_at"],

@@ -102,7 +102,7 @@ class Run:
         return self.doors[name].ask(
             job,
             {"run": self.name, **arguments},
-            read=self.folder.opened if name in self._summed.everyone(self.name) else None,
+            read=self.folder.opened if name in self.summed else None,
             deadline_seconds=self.policy.deadline_seconds,
         )
 
@@ -120,7 +120,7 @@ class Run:
             self.policy,
             on_opened=self._keep if keep else None,
             read=self.folder.opened,
-            memory=self._summed,
+            memory=self._memory,
         )
         if reply.returned:
             self.say(f"{job}: done again with the same participants, since {Lost(reply.returned)}")
@@ -131,7 +131,12 @@ class Run:
         return reply
 
     @property
-    def _summed(self) -> Summed:
+    def summed(self) -> set[str]:
+        """Who had terms in a sum of the run that was opened, or may have been."""
+        return self._memory.everyone(self.name)
+
+    @property
+    def _memory(self) -> Summed:
         """What the coordinator remembers of who was summed with whom."""
         return Summed(self.folder.path.parent)
 

@@ -48,6 +48,7 @@ def test_who_was_lost_in_the_first_round_is_left_out_of_the_second(trained):
     figures = trained(trouble)
     assert {name for name, job, number in asked if (job, number) == ("train", 1)} == {"p000", "p001", "p002"}
     assert figures["lost"] == {"p003": "missed round 0: p003: its process ended"}
+    assert figures["exposed"] == ["p003"]  # the round's sum had its terms, the next has not
     assert figures["participants"]["p000"]["data_version"] == "0" * 64
 
 
@@ -61,7 +62,7 @@ def test_a_run_is_resumed_without_one_that_cannot_be_prepared_any_more(trained):
     with pytest.raises(TooFew):
         trained(lambda name, job, number: job == "score")
     figures = trained(lambda name, job, number: (name, job) == ("p003", "prepare"))
-    assert set(figures["lost"]) == {"p003"}
+    assert (set(figures["lost"]), figures["exposed"]) == ({"p003"}, ["p003"])
     assert figures["participants"]["p000"]["data_version"] == "0" * 64
 
 
