@@ -60,8 +60,8 @@ def require_known(items: Sequence[str], catalogue: Path) -> None:
     """Raises `BadData` where the catalogue knows none of the items: all events would be left out."""
     if items and set(items).isdisjoint(read_catalogue(catalogue).to_pylist()):
         raise BadData(
-            f"events.columns.item: found {items[0]!r} and {len(items) - 1:,} others, none of them in "
-            f"{catalogue}; expected ids of the catalogue, or events.aliases to them"
+            f"events.columns.item: {catalogue} knows none of the ids, expected its own, or aliases",
+            repr(items[0]),
         )
 
 

@@ -161,8 +161,8 @@ def test_items_of_which_the_catalogue_knows_none_are_told(ends, tmp_path):
     path.write_text("name: three\ncatalogue: items.txt\nparticipants:\n" + "".join(each))
     told = ends("check", path, code=2)
     assert (
-        f"chorus: b: events.columns.item: found 'shop-x' and 0 others, none of them in {tmp_path}/items.txt; "
-        "expected ids of the catalogue, or events.aliases to them\n" in told
+        f"chorus: b: events.columns.item: {tmp_path}/items.txt knows none of the ids, expected its own, or "
+        "aliases; found 'shop-x'\n" in told
     )
     assert [line.split()[1] for line in told.splitlines() if line.startswith("│")] == ["a", "c"]
     assert "Warning: c keeps no row; see which rule dropped them" in told
