@@ -54,17 +54,15 @@ def gain_figure(participants: Mapping[str, Mapping[str, float | None]], metric: 
     return figure
 
 
-def learning_figure(rounds: Sequence[Mapping[str, float]], metric: str) -> "Figure":
-    """`metric` of each arm, round by round."""
+def learning_figure(parts: Mapping[str, Mapping[str, float]], metric: str) -> "Figure":
+    """`metric` of each arm, part by part: validation, then test."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for arm in dict.fromkeys(arm for each in rounds for arm in each):
-        values = [each.get(arm, float("nan")) for each in rounds]
-        axes.plot(range(len(values)), values, "o-", label=arm, color=COLOURS.get(arm))
-    axes.set_xticks(range(len(rounds)))
-    axes.set_xlabel("round")
+    for arm in dict.fromkeys(arm for each in parts.values() for arm in each):
+        values = [each.get(arm, float("nan")) for each in parts.values()]
+        axes.plot(list(parts), values, "o-", label=arm, color=COLOURS.get(arm))
     axes.set_ylabel(metric)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.lines:

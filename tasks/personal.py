@@ -54,7 +54,7 @@ def score(
     ranker: State | None,
     champion: str | None = None,
 ) -> Scored:
-    """The arms `popularity`, `alone`, `consortium` (and `reachable`) on the own queries of the round.
+    """The arms `popularity`, `alone`, `consortium` (in the test `reachable`) on the own queries of the round.
 
     `ranker` is what the consortium has grown, where there is one; `champion` the run of the present champion,
     which is an arm too, where the participant holds its model.
@@ -69,7 +69,7 @@ def score(
     if own is not None:
         arms["consortium"], chosen["consortium"] = this.ranked(own)
         arms["alone"], chosen["alone"] = this.ranked_alone(arms["popularity"])
-    if room.membership.reachable is not None:
+    if number == 1 and room.membership.reachable is not None:  # it is known as of the test
         arms["reachable"] = this.reachable(room.membership.reachable)
     terms = compare(room, prepared, part, arms["consortium"], held)
     if held is not None:

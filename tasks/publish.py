@@ -49,10 +49,10 @@ def _show_gain(figures: dict[str, Any], run_id: str, run: Run) -> None:
     run.tracking.log_figure(run_id, gain_figure(ndcg, top), "gain.png")
     everyone = {arm: values.get(top) for arm, values in figures["overall"].items()}
     run.tracking.describe(run_id, gain_table({**ndcg, "all users": everyone}, top))
-    curve = [
-        {arm: values[top] for arm, values in record["overall"].items() if top in values}
+    curve = {
+        record["part"]: {arm: values[top] for arm, values in record["overall"].items() if top in values}
         for record in run.folder.rounds
-    ]
+    }
     run.tracking.log_figure(run_id, learning_figure(curve, top), "learning.png")
 
 

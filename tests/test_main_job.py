@@ -106,6 +106,7 @@ def test_mlflow_holds_one_run_with_metrics_inputs_figures_and_a_registered_model
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
     assert [each.step for each in client.get_metric_history(run.info.run_id, "ndcg_at_10")] == [0, 1]
+    assert [each.step for each in client.get_metric_history(run.info.run_id, "reachable/ndcg_at_10")] == [1]
     assert {"bytes_up", "bytes_down", "seconds", "participant/north/ndcg_at_10"} <= run.data.metrics.keys()
     assert run.data.metrics["participant/north/bytes_up"] > 0
     assert {"seed", "split", "masks", "model.kind"} <= run.data.params.keys()

@@ -223,12 +223,12 @@ def test_figures_show_who_discloses(tmp_path):
     shown = {"north": {"alone": 0.1, "consortium": 0.2}, "south": {"alone": None, "consortium": None}}
     table = gain_table(shown, "ndcg_at_10").splitlines()
     assert table[2:] == ["| north | 0.1000 | 0.2000 | +100.0% |", "| south |  |  |  |"]
-    curve = learning_figure(
-        [{"alone": 0.1, "consortium": 0.1}, {"alone": 0.1, "consortium": 0.2}], "ndcg_at_10"
-    )
+    parts = {"validation": {"alone": 0.1}, "test": {"alone": 0.1, "reachable": 0.4}}
+    curve = learning_figure(parts, "ndcg_at_10")
     curve.savefig(tmp_path / "learning.png")
     assert curve.axes[0].get_ylabel() == "ndcg_at_10"
-    assert learning_figure([{}, {}], "ndcg_at_10").axes[0].get_legend() is None
+    assert [label.get_text() for label in curve.axes[0].get_xticklabels()] == [*parts]
+    assert learning_figure({"validation": {}, "test": {}}, "ndcg_at_10").axes[0].get_legend() is None
 
 
 def test_a_replay_s_plot_tells_fixed_intervals_from_policies(tmp_path):
