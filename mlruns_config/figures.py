@@ -20,12 +20,7 @@ COLOURS = {
     "popularity": "#d8a44a",
     "reachable": "#333333",
 }
-MARKERS = {
-    "alone": ("o", "alone"),
-    "consortium": ("D", "consortium"),
-    "pooled": ("x", "pooled"),
-    "reachable": ("|", "best possible"),
-}
+MARKERS = {"alone": "o", "consortium": "D", "pooled": "x", "reachable": "|"}
 
 
 def gain_figure(participants: Mapping[str, Mapping[str, float | None]], metric: str) -> "Figure":
@@ -33,15 +28,16 @@ def gain_figure(participants: Mapping[str, Mapping[str, float | None]], metric: 
     from matplotlib.figure import Figure
 
     shown = {name: told for name, told in participants.items() if told.get("consortium") is not None}
-    figure = Figure(figsize=(7, 1.2 + 0.28 * max(len(shown), 3)), layout="constrained")
+    longest = max(map(len, shown), default=0)
+    figure = Figure(figsize=(6.5 + 0.09 * longest, 1.2 + 0.28 * max(len(shown), 3)), layout="constrained")
     axes = figure.subplots()
     told = {arm: _told(shown, arm) for arm in MARKERS}
     alone, together = told["alone"], told["consortium"]
     axes.hlines(list(alone), list(alone.values()), [together[place] for place in alone], COLOURS["alone"])
-    for arm, (marker, label) in MARKERS.items():
+    for arm, marker in MARKERS.items():
         if told[arm]:
             points = list(told[arm].values()), list(told[arm])
-            axes.scatter(*points, color=COLOURS[arm], marker=marker, s=24, label=label)
+            axes.scatter(*points, color=COLOURS[arm], marker=marker, s=24, label=arm)
     axes.set_yticks([])
     for place, name in enumerate(shown):  # a tick would take four times as long as its label
         axes.text(-0.01, place, name, transform=axes.get_yaxis_transform(), ha="right", va="center")
@@ -168,7 +164,7 @@ def bars_figure(values: Mapping[str, float], label: str) -> "Figure":
     axes = figure.subplots()
     axes.barh(range(len(values)), list(values.values()), color=COLOURS["consortium"])
     axes.set_yticks(range(len(values)), list(values))
-    axes.invert_yaxis()
+    axes.set_ylim(len(values) - 0.5, -0.5)
     axes.set_xlabel(label)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

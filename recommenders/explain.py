@@ -9,9 +9,10 @@ from recommenders.gradients import Floats
 
 
 def gains(state: State) -> dict[str, float]:
-    """The gain of all splits on each feature, by name, largest first."""
+    """The share of the gain of all splits that those on each feature have, by name, largest first."""
     booster = lightgbm.Booster(model_str=state.text)
-    found = dict(zip(booster.feature_name(), booster.feature_importance("gain").tolist(), strict=True))
+    gained = booster.feature_importance("gain")
+    found = dict(zip(booster.feature_name(), (gained / gained.sum()).tolist(), strict=True))
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 

@@ -62,7 +62,7 @@ def _show_ranker(run_id: str, run: Run) -> None:
     curve = growth_figure(history(run), f"ndcg_at_{run.model.top}")
     run.tracking.log_figure(run_id, curve, "ranker/learning.png")
     gained = gains(State.model_validate(ranker(last, run)))
-    run.tracking.log_figure(run_id, bars_figure(gained, "gain of its splits"), "ranker/importance.png")
+    run.tracking.log_figure(run_id, bars_figure(gained, "share of the splits' gain"), "ranker/importance.png")
     looks_at = run.folder.rounds[last]["looks_at"]
     run.tracking.log_figure(run_id, bars_figure(looks_at, "mean |Shapley value|"), "ranker/shapley.png")
 

@@ -6,7 +6,9 @@ import sys
 from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 
+import lightgbm
 import numpy as np
 import pytest
 
@@ -14,8 +16,9 @@ from federation.errors import BadInput
 from federation.policy import RoundPolicy
 from mlruns_config.champions import Champions
 from mlruns_config.config import TrackingConfig
-from mlruns_config.figures import gain_figure, gain_table, learning_figure, replay_figure
+from mlruns_config.figures import bars_figure, gain_figure, gain_table, learning_figure, replay_figure
 from mlruns_config.tracking import NoTracking, Tracking
+from recommenders.explain import gains
 from tasks.answers import ask_common
 from tasks.opening import Settings
 
@@ -217,6 +220,9 @@ def test_figures_show_who_discloses(tmp_path):
     compared = gain_figure({"north": {"alone": 0.1, "consortium": 0.2, "pooled": 0.2}}, "ndcg_at_10")
     legend = [text.get_text() for text in compared.axes[0].get_legend().get_texts()]
     assert legend == ["alone", "consortium", "pooled"]
+    wide = gain_figure({"n" * 64: {"alone": 0.1, "consortium": 0.2}}, "ndcg_at_10")
+    wide.savefig(tmp_path / "wide.png")
+    assert wide.axes[0].get_position().width > 0.3  # the name leaves room for its line
     nobody = gain_figure({"south": {"alone": None, "consortium": None}}, "ndcg_at_10")
     nobody.savefig(tmp_path / "nobody.png")
     assert nobody.axes[0].get_legend() is None
@@ -229,6 +235,17 @@ def test_figures_show_who_discloses(tmp_path):
     assert curve.axes[0].get_ylabel() == "ndcg_at_10"
     assert [label.get_text() for label in curve.axes[0].get_xticklabels()] == [*parts]
     assert learning_figure({"validation": {}, "test": {}}, "ndcg_at_10").axes[0].get_legend() is None
+
+
+def test_what_the_ranker_looks_at_is_in_shares(tmp_path):
+    x = np.arange(400.0).reshape(-1, 2) % [[7, 3]]
+    data = lightgbm.Dataset(x, x[:, 1] + x[:, 0] / 10, feature_name=["less", "more"])
+    state = SimpleNamespace(text=lightgbm.train({"verbosity": -1}, data, 5).model_to_string())
+    shares = gains(state)
+    assert list(shares) == ["more", "less"]
+    assert sum(shares.values()) == pytest.approx(1)
+    figure = bars_figure(shares, "share")
+    assert figure.axes[0].get_ylim() == (1.5, -0.5)
 
 
 def test_a_replay_s_plot_tells_fixed_intervals_from_policies(tmp_path):
