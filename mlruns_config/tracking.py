@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 RUN_TAG = "chorus.run"
 NOTE = "mlflow.note.content"
 CHAMPION = "champion"
+ABOUT = "The common models, of sums alone: item-to-item or popularity, for anybody's history of items."
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
@@ -219,16 +220,14 @@ class Tracking:
         mlflow.set_tracking_uri(self.uri)
         name = self.config.registered_model or name
         if not self.client.search_registered_models(f"name = '{name}'"):
-            self.client.create_registered_model(name)
+            asked = f"mlflow.pyfunc.load_model('models:/{name}@{CHAMPION}').predict([{{'history': [...]}}])"
+            told = f"{ABOUT} Ask the champion: `{asked}`"
+            self.client.create_registered_model(name, description=told)
         known = list(self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"))
         if not known:
             source = log_model(self, run_id, folder, metadata)
-            asked = f"load_model('models:/{name}@{CHAMPION}').predict([{{'history': [...]}}])"
-            told = f"Ask it: `mlflow.pyfunc.{asked}`"
             tags = {RUN_TAG: self.client.get_run(run_id).data.tags[RUN_TAG]}  # which outlive a deleted run
-            known = [
-                self.client.create_model_version(name, source, run_id=run_id, description=told, tags=tags)
-            ]
+            known = [self.client.create_model_version(name, source, run_id=run_id, tags=tags)]
         return int(known[0].version)
 
 
