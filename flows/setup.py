@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from feature_store.catalogue import read_catalogue, require_known, union, write_catalogue
@@ -13,7 +14,7 @@ from feature_store.errors import BadData
 from feature_store.manifest import Manifest
 from federation.errors import BadInput
 from flows.consortium import Consortium, Participant, read_consortium
-from flows.tables import console, typed, typed_file, write_json
+from flows.tables import console, figure_columns, typed, typed_file, write_json
 from flows.telling import writable
 from tasks.room import Room
 
@@ -101,7 +102,8 @@ def _facts(manifest: Manifest, participant: Participant) -> dict[str, Any]:
 
 
 def _show(path: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
-    table = Table("participant", "rows read", "kept", "dropped, by rule", "from", "to", title=str(path))
+    columns = *figure_columns("participant", "rows read", "kept"), "dropped, by rule", "from", "to"
+    table = Table(*columns, box=SIMPLE_HEAD, title=str(path), title_justify="left")
     for name, facts in found.items():
         report = dict(facts["cleaning"] or {})
         counts = [f"{report.pop(key):,}" if report else "" for key in ("rows_read", "kept")]

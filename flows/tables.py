@@ -36,7 +36,7 @@ def show_figures(figures: Mapping[str, Any], consortium: Consortium, path: Path 
     arms = [arm for arm in ARMS if arm in figures["overall"]]
     console.print(f"\n{consortium.name}: run {figures['run']}", style="bold", highlight=False)
     for name, metric in ((f"NDCG@{top}", f"ndcg_at_{top}"), (f"hit rate@{top}", f"hit_rate_at_{top}")):
-        columns = _columns("participant", "rows", "users", *(ARMS[arm] for arm in arms), "change")
+        columns = figure_columns("participant", "rows", "users", *(ARMS[arm] for arm in arms), "change")
         look = {"title": name, "title_justify": "left", "pad_edge": False, "padding": (0, 0, 0, 1)}
         table = Table(*columns, box=SIMPLE_HEAD, **look)
         for participant, told in figures["participants"].items():
@@ -79,7 +79,7 @@ def show_runs(facts: Sequence[Mapping[str, Any]], path: Path | None) -> None:
 
 def show_list(answer: Mapping[str, Any], path: Path | None) -> None:
     """A recommendation, best first."""
-    table = Table(Column("rank", justify="right"), "item", Column("score", justify="right"))
+    table = Table(Column("rank", justify="right"), *figure_columns("item", "score"), box=SIMPLE_HEAD)
     for rank, (item, score) in enumerate(zip(answer["items"], answer["scores"], strict=True), 1):
         table.add_row(str(rank), item, f"{score:.4f}")
     console.print(table)
@@ -89,7 +89,7 @@ def show_list(answer: Mapping[str, Any], path: Path | None) -> None:
 def show_replay(found: "Replayed", consortium: Consortium) -> None:
     """What each policy kept of the metric, what it spent, and whether fixed intervals did better."""
     figures, metric = found.figures(), f"ndcg_at_{found.top}"
-    columns = _columns("policy", f"NDCG@{found.top}", "kept", "trainings", "GB", "s", "regret", "over")
+    columns = figure_columns("policy", f"NDCG@{found.top}", "kept", "trainings", "GB", "s", "regret", "over")
     look = {"title": f"{consortium.name}: {len(found.queries)} windows", "title_justify": "left"}
     table = Table(*columns, box=SIMPLE_HEAD, **look, show_edge=False, pad_edge=False)
     for each in found.followers:
@@ -118,7 +118,8 @@ def show_replay(found: "Replayed", consortium: Consortium) -> None:
 
 def show_schedule(told: Mapping[str, Mapping[str, Any]], live: bool, path: Path | None) -> None:
     """What runs when: as configured, as decided, as pinned, and as Prefect has it."""
-    table = Table("deployment", "configured", "decided", "pinned", "Prefect has", box=SIMPLE_HEAD)
+    columns = Column("deployment", no_wrap=True), "configured", "decided", "pinned", "Prefect has"
+    table = Table(*columns, box=SIMPLE_HEAD)
     for flow, each in told.items():
         pinned = f"{each['pinned']}, by {each['pinned_by']}" if each["pinned"] else ""
         prefect = f"{each['prefect'] or ''}{' (deployment paused)' if each['paused'] else ''}"
@@ -164,9 +165,12 @@ def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
         path.write_text(json_text.dumps(figures, indent=1) + "\n")
 
 
-def _columns(first: str, *figures: str) -> list[Column]:
-    """A column of names, and one of figures for each of the others."""
-    return [Column(first, no_wrap=True), *(Column(each, justify="right", no_wrap=True) for each in figures)]
+def figure_columns(first: str, *figures: str) -> list[Column]:
+    """A column of names, which a narrow terminal folds, and one of figures for each of the others."""
+    return [
+        Column(first, overflow="fold"),
+        *(Column(each, justify="right", no_wrap=True) for each in figures),
+    ]
 
 
 def _late(found: "Replayed", policies: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

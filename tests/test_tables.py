@@ -26,7 +26,7 @@ def shown(monkeypatch, capsys):
 def test_ids_are_printed_as_they_are(shown):
     ids = ["[new] shirt", "shoes [/sale]", "[bold]", ":heart:", "[b", "back\\[x]"]
     lines = shown(tables.show_list, {"items": ids, "scores": [0.5] * len(ids)})
-    assert [line.split("│")[2].strip() for line in lines if line.startswith("│")] == ids
+    assert [" ".join(line.split()[1:-1]) for line in lines if line.endswith("0.5000  ")] == ids
 
 
 def test_names_and_times_of_runs_are_whole(shown):
@@ -60,6 +60,19 @@ def test_who_has_nobody_to_ask_about_has_no_figures_and_is_named(shown, tiny):
     lines = shown(lambda *figures: tables.show_figures(figures[0], read_consortium(tiny("t")), None), figures)
     assert [line.split() for line in lines if line.startswith(" tiny")] == [["tiny", "7", "3"]] * 2
     assert "no figures of tiny: no user to ask about in the test part" in lines
+
+
+def test_a_long_name_is_folded_and_leaves_the_figures_whole(shown, tiny):
+    arms = {arm: {"ndcg_at_10": 0.2, "hit_rate_at_10": 0.5} for arm in tables.ARMS}
+    told = {"rows": 1234567, "users": 34567, **arms}
+    figures = {"run": RUN, "overall": arms, "lost": {}, "participants": {"long" * 15: told}}
+    lines = shown(lambda *told: tables.show_figures(told[0], read_consortium(tiny("t")), None), figures)
+    assert not any("…" in line for line in lines)
+    assert "".join(lines).count("1,234,567") == 2
+    flow, long = "evaluate-champion", "every 24h, from 2026-01-01 00:00 UTC"
+    told = dict.fromkeys(("configured", "decided", "pinned", "pinned_by", "prefect"), long)
+    lines = shown(lambda *told: tables.show_schedule(told[0], True, None), {flow: {**told, "paused": False}})
+    assert any(line.startswith(f"  {flow} ") for line in lines)
 
 
 def test_who_was_exposed_is_told_at_the_end_though_it_came_back(shown, tiny):
