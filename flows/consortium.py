@@ -97,6 +97,8 @@ class Consortium(Frozen):
             )
         if (fewest := self.gate.fewest or 0) > len(names):
             raise ValueError(f"gate.fewest is {fewest}, but there are {len(names)} participants")
+        if len({each.reachable is None for each in self.participants}) > 1:
+            raise ValueError("participants: found reachable of some, expected it of all, or of none")
         return self
 
     @model_validator(mode="after")

@@ -102,6 +102,11 @@ rounds: {minimum: 3}
             "name: three\nschedule: {cron: 0 3 * * 1, timezone: Europe/Berln}",
             "schedule.timezone: expected a name such as UTC or Europe/Berlin; found",
         ),
+        (
+            "  - {name: b, ",
+            "  - {name: b, reachable: best.parquet, ",
+            "reachable of some, expected it of all",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_with_what_was_expected(good, bad, told, tmp_path):
