@@ -116,9 +116,10 @@ def test_mlflow_holds_one_run_with_metrics_inputs_figures_and_a_registered_model
     assert "| south |  |  |  |" in run.data.tags["mlflow.note.content"]
     assert "participant/south/ndcg_at_10" not in run.data.metrics
     assert len(run.inputs.dataset_inputs) == 3
-    assert {"gain.png", "learning.png", "figures.json"} <= {
-        each.path for each in client.list_artifacts(run.info.run_id)
-    }
+    found = [each.path for path in (None, "ranker") for each in client.list_artifacts(run.info.run_id, path)]
+    assert {"gain.png", "learning.png", "figures.json", "ranker/shapley.png"} <= {*found}
+    handbook = (Path(__file__).parents[1] / "docs" / "operations.md").read_text()
+    assert not [path for path in found if path not in handbook]
     assert client.get_model_version_by_alias("small", "champion").run_id == run.info.run_id
     assert not [*ran.home.rglob("*.pkl")]
 
