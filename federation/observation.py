@@ -50,7 +50,9 @@ class Costs(Frozen):
     training: Price = Field(default=0.02, description="any training, whatever it takes")
     second: Price = Field(default=0.0, description="each second that it takes")
     gigabyte: Price = Field(default=0.0, description="each gigabyte that it sends or receives")
-    epsilon: Price = Field(default=0.0, description="each unit of privacy that it spends; nothing spends any yet")
+    epsilon: Price = Field(
+        default=0.0, description="each unit of privacy that it spends; nothing spends any yet"
+    )
 
     def of(self, seen: Observation) -> float:
         """The cost of the training that `seen` tells of."""

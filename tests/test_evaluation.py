@@ -96,5 +96,7 @@ def test_a_newest_window_that_begins_with_validation_is_told(monkeypatch):
     reply = Together(RoundPlan(run="e", number=0, cohort=("a",)), told, {}, {}, {}, 1, ())
     monkeypatch.setattr(evaluation, "together", lambda *_: reply)
     settings = SimpleNamespace(rounds=RoundPolicy(), seed=0)
-    with pytest.raises(BadInput, match="found cuts 2021-01-01, expected one for validation and a later one for test"):
+    with pytest.raises(
+        BadInput, match="found cuts 2021-01-01, expected one for validation and a later one for test"
+    ):
         _judged({}, "e", {"a": "1"}, champion, settings)
