@@ -78,12 +78,14 @@ def _changed(champions: Champions, folder: RunFolder) -> str:
 
 
 def cohort_change(run: Run) -> dict[str, list[str]]:
-    """Who `joined` and who `left` since the newest training before, by the sums' cohorts; empty if nobody."""
+    """Who `joined` and who `left` the sum of a round since the newest training before; empty if nobody."""
     runs = all_runs(run.folder.home)
     earlier = runs[: [each.run for each in runs].index(run.name)]
-    now = run.folder.cohort
-    then = next(filter(None, (each.cohort for each in reversed(earlier))), now)
-    return {"joined": sorted(now - then), "left": sorted(then - now)}
+    before = next((each for each in reversed(earlier) if each.cohort), run.folder)
+    rounds = [(run.folder.among(number), before.among(number)) for number in (0, 1)]
+    joined = {name for now, then in rounds for name in now - then}
+    left = {name for now, then in rounds for name in then - now}
+    return {"joined": sorted(joined), "left": sorted(left)}
 
 
 def _compared(champion: str, record: dict[str, Any]) -> Compared:

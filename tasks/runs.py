@@ -102,6 +102,11 @@ class RunFolder:
         over = set().union(*opened) or set(self.facts.get("cohort", ()))
         return over or Summed(self.path.parent).everyone(self.run)
 
+    def among(self, number: int) -> set[str]:
+        """Who is in the sum of a round; of one that left none, who is in the run's."""
+        summed = self.steps(number, "summed")
+        return set(summed[0]["cohort"]) if summed else self.cohort
+
     @property
     def evaluated(self) -> list[dict[str, str]]:
         """On which data versions its model was evaluated as the champion, or was about to be."""

@@ -16,7 +16,7 @@ from flows.consortium import read_consortium
 from mlruns_config.champions import Champions, Change, stack
 from mlruns_config.config import TrackingConfig
 from mlruns_config.tracking import Tracking
-from tasks.champion import answer, verdict
+from tasks.champion import answer, cohort_change, verdict
 from tasks.runs import RunFolder, runs_folder, write_json
 
 
@@ -235,3 +235,16 @@ def test_a_person_promotes_by_run_or_version_and_goes_back(tiny, tmp_path, capsy
         champion.promote("9", path, None)
     with pytest.raises(BadInput, match="run 'nobody' is not known"):
         champion.promote("nobody", path, None)
+
+
+def test_who_is_not_in_a_round_has_left_and_joins_when_it_is_in_it_again(tmp_path):
+    found = []
+    for name, cohorts in (("1", ("abcd", "abcd")), ("2", ("abcd", "abc")), ("3", ("abcd", "abcd"))):
+        folder = RunFolder(runs_folder(tmp_path) / name)
+        folder.note(run=name, created_at=name)
+        for number, cohort in enumerate(cohorts):
+            folder.begin(number)
+            folder.add_step(number, "summed", {"cohort": [*cohort]})
+        found.append(cohort_change(SimpleNamespace(folder=folder, name=name)))
+    assert [each["joined"] for each in found] == [[], [], ["d"]]
+    assert [each["left"] for each in found] == [[], ["d"], []]
