@@ -77,7 +77,7 @@ def judge(config: GateConfig, minimum: int, compared: Compared | None) -> Verdic
     error = compared.gain_error or 0.0
     told = f"the gain is {compared.gain:+.4f}, its bootstrap error {error:.4f}"
     if not compared.gain > config.least_gain * error:
-        return _kept(compared, f"{told}, so less than {config.least_gain:g} of them")
+        return _kept(compared, f"{told}; expected a gain beyond {config.least_gain:g} times that")
     reason = f"Better than run {compared.champion}: {told}."
     return Verdict(promote=not config.approval, waits=config.approval, reason=reason)
 

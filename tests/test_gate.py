@@ -25,9 +25,9 @@ def compared(**told):
     ("told", "config", "promotes", "says"),
     [
         ({}, {}, True, "Better than run old: the gain is +0.0200"),
-        ({"gain": 0.01}, {}, False, "less than 1 of them"),
+        ({"gain": 0.01}, {}, False, "beyond 1 times that"),
         ({"gain": 0.0, "gain_error": 0.0}, {}, False, "The champion stays, that of run old"),
-        ({"gain": 0.02}, {"least_gain": 2.5}, False, "less than 2.5 of them"),
+        ({"gain": 0.02}, {"least_gain": 2.5}, False, "beyond 2.5 times that"),
         ({"gain": float("nan")}, {}, False, "nan"),
         ({"worse": 2, "named": ("north",)}, {}, False, "2 would be worse off than they tolerate (north)"),
         ({"participants": 2}, {}, False, "only 2 have both models, expected 3"),
