@@ -33,7 +33,8 @@ def gain_figure(participants: Mapping[str, Mapping[str, float | None]], metric: 
     axes = figure.subplots()
     told = {arm: _told(shown, arm) for arm in MARKERS}
     alone, together = told["alone"], told["consortium"]
-    axes.hlines(list(alone), list(alone.values()), [together[place] for place in alone], COLOURS["alone"])
+    lines = list(alone), list(alone.values()), [together[place] for place in alone]
+    axes.hlines(*lines, COLOURS["alone"], zorder=0)  # else they cross the marks
     for arm, marker in MARKERS.items():
         if told[arm]:
             points = list(told[arm].values()), list(told[arm])

@@ -219,6 +219,8 @@ def test_figures_show_who_discloses(tmp_path):
     )
     figure.savefig(tmp_path / "gain.png")
     assert [label.get_text() for label in figure.axes[0].texts] == ["north"]
+    lines, *marks = figure.axes[0].collections
+    assert lines.get_zorder() < min(each.get_zorder() for each in marks)
     compared = gain_figure({"north": {"alone": 0.1, "consortium": 0.2, "pooled": 0.2}}, "ndcg_at_10")
     legend = [text.get_text() for text in compared.axes[0].get_legend().get_texts()]
     assert legend == ["alone", "consortium", "pooled"]
