@@ -51,7 +51,7 @@ def pool(
 
 
 def report(figures: Mapping[str, Any], tracking: Tracking, folder: RunFolder, metric: str) -> None:
-    """The three side by side as a figure and a table of the run at MLflow."""
+    """The three side by side as a figure of the run at MLflow, and all figures as JSON."""
     run_id = folder.facts["mlflow_run_id"]
     shown = {
         name: {arm: (told.get(arm) or {}).get(metric) for arm in ("alone", "consortium", "pooled")}
