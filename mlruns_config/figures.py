@@ -24,7 +24,7 @@ MARKERS = {"alone": "o", "consortium": "D", "pooled": "x", "reachable": "|"}
 
 
 def gain_figure(participants: Mapping[str, Mapping[str, float | None]], metric: str) -> "Figure":
-    """A line for each participant that discloses `metric`, from its figure alone to the consortium's."""
+    """A line for each of which `metric` is known, from its figure alone to the consortium's."""
     from matplotlib.figure import Figure
 
     shown = {name: told for name, told in participants.items() if told.get("consortium") is not None}
@@ -44,7 +44,7 @@ def gain_figure(participants: Mapping[str, Mapping[str, float | None]], metric: 
         axes.text(-0.01, place, name, transform=axes.get_yaxis_transform(), ha="right", va="center")
     axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
     axes.set_xlabel(metric)
-    axes.set_title("What the consortium brings each participant")
+    axes.set_title("What the consortium brings")
     axes.spines[["top", "right"]].set_visible(False)
     if shown:
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))

@@ -20,6 +20,7 @@ from tasks.membership import Membership
 from tasks.model import ModelConfig
 from tasks.pooled_ranker import Lists, ranked_lists
 from tasks.prepared import Prepared
+from tasks.publish import by_arm
 from tasks.room import Room
 from tasks.runs import RunFolder
 
@@ -53,10 +54,7 @@ def pool(
 def report(figures: Mapping[str, Any], tracking: Tracking, folder: RunFolder, metric: str) -> None:
     """The three side by side as a figure of the run at MLflow, and all figures as JSON."""
     run_id = folder.facts["mlflow_run_id"]
-    shown = {
-        name: {arm: (told.get(arm) or {}).get(metric) for arm in ("alone", "consortium", "pooled")}
-        for name, told in figures["participants"].items()
-    }
+    shown = by_arm(figures, metric, ("alone", "consortium", "pooled"))
     tracking.log_json(run_id, figures, "compare.json")
     tracking.log_figure(run_id, gain_figure(shown, metric), "compare.png")
 

@@ -5,6 +5,7 @@ It holds no participant's own part, so it serves anyone, a newcomer without hist
 
 import shutil
 import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,20 @@ def publish(figures: dict[str, Any], run: Run) -> int:
     return version
 
 
+def by_arm(
+    figures: Mapping[str, Any], metric: str, arms: Sequence[str]
+) -> dict[str, dict[str, float | None]]:
+    """`metric` of each arm by participant, of all users last; none where it is not disclosed."""
+    told = {**figures["participants"], "all users": figures["overall"]}
+    return {name: {arm: (each.get(arm) or {}).get(metric) for arm in arms} for name, each in told.items()}
+
+
 def _show_gain(figures: dict[str, Any], run_id: str, run: Run) -> None:
     """What the consortium brings each participant, and how the rounds went."""
     top = f"ndcg_at_{run.model.top}"
-    ndcg = {
-        name: {arm: (told.get(arm) or {}).get(top) for arm in ("alone", "consortium", "reachable")}
-        for name, told in figures["participants"].items()
-    }
+    ndcg = by_arm(figures, top, ("alone", "consortium", "reachable"))
     run.tracking.log_figure(run_id, gain_figure(ndcg, top), "gain.png")
-    everyone = {arm: values.get(top) for arm, values in figures["overall"].items()}
-    run.tracking.describe(run_id, gain_table({**ndcg, "all users": everyone}, top))
+    run.tracking.describe(run_id, gain_table(ndcg, top))
     curve = {
         record["part"]: {arm: values[top] for arm, values in record["overall"].items() if top in values}
         for record in run.folder.rounds

@@ -17,7 +17,7 @@ from federation.summed import Summed
 from mlruns_config.config import TrackingConfig
 from mlruns_config.tracking import Tracking
 from tasks.model import ModelConfig
-from tasks.publish import _regularisation
+from tasks.publish import _regularisation, by_arm
 from tasks.run import Run
 from tasks.runs import RunFolder, save
 from tasks.sums import agree_catalogue
@@ -161,3 +161,9 @@ def test_what_is_no_item_or_not_on_the_grid_is_not_believed(run_behind):
     }
     item_to_item = replace(run, model=ModelConfig(kind="item_to_item"))
     assert _regularisation({"participants": {**chosen, "d": {"chosen": None}}}, item_to_item) == 50
+
+
+def test_what_is_shown_ends_with_all_users_though_nobody_discloses():
+    figures = {"participants": {"a": {"consortium": None}}, "overall": {"consortium": {"ndcg_at_10": 0.2}}}
+    shown = by_arm(figures, "ndcg_at_10", ("consortium",))
+    assert shown == {"a": {"consortium": None}, "all users": {"consortium": 0.2}}
