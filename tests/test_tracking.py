@@ -238,6 +238,7 @@ def test_figures_show_who_discloses(tmp_path):
     curve.savefig(tmp_path / "learning.png")
     assert curve.axes[0].get_ylabel() == "ndcg_at_10"
     assert [label.get_text() for label in curve.axes[0].get_xticklabels()] == [*parts]
+    assert figure.axes[0].get_xlim()[0] == curve.axes[0].get_ylim()[0] == 0
     assert learning_figure({"validation": {}, "test": {}}, "ndcg_at_10").axes[0].get_legend() is None
 
 
