@@ -20,7 +20,9 @@ PATIENCE_SECONDS = 6 * 3_600.0
 
 def start(path: Path, data: Path | None, json: Path | None, pooled: bool = False) -> None:
     """A new run of the consortium in the file at `path`, and its table; `pooled`: of pooled rows, too."""
-    _train(read_consortium(path, data), new_name(), path, data, json, pooled=pooled)
+    consortium = read_consortium(path, data)
+    consortium.require_data()
+    _train(consortium, new_name(), path, data, json, pooled=pooled)
 
 
 def resume(run: str, path: Path, data: Path | None, json: Path | None) -> None:
@@ -120,7 +122,6 @@ def _train(
     redo: str | None = None,
     pooled: bool = False,
 ) -> None:
-    consortium.require_data()
     tables.say(
         f"run {run} of {consortium.name}: its data, then a Prefect server (the first start is the longest)"
     )

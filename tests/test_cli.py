@@ -102,6 +102,14 @@ def test_a_missing_folder_of_data_is_told_before_a_server_starts(ends, monkeypat
     assert told == f"chorus: data: found no folder {tmp_path}/nowhere, {expected}\n"
 
 
+def test_a_resume_needs_no_folder_of_data(ends, monkeypatch, tmp_path):
+    """The data that the run began with lie in the participants' stores."""
+    monkeypatch.setattr(operate, "find_run", lambda *_: SimpleNamespace(facts={"status": "crashed"}))
+    monkeypatch.setattr(operate, "at_work", interrupt)
+    ends("init", tmp_path / "consortium.yaml", code=0)
+    ends("resume", "r", tmp_path / "consortium.yaml", "--data", tmp_path / "nowhere", code=130)
+
+
 @pytest.mark.parametrize("port", [0, 65_536])
 def test_a_port_that_is_none_is_refused(ends, tiny, port):
     assert "Invalid value for '--port'" in ends("serve", tiny("tiny"), "--port", port, code=2)
