@@ -25,7 +25,6 @@ TASKS = 120
 RUN_AND_STOP = f"""
 import sys, time
 from pathlib import Path
-from unittest.mock import patch
 from tasks import flow_runs, server
 
 began = time.monotonic()
