@@ -43,13 +43,20 @@ def gain_figure(participants: Mapping[str, Mapping[str, float | None]], metric: 
     for place, name in enumerate(shown):  # a tick would take four times as long as its label
         axes.text(-0.01, place, name, transform=axes.get_yaxis_transform(), ha="right", va="center")
     axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
-    axes.set_xlim(left=0)  # else a difference of nothing looks like one
+    _begin_at_zero(axes)
+    axes.set_xlim(left=0)
     axes.set_xlabel(metric)
     axes.set_title("What the consortium brings")
     axes.spines[["top", "right"]].set_visible(False)
     if shown:
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
+
+
+def _begin_at_zero(axes: "Axes") -> None:
+    """Count 0 among the data, else a difference of nothing looks like one."""
+    axes.update_datalim([(0.0, 0.0)])
+    axes.autoscale_view()
 
 
 def learning_figure(parts: Mapping[str, Mapping[str, float]], metric: str) -> "Figure":
@@ -61,6 +68,7 @@ def learning_figure(parts: Mapping[str, Mapping[str, float]], metric: str) -> "F
     for arm in dict.fromkeys(arm for each in parts.values() for arm in each):
         values = [each.get(arm, float("nan")) for each in parts.values()]
         axes.plot(list(parts), values, "o-", label=arm, color=COLOURS.get(arm))
+    _begin_at_zero(axes)
     axes.set_ylim(bottom=0)
     axes.set_ylabel(metric)
     axes.spines[["top", "right"]].set_visible(False)

@@ -239,6 +239,8 @@ def test_figures_show_who_discloses(tmp_path):
     assert curve.axes[0].get_ylabel() == "ndcg_at_10"
     assert [label.get_text() for label in curve.axes[0].get_xticklabels()] == [*parts]
     assert figure.axes[0].get_xlim()[0] == curve.axes[0].get_ylim()[0] == 0
+    equal = gain_figure({"north": {"alone": 0.2999, "consortium": 0.3}}, "ndcg_at_10")
+    assert equal.axes[0].get_xlim()[1] > 0.31  # its marks are whole
     assert learning_figure({"validation": {}, "test": {}}, "ndcg_at_10").axes[0].get_legend() is None
 
 
