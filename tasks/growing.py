@@ -26,7 +26,8 @@ def grow_trees(number: int, trees: int, cohort: Sequence[str], run: Run) -> None
         raise TooFew(
             f"round {number}: needs {least} participants with rows that teach the ranker, found "
             f"{len(cohort)} ({', '.join(cohort) or 'nobody'}); at the rest nobody came back for a candidate "
-            "in the windows before validation: bring more events, or set model.kind: item_to_item"
+            "in the windows before validation, as far as was known at their ends: bring more events, or "
+            "set model.kind: item_to_item"
         )
     state = known[-1]["state"] if known else None
     plan, part = run.plan(number, cohort), run.folder.part(number)

@@ -59,7 +59,9 @@ def test_who_was_lost_in_a_step_is_not_asked_in_the_next(tmp_path):
 @pytest.mark.parametrize(("teach", "told"), [((), r"found 0 \(nobody\)"), (("a", "b"), r"found 2 \(a, b\)")])
 def test_too_few_whose_rows_teach_are_told_as_such(teach, told, tmp_path):
     asked, run = run_in(tmp_path / "r", [])
-    with pytest.raises(TooFew, match=rf"needs 3 participants with rows that teach the ranker, {told}"):
+    with pytest.raises(
+        TooFew, match=rf"needs 3 participants with rows that teach the ranker, {told}.* as far as was known"
+    ):
         grow_trees.fn(0, 1, teach, run)
     assert asked == []
 
