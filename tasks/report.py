@@ -69,9 +69,11 @@ def log_round(number: int, run: Run) -> None:
 
 
 def tell_again(run: Run) -> None:
-    """The checkpointed rounds to MLflow, for a run that was killed before it had told them."""
+    """The checkpointed rounds to MLflow, the last to Prefect: a run may be killed before it has told them."""
     for record in run.folder.rounds:
         _tell(record, run)
+    for record in run.folder.rounds[-1:]:
+        show_round(record, run)
 
 
 @task(name="close run", cache_policy=NO_CACHE)

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 import pytest
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from federation.errors import Lost, TooFew
 from mlruns_config.config import TrackingConfig
@@ -67,7 +68,7 @@ def test_a_run_is_resumed_without_one_that_cannot_be_prepared_any_more(trained):
 
 
 def test_a_round_that_could_not_be_reported_fails_the_run_and_is_told_by_its_resume(
-    trained, monkeypatch, tmp_path
+    trained, client, monkeypatch, tmp_path
 ):
     home, refused = tmp_path / "state" / "empty", []
     log_metrics = Tracking.log_metrics
@@ -84,6 +85,9 @@ def test_a_round_that_could_not_be_reported_fails_the_run_and_is_told_by_its_res
     facts = find_run(home, "r").facts
     assert (facts["status"], len(find_run(home, "r").rounds)) == ("failed", 2)
     trained(lambda *_: False)
+    ran = FlowRunFilter(id=FlowRunFilterId(any_=[find_run(home, "r").facts["flow_run_id"]]))
+    shown = {each.key: each for each in client.read_artifacts(flow_run_filter=ran)}
+    assert (shown["progress"].data, "round 1 (test)" in shown["participants"].description) == (100, True)
     history = Tracking(TrackingConfig(), home).client.get_metric_history(facts["mlflow_run_id"], "ndcg_at_10")
     assert (find_run(home, "r").facts["status"], [each.step for each in history]) == ("finished", [0, 1])
 
