@@ -17,7 +17,8 @@ from flows import tables
 from flows.consortium import Consortium, read_consortium
 from mlruns_config.tracking import Tracking
 from tasks.choosing import chosen
-from tasks.rehearsal import Rehearsal, rehearsals
+from tasks.gathering import rehearsals
+from tasks.rehearsal import Rehearsal
 from tasks.replay import Follower, replay, span
 from tasks.replayed import Replayed, burn_in, day
 from tasks.runs import new_name

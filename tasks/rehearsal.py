@@ -7,21 +7,17 @@ users.  What the figures are made of passes as sums over a channel.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from feature_store import splits
-from feature_store.catalogue import union, write_catalogue
 from feature_store.features import AsOfFeatures
-from feature_store.splits import LeaveLastOut
 from federation.channel import Channel
 from federation.drift import feature_counts
-from federation.errors import BadInput
 from federation.exact_sum import INTEGERS
 from federation.sketch import quantiles
 from recommenders import incremental
@@ -33,10 +29,8 @@ from recommenders.popularity import blend, left_of, moved, windowed_counts
 from recommenders.topk import top_items, top_popular
 from recommenders.two_stage import STORE
 from tasks.drift import drift
-from tasks.membership import Membership
 from tasks.model import ModelConfig
 from tasks.prepared import store_features
-from tasks.room import Room
 
 DRAWS = 100
 BEGIN = 0.2
@@ -234,27 +228,3 @@ class Rehearsal:
         upto = self.between(0, window[1])
         part = (upto.times >= window[0]).astype(np.int8)
         return Queries(**vars(splits.queries(upto.users, upto.items, part, 1)))
-
-
-def rehearsals(folder: Path, memberships: Sequence[Membership], catalogue: bool) -> dict[str, Rehearsal]:
-    """Every participant's events, imported and cleaned below `folder`, in indices of the `catalogue`.
-
-    Where there is no catalogue yet, the union of the participants' item ids is it.  An event comes when it
-    has become known.
-    """
-    agreed = {} if catalogue else {"catalogue": folder / "catalogue.txt"}
-    rooms = []
-    for each in memberships:
-        if each.source.columns.time is None:
-            raise BadInput(f"{each.name}: events.columns.time: found none, expected the column of the times")
-        own = each.model_copy(update={"split": LeaveLastOut(), "test": None, **agreed})
-        rooms.append(Room(folder / each.name, own))
-    versions = [room.import_all().version for room in rooms]
-    if not catalogue:
-        write_catalogue(agreed["catalogue"], union(room.item_ids() for room in rooms))
-    settings = Settings.of(memberships[0].model)
-    everyone = {room.name: room.prepared(version, ()) for room, version in zip(rooms, versions, strict=True)}
-    return {
-        name: Rehearsal(replace(each.data, times=each.known_at), settings, AsOfFeatures(each.history))
-        for name, each in everyone.items()
-    }

@@ -19,7 +19,7 @@ from recommenders.choice import Choice
 from recommenders.interpolation import Interpolated
 from recommenders.popularity import DAY, windowed_counts
 from tasks import comparison, own_model, tables, terms
-from tasks.rehearsal import rehearsals
+from tasks.gathering import rehearsals
 from tasks.room import Room
 
 CUTS, LATER = ("2024-04-01", "2024-05-15"), ("2024-05-15", "2024-06-20")
