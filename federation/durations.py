@@ -8,7 +8,7 @@ DAY = 86_400.0
 """Seconds of a day."""
 
 LONGEST_DAYS = 36_525
-Seconds = Annotated[float, Field(gt=0, le=LONGEST_DAYS * 86_400)]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_DAYS * DAY)]
 Hours = Annotated[float, Field(ge=0.001, le=LONGEST_DAYS * 24)]
 Days = Annotated[float, Field(ge=0.0001, le=LONGEST_DAYS)]
 """As hours no shorter than the second that is the shortest interval of a schedule."""
