@@ -8,6 +8,7 @@ not wait for another except in a sum, and gains nothing from threads of its own.
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import cache, partial
 from typing import TypeVar
 
@@ -97,10 +98,14 @@ def simulate(
 
 def _share_a_core() -> None:
     """Keep this thread on the core of all the others: in turns they gain nothing from a second one, and
-    half of their time went into moving the interpreter's memory from core to core."""
+    half of their time went into moving the interpreter's memory from core to core.  As a batch thread it does
+    not interrupt who wakes it, only to find that one in the interpreter; another policy is left as it is."""
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(os.getpid()))
         os.sched_setaffinity(0, {cores[os.getpid() % len(cores)]})
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+            with suppress(OSError):  # not every sandbox knows the policy
+                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _masks(plan: RoundPlan, on: bool) -> dict[str, Masks | None]:

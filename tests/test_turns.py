@@ -1,5 +1,6 @@
 """Turns, and who takes them; the sleeps let other threads run just where these must not."""
 
+import os
 import threading
 import time
 
@@ -116,3 +117,12 @@ def test_simulated_participants_run_one_at_a_time_from_sum_to_sum():
 
     simulate(dict.fromkeys("abcd", part), RoundPlan(run="r", number=0, cohort=tuple("abcd")))
     assert most == [1] * 80
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="policies are Linux's")
+def test_simulated_participants_do_not_interrupt_who_wakes_them():
+    caller = os.sched_getscheduler(0)
+    parts = dict.fromkeys("ab", lambda _: os.sched_getscheduler(0))
+    found = simulate(parts, RoundPlan(run="r", number=0, cohort=("a", "b")))
+    assert set(found.values()) == {os.SCHED_BATCH if caller == os.SCHED_OTHER else caller}
+    assert os.sched_getscheduler(0) == caller
