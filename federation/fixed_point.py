@@ -6,7 +6,7 @@ knows a bound of the sum itself, `terms` is left out: in the ring only the sum h
 """
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -43,12 +43,12 @@ class FixedPoint(Frozen):
             raise ValueError(f"{self.width} bits are too few for {self.terms} terms")
         return self
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """The unsigned, little-endian type of a word."""
         return _WORDS[self.width]
 
-    @property
+    @cached_property
     def limit(self) -> int:
         """The largest magnitude, in units of 2^-fraction_bits, that one participant may say."""
         return _limit(self.width - self.signed, self.terms or 1)
@@ -95,7 +95,7 @@ class FixedPoint(Frozen):
             return numbers * np.float64(2.0**-self.fraction_bits)
         return numbers.astype(np.int64 if self.signed or self.width < 64 else np.uint64, copy=False)
 
-    @property
+    @cached_property
     def _number(self) -> np.dtype[Any]:
         """The type of a word's number: two's complement where the form is signed."""
         return _SIGNED[self.width] if self.signed else _WORDS[self.width]

@@ -17,7 +17,7 @@ from federation.channel import Channel
 from federation.errors import Refused
 from federation.fixed_point import FixedPoint
 from recommenders.histograms import ROW, Cells, Layout, narrow, pack, unpack, wide
-from recommenders.wire import ALLGATHER, REDUCE_SCATTER, Bytes, Seat, Wire, known, number
+from recommenders.wire import ALLGATHER, REDUCE_SCATTER, Bytes, Seat, Wire, known, place
 
 WORDS = FixedPoint(width=64, fraction_bits=0, terms=None)
 """The form of histograms and root totals: no sum of them overflows (`recommenders/histograms.py`)."""
@@ -127,11 +127,7 @@ class Collectives:
     def _splits(self, raw: Bytes, start: int, answer: Bytes) -> None:
         """A gather is a sum of slots: everyone adds zeros outside the own one."""
         slots = np.zeros(len(answer), np.uint8)
-        for said in (raw[: len(raw) // 2], raw[len(raw) // 2 :]):
-            # What follows the list is left from the own histogram, which LightGBM had at the same place.
-            end = self._wire.list_at + 4 * number(said, self._wire.list_at - 4)
-            slots[start : start + end] = said[:end]
-            start += len(said)
+        place(raw, self._wire.list_at, slots, start)
         answer[:] = self._channel.sum(self._name("splits"), slots, BYTES)
         self._check_splits(answer.reshape(-1, len(raw) // 2))
 

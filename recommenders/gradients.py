@@ -18,6 +18,7 @@ from recommenders.compiled import compiled
 Objective = Literal["binary", "regression", "poisson", "lambdarank"]
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Fine = NDArray[np.int32]
 Derivatives = Callable[[Floats], tuple[Floats, Floats]]
 
 BOUND_BITS: dict[Objective, int] = {"binary": 0, "regression": 4, "poisson": 4, "lambdarank": 3}
@@ -26,7 +27,7 @@ are scaled by their deviation, beyond 16 of them a gradient is clipped.  LightGB
 query whose lambdas sum to s with log2(1 + s): 8 on one row means s of more than 65,000."""
 
 LEAF_BITS = 24
-"""Bits behind the point of the gradients and hessians that set leaves."""
+"""Bits behind the point of the gradients and hessians that set leaves: with those of a bound they fit 32."""
 
 MOST_RELEVANT = 30
 """Largest label of lambdarank: its gain is 2^label - 1."""
@@ -36,8 +37,8 @@ class Rounded(NamedTuple):
     """Derivatives as integers: for the growth of a tree, and finer ones for its leaves."""
 
     growth: NDArray[np.float32]
-    gradient: Integers
-    hessian: Integers
+    gradient: Fine
+    hessian: Fine
     clipped: int
 
 
@@ -75,7 +76,7 @@ def rounded(objective: Objective, bits: int, gradient: Floats, hessian: Floats) 
     the gradient is not 0: a leaf with a hessian of 0 would have no bound.
     """
     growth = np.empty(gradient.size, np.float32)
-    fine, curvature = np.empty(gradient.size, np.int64), np.empty(gradient.size, np.int64)
+    fine, curvature = np.empty(gradient.size, np.int32), np.empty(gradient.size, np.int32)
     bound = 2.0 ** BOUND_BITS[objective]
     clipped = _round(gradient, hessian, bound, 2.0**bits, 2.0**LEAF_BITS, growth, fine, curvature)
     return Rounded(growth, fine, curvature, clipped)
@@ -201,8 +202,8 @@ def _round(
     growth_unit: float,
     leaf_unit: float,
     growth: NDArray[np.float32],
-    fine: Integers,
-    curvature: Integers,
+    fine: Fine,
+    curvature: Fine,
 ) -> int:
     clipped = 0
     for row in range(len(gradient)):

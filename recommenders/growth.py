@@ -76,8 +76,8 @@ def grow(
     with learner(channel, data, config, state.bins, threads) as mine:
         for number in range(len(grown), len(grown) + trees):
             integers = rounded(config.objective, config.gradient_bits, *derive(scores))
-            block, outputs = mine.tree(number, integers.growth)
-            leaf = find_leaves(block, outputs, rows.features)
+            block, before, after = mine.tree(number, integers.growth)
+            leaf = find_leaves(block, before, after, rows.features)
             sums = _leaf_sums(channel, number, leaf, integers, len(read_leaves(block)))
             values = _steps(sums, config, state.scale) + (state.start if number == 0 else 0.0)
             scores = moved_on(scores if number else np.zeros_like(scores), leaf, values)

@@ -37,20 +37,20 @@ class Learner:
         self._scores = np.zeros(data.num_data())
         self._booster: lightgbm.Booster | None = None
 
-    def tree(self, number: int, gradient: NDArray[np.float32]) -> tuple[str, Floats]:
-        """The text of tree `number`, and the output of it that each row got; one leaf where nothing gains."""
+    def tree(self, number: int, gradient: NDArray[np.float32]) -> tuple[str, Floats, Floats]:
+        """The text of tree `number`, one leaf where nothing gains; the rows' scores before and after it."""
         booster = self._of(number)
         if self._collectives is not None:
             self._collectives.begin(number)
         try:
-            stump = booster.update(fobj=lambda *_: (gradient, self._hessian))
+            stump = _update(booster, gradient, self._hessian)
         finally:
             if self._collectives is not None:
                 self._collectives.check()
         before, self._scores = self._scores, _scores(booster, len(gradient))
         last = booster.current_iteration() - 1
         block = STUMP if stump else blocks(booster.model_to_string(num_iteration=1, start_iteration=last))[0]
-        return block, self._scores - before
+        return block, before, self._scores
 
     def _of(self, number: int) -> lightgbm.Booster:
         """LightGBM; a fresh one for each tree that samples features, by a seed of the tree's own.
@@ -106,6 +106,15 @@ def lightgbm_parameters(config: BoostingConfig, bins: Bins, threads: int) -> dic
         "cat_smooth": config.cat_smooth,
         **bins.parameters,
     }
+
+
+def _update(booster: lightgbm.Booster, gradient: NDArray[np.float32], hessian: NDArray[np.float32]) -> bool:
+    """Grow a tree; whether it has no split.  `Booster.update` would copy all scores first."""
+    assert gradient.size == hessian.size
+    stump, floats = ctypes.c_int(), ctypes.POINTER(ctypes.c_float)
+    pointers = (derivative.ctypes.data_as(floats) for derivative in (gradient, hessian))
+    call("LGBM_BoosterUpdateOneIterCustom", booster._handle, *pointers, ctypes.byref(stump))
+    return bool(stump.value)
 
 
 def _scores(booster: lightgbm.Booster, rows: int) -> Floats:

@@ -12,6 +12,7 @@ from recommenders.compiled import compiled
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Fine = NDArray[np.int32]
 Leaves = NDArray[np.int32]
 
 STUMP = """num_leaves=1
@@ -135,15 +136,15 @@ def _infos(bins: Bins) -> list[str]:
     ]
 
 
-def find_leaves(block: str, outputs: Floats, features: Floats) -> Leaves:
-    """The leaf of each row of `features` (n, f), told by the output (n,) that LightGBM added to its score.
+def find_leaves(block: str, before: Floats, after: Floats, features: Floats) -> Leaves:
+    """The leaf of each row of `features` (n, f), told by LightGBM's scores (n,) before and after it.
 
     Only where two leaves have nearly the same output, or none has the row's, a row walks down the tree.
     """
     values = read_leaves(block)
     order = np.argsort(values, kind="stable").astype(np.int32)
-    leaf = np.empty(len(outputs), np.int32)
-    _nearest(outputs, values[order], order, leaf)
+    leaf = np.empty(len(after), np.int32)
+    _nearest(before, after, values[order], order, leaf)
     unsure = np.flatnonzero(leaf < 0)
     if unsure.size:
         leaf[unsure] = walk(read_tree(block), features[unsure])
@@ -190,8 +191,8 @@ def _walk(
 
 
 @compiled
-def _nearest(outputs: Floats, values: Floats, order: Leaves, leaf: Leaves) -> None:
-    """The leaf that has the output of each row, -1 if none or several are within `NEAR`; `values` rise.
+def _nearest(before: Floats, after: Floats, values: Floats, order: Leaves, leaf: Leaves) -> None:
+    """The leaf that each row's score moved by, -1 if none or several are within `NEAR`; `values` rise.
 
     The range of values is cut into buckets; a bucket in whose reach there are several is not told apart.
     """
@@ -202,15 +203,16 @@ def _nearest(outputs: Floats, values: Floats, order: Leaves, leaf: Leaves) -> No
         last = int((values[which] + NEAR - lowest) * scale)
         for bucket in range(first, last + 1):
             place[bucket] = which if place[bucket] == -1 else -2
-    for row in range(len(outputs)):
-        bucket = int((outputs[row] - lowest) * scale)
+    for row in range(len(after)):
+        output = after[row] - before[row]
+        bucket = int((output - lowest) * scale)
         which = place[bucket] if 0 <= bucket < BUCKETS else -1
-        found = which >= 0 and abs(outputs[row] - values[which]) <= NEAR
+        found = which >= 0 and abs(output - values[which]) <= NEAR
         leaf[row] = order[which] if found else -1
 
 
 @compiled
-def add_leaves(leaf: Leaves, gradient: Integers, hessian: Integers, sums: Integers) -> None:
+def add_leaves(leaf: Leaves, gradient: Fine, hessian: Fine, sums: Integers) -> None:
     """Add each row's gradient to `sums` (2 * leaves + 1) at its leaf, and its hessian a row of leaves on."""
     leaves = len(sums) // 2
     for row in range(len(leaf)):

@@ -214,9 +214,8 @@ def test_outputs_tell_the_leaves(seed):
     values = read_leaves(block)
     values[r.random(len(values)) < 0.3] = values[0] + r.choice([0.0, 1e-12])
     before = r.normal(size=len(leaf)) * 1000
-    outputs = (before + values[leaf]) - before
-    outputs[r.random(len(leaf)) < 0.1] = 77.0
-    found = find_leaves(set_leaves(block, values), outputs, rows.features)
+    after = before + np.where(r.random(len(leaf)) < 0.1, 77.0, values[leaf])
+    found = find_leaves(set_leaves(block, values), before, after, rows.features)
     np.testing.assert_array_equal(found, leaf)
 
 
