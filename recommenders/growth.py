@@ -33,9 +33,9 @@ def begin(channel: Channel, rows: Rows, bins: Bins, config: BoostingConfig) -> S
     check_rows(rows, bins, config)
     start, scale = 0.0, 1.0
     if config.objective != "lambdarank":
-        weight, mean, variance = _moments(channel, rows)
+        weight, mean, deviation = _moments(channel, rows, config.objective)
         first = Seat.at(channel).rank == 0
-        start, scale = _start(config.objective, weight, mean, variance) if first else (0.0, 0.0)
+        start, scale = _start(config.objective, weight, mean, deviation) if first else (0.0, 0.0)
         told = channel.sum("start", limbs(np.array([[start, scale]])).ravel(), INTEGERS).reshape(2, -1)
         start, scale = total(told[0]), total(told[1])
     return State(objective=config.objective, bins=bins, start=start, scale=scale)
@@ -105,16 +105,18 @@ def _steps(sums: Integers, config: BoostingConfig, scale: float) -> Floats:
     return np.asarray(step, np.float64)
 
 
-def _moments(channel: Channel, rows: Rows) -> tuple[Fraction, Fraction, Fraction]:
-    """Weight, mean and variance of the consortium's labels.
+def _moments(channel: Channel, rows: Rows, objective: Objective) -> tuple[Fraction, float, float]:
+    """Weight, mean and deviation of the consortium's labels; labels of 0 and 1 need no deviation.
 
     What is squared is what the mean leaves: squares of labels far from 0 are rounded by more than that.
     """
     weights = np.ones_like(rows.labels) if rows.weights is None else rows.weights
     weight, labels = _totals(channel, "labels", weights, weights * rows.labels)
-    left = rows.labels - nearest(labels / weight)
-    (squares,) = _totals(channel, "squares", weights * left**2)
-    return weight, labels / weight, squares / weight
+    mean = nearest(labels / weight)
+    if objective == "binary":
+        return weight, mean, 0.0
+    (squares,) = _totals(channel, "squares", weights * (rows.labels - mean) ** 2)
+    return weight, mean, math.sqrt(nearest(squares / weight))
 
 
 def _totals(channel: Channel, name: str, *columns: Floats) -> list[Fraction]:
@@ -124,13 +126,12 @@ def _totals(channel: Channel, name: str, *columns: Floats) -> list[Fraction]:
     return [exact(each) for each in opened]
 
 
-def _start(objective: Objective, weight: Fraction, mean: Fraction, variance: Fraction) -> tuple[float, float]:
+def _start(objective: Objective, weight: Fraction, mean: float, deviation: float) -> tuple[float, float]:
     """Start score and scale of labels."""
-    deviation = math.sqrt(nearest(variance))
     least = min(nearest(1 / (2 * weight)), 0.5)
     if objective == "binary":
-        share = min(max(nearest(mean), least), 1.0 - least)
+        share = min(max(mean, least), 1.0 - least)
         return math.log(share / (1.0 - share)), 1.0
     if objective == "poisson":
-        return math.log(max(nearest(mean), least)), nearest(mean) + deviation or 1.0
-    return nearest(mean), deviation or 1.0
+        return math.log(max(mean, least)), mean + deviation or 1.0
+    return mean, deviation or 1.0

@@ -1,4 +1,5 @@
 import os
+from functools import partial
 from pathlib import Path
 
 import lightgbm
@@ -10,6 +11,8 @@ from pydantic import ValidationError
 
 from federation.channel import Solo
 from federation.errors import BadInput
+from federation.plan import RoundPlan
+from federation.simulate import simulate
 from recommenders import growth
 from recommenders.bins import agree
 from recommenders.boosting import BoostingConfig, Rows
@@ -84,6 +87,20 @@ def test_the_start_is_the_consortiums_mean():
         far = rows._replace(labels=1e9 + np.array([-2.0, 2.0, -2.0, 2.0]), weights=weights)
         state = begin(Solo(), far, bins, config)
         assert (state.start, state.scale) == (1e9, 2.0)
+
+
+def test_labels_of_0_and_1_are_not_squared():
+    """What a mean tells anyway is not opened once more."""
+    rows, opened = Rows(np.zeros((4, 1)), np.array([0.0, 1.0, 0.0, 1.0])), {}
+    bins = agree(Solo(), rows.features, "x")
+    for objective in ("binary", "regression"):
+        part = partial(begin, rows=rows, bins=bins, config=BoostingConfig(objective=objective))
+        opened[objective] = []
+        plan = RoundPlan(run="r", number=0, cohort=("a", "b"))
+        simulate(
+            dict.fromkeys("ab", part), plan, on_opened=lambda name, *_, to=opened[objective]: to.append(name)
+        )
+    assert opened == {"binary": ["labels", "start"], "regression": ["labels", "squares", "start"]}
 
 
 def test_a_row_of_half_the_weight_counts_half_in_start_and_leaves():
