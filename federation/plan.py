@@ -1,6 +1,7 @@
 """What both sides of a round agree on before it begins."""
 
 import hashlib
+from functools import cached_property
 from typing import Annotated
 
 import numpy as np
@@ -29,7 +30,7 @@ class RoundPlan(Frozen):
             raise ValueError(f"a participant is named twice in {cohort}")
         return tuple(sorted(cohort))
 
-    @property
+    @cached_property
     def label(self) -> str:
         """`run/number/attempt`, as it stands in every message of this attempt."""
         return f"{self.run}/{self.number}/{self.attempt}"

@@ -124,10 +124,12 @@ class Relay:
             if participant not in self.plan.cohort:
                 raise Refused(f"{participant}: is not in the cohort {list(self.plan.cohort)}")
             self._raise_if_over(participant)
-            if reason := self._objection(participant, header):
-                self._fail({participant: reason}, refused=True)
-                self._raise_if_over(participant)
-            current = self._current or self._begin(participant, header)
+            current = self._current  # a term like the others' needs no look of its own
+            if current is None or participant in current.announced or header != current.header:
+                if reason := self._objection(participant, header):
+                    self._fail({participant: reason}, refused=True)
+                    self._raise_if_over(participant)
+                current = current or self._begin(participant, header)
             current.announced[participant] = header
             for ended in self._ended:
                 self._fail({ended: f"ended its work without a term of {header.name!r}"})
@@ -179,11 +181,12 @@ class Relay:
         words, start = current.words, 0
         for chunk in chunks:
             term = np.frombuffer(chunk, words.dtype)
-            if start + term.size > words.size:
+            into = words[start : start + term.size]
+            if into.size < term.size:
                 raise Refused(f"gave more than the {words.size} words it announced")
             with current.adding:
                 self._raise_if_over(participant)
-                np.add(words[start : start + term.size], term, out=words[start : start + term.size])
+                np.add(into, term, out=into)
             start += term.size
             self.bytes_up[participant] += term.nbytes
         if start != words.size:
