@@ -46,7 +46,7 @@ def settle(version: int, run: Run) -> dict[str, Any]:
     run.tracking.tag(run.folder.facts["mlflow_run_id"], _tags(told))
     state = "promoted" if found.promote else "waits for a person" if found.waits else "not promoted"
     text = f"{state}: {found.reason}{changed}"
-    create_markdown_artifact(f"Run {run.name}, version {version}, {text}", key="gate", description="the gate")
+    _show(run.name, version, text)
     run.say(f"version {version} {text}")
     return told
 
@@ -67,7 +67,12 @@ def answer(promote: bool, reason: str, tracking: Tracking, name: str, folder: Ru
     gate = {**figures["gate"], "promote": promote, "waits": False, "reason": said}
     folder.note(figures={**figures, "gate": gate})
     tracking.tag(folder.facts["mlflow_run_id"], _tags(gate))
+    _show(folder.run, version, f"{'promoted' if promote else 'not promoted'}: {said}")
     return {**figures, "gate": gate, "model_version": version}
+
+
+def _show(run: str, version: int, text: str) -> None:
+    create_markdown_artifact(f"Run {run}, version {version}, {text}", key="gate", description="the gate")
 
 
 def _changed(champions: Champions, folder: RunFolder) -> str:

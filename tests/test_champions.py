@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prefect import flow
 
 from federation.errors import BadInput
 from federation.gate import GateConfig
@@ -159,7 +160,7 @@ def test_no_training_is_promoted_where_nobody_was_asked(tracking, tmp_path, quer
     assert verdict(run).promote == bool(queries)
 
 
-def test_a_late_approval_does_not_replace_another_champion(tracking, tmp_path):
+def test_a_late_approval_does_not_replace_another_champion(api, tracking, tmp_path):
     found = champions(tracking, "late", 3)
     found.promote(1, "first")
     folder = RunFolder(tmp_path / "late-2")
@@ -172,12 +173,13 @@ def test_a_late_approval_does_not_replace_another_champion(tracking, tmp_path):
         figures={"gate": gate, "run": "late-2"},
     )
     found.promote(3, "meanwhile")
-    told = answer(True, "looks good", tracking, "late", folder)
+    approve = flow(name="late")(lambda: answer(True, "looks good", tracking, "late", folder))
+    told = approve()
     assert found.version() == 3
     assert (told["gate"]["promote"], told["gate"]["waits"]) == (False, False)
     assert "changed meanwhile" in told["gate"]["reason"]
     found.rollback("not")
-    assert answer(True, "still good", tracking, "late", folder)["gate"]["promote"]
+    assert approve()["gate"]["promote"]
     assert found.version() == 2
 
 

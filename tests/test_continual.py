@@ -218,5 +218,7 @@ def test_a_person_answers_in_prefects_page(trained, tiny, client, until_paused, 
     said = f"{'A person approved' if yes else 'Not approved'}. as I see it"
     assert facts["figures"]["gate"]["reason"] == said
     assert said in state.message
+    shown = [each.data for each in client.read_artifacts() if each.key == "gate"]
+    assert f"Run {facts['run']}, version 2, {'' if yes else 'not '}promoted: {said}" in shown
     tags = champions.client.get_run(facts["mlflow_run_id"]).data.tags
     assert (tags["chorus.promoted"], tags["chorus.verdict"]) == (str(yes).lower(), said)
