@@ -61,6 +61,7 @@ class Learner:
         if self._booster is None or self._config.feature_fraction < 1.0:
             seed = {"feature_fraction_seed": _seed(self._config.seed, number)}
             self._booster = lightgbm.Booster(self._parameters | seed, self._data)
+            self._booster.reset_parameter({"objective": "none"})  # as `Booster.update` does: it draws anew
             self._scores = np.zeros(self._data.num_data())
         return self._booster
 

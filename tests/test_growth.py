@@ -14,8 +14,10 @@ from federation.channel import Solo
 from recommenders.bins import Bins, agree
 from recommenders.boosting import BoostingConfig, Rows, State
 from recommenders.gradients import derivatives, rounded
-from recommenders.growth import begin, grow
-from recommenders.trees import find_leaves, read_leaves, read_tree, set_leaves, walk
+from recommenders.growth import begin, binned, grow
+from recommenders.histograms import ROW
+from recommenders.learner import _seed, lightgbm_parameters
+from recommenders.trees import blocks, find_leaves, read_leaves, read_tree, set_leaves, walk
 
 OBJECTIVES = ("binary", "regression", "poisson", "lambdarank")
 
@@ -217,6 +219,27 @@ def test_outputs_tell_the_leaves(seed):
     after = before + np.where(r.random(len(leaf)) < 0.1, 77.0, values[leaf])
     found = find_leaves(set_leaves(block, values), before, after, rows.features)
     np.testing.assert_array_equal(found, leaf)
+
+
+@pytest.mark.parametrize("fraction", [0.5, 1.0])
+def test_trees_are_those_of_lightgbms_own_update(fraction):
+    """Also the features that a tree is drawn: else a model could not be had again from earlier versions."""
+    r = np.random.default_rng(3)
+    rows = Rows(r.normal(size=(400, 8)), (r.random(400) < 0.4) * 1.0)
+    bins = agree(Solo(), rows.features, [f"f{place}" for place in range(8)])
+    config = BoostingConfig(objective="binary", feature_fraction=fraction, num_leaves=7, min_data_in_leaf=5)
+    state = alone(rows, bins, config, 3)
+    derive = derivatives("binary", rows.labels, None, 1.0, config.truncation)
+    data = binned(rows, bins, config)
+    for number, tree in enumerate(state.trees if fraction < 1.0 else state.trees[:1]):
+        before = state.model_copy(update={"trees": state.trees[:number]}).scores(rows.features)
+        growth = rounded("binary", config.gradient_bits, *derive(before)).growth
+        seed = {"feature_fraction_seed": _seed(config.seed, number)}
+        booster = lightgbm.Booster(lightgbm_parameters(config, bins, 1) | seed, data)
+        booster.update(fobj=lambda *_, growth=growth: (growth, np.full(400, ROW, np.float32)))
+        (expected,) = blocks(booster.model_to_string())
+        np.testing.assert_array_equal(read_tree(tree).feature, read_tree(expected).feature)
+        np.testing.assert_array_equal(read_tree(tree).threshold, read_tree(expected).threshold)
 
 
 def test_rows_walk_as_lightgbm_predicts_them():
