@@ -5,12 +5,9 @@ this process ends; so a participant that was killed still knows it when the run 
 keeps the same of its own, to resume among these.
 """
 
-import json
-import os
-import re
 from pathlib import Path
 
-from federation.errors import Refused
+from federation.files import named, read_json, write_json
 from federation.plan import RoundPlan
 
 Cohort = tuple[str, ...]
@@ -38,26 +35,16 @@ class Summed:
         if cohort is not None:
             known[f"{plan.number}/{job}"] = cohort
         if self._folder is not None:
-            _write(self._path(plan.run), known)
+            write_json(self._path(plan.run), known)
         self._known[plan.run] = known
 
     def _of(self, run: str) -> dict[str, Cohort]:
         if run not in self._known:
             path = None if self._folder is None else self._path(run)
-            kept = json.loads(path.read_text()) if path is not None and path.is_file() else {}
+            kept = read_json(path) if path is not None and path.is_file() else {}
             self._known[run] = {key: tuple(cohort) for key, cohort in kept.items()}
         return self._known[run]
 
     def _path(self, run: str) -> Path:
         assert self._folder is not None
-        if not re.fullmatch(r"[\w-][\w.-]*", run):
-            raise Refused(f"run: found {run!r}, expected letters, digits, and . - _ within")
-        return self._folder / run / "summed.json"
-
-
-def _write(path: Path, known: dict[str, Cohort]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    beside = path.with_name(path.name + ".tmp")
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(known, file)
-    os.replace(beside, path)
+        return self._folder / named(run) / "summed.json"

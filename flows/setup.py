@@ -1,6 +1,5 @@
 """Before a run: a first consortium.yaml, a look at everybody's data, and the common catalogue."""
 
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from feature_store.catalogue import read_catalogue, require_known, union, write_
 from feature_store.errors import BadData
 from feature_store.manifest import Manifest
 from federation.errors import BadInput
+from federation.files import replacing
 from flows.consortium import Consortium, Participant, read_consortium
 from flows.tables import console, figure_columns, typed, typed_file, write_json
 from flows.telling import writable
@@ -26,9 +26,8 @@ def write_template(path: Path) -> None:
     if path.is_file():
         raise BadInput(f"{path}: exists already; found a file, expected none (name another path)")
     writable(path)
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(TEMPLATE.read_text())
-    os.replace(beside, path)
+    with replacing(path) as file:
+        file.write(TEMPLATE.read_bytes())
     console.print(
         f"Wrote {path}. Name your participants and files in it, then: {typed()} check {typed_file(path)}",
         soft_wrap=True,

@@ -15,10 +15,10 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from federation.durations import DAY
+from federation.files import read_json, write_json
 from federation.frozen import Frozen
 from federation.observation import Observation
 from mlruns_config.tracking import NoTracking, Tracking
-from tasks.runs import read_json, write_json
 from tasks.timetable import INTERVAL_TAG
 
 NEWEST = 1_000

@@ -15,6 +15,7 @@ import numpy as np
 from feature_store.catalogue import require_known
 from federation.channel import Channel
 from federation.errors import Refused
+from federation.files import save, write_json
 from recommenders.boosting import State
 from recommenders.metrics import COUNTS, SUMS, intervals, metrics
 from tasks import comparison, own_model, personal, ranking, tables, terms
@@ -22,7 +23,6 @@ from tasks.comparison import Counts, Terms
 from tasks.moments import moments
 from tasks.prepared import Prepared
 from tasks.room import Room
-from tasks.runs import save, write_json
 
 Told = dict[str, Any]
 Job = Callable[[Room, Told, Channel], Told]

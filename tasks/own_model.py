@@ -20,6 +20,7 @@ from scipy import sparse
 from feature_store.catalogue import index, read_catalogue
 from feature_store.features import AsOfFeatures, events_of
 from federation.errors import BadInput
+from federation.files import named, save, write_json
 from recommenders import two_stage
 from recommenders.candidates import Candidates, candidates
 from recommenders.choice import Choice
@@ -31,8 +32,7 @@ from recommenders.snapshot import Others, Snapshot
 from recommenders.topk import top_items, top_popular
 from tasks.model import ModelConfig
 from tasks.prepared import Prepared, store_features
-from tasks.room import Room, named
-from tasks.runs import save, write_json
+from tasks.room import Room
 from tasks.terms import counts, own_snapshot
 
 Arrays = dict[str, NDArray[Any]]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from feature_store.catalogue import index, read_catalogue
 from federation.channel import Channel
+from federation.files import write_json
 from recommenders.boosting import State
 from recommenders.choice import Choice, choose
 from recommenders.interpolation import Interpolated
@@ -24,7 +25,6 @@ from tasks import own_model, ranking
 from tasks.comparison import Terms, champion_lists, compare, secret
 from tasks.prepared import Prepared
 from tasks.room import Room
-from tasks.runs import write_json
 from tasks.tables import ALONE, TOGETHER, read_table
 from tasks.terms import kept, snapshot
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from feature_store.catalogue import read_catalogue, write_catalogue
+from federation.files import write_json
 from mlruns_config.figures import bars_figure, gain_figure, gain_table, growth_figure, learning_figure
 from recommenders import item_to_item
 from recommenders.boosting import State
 from recommenders.explain import gains
 from tasks.grown import history, ranker
 from tasks.run import Run
-from tasks.runs import write_json
 
 DEFAULT_REGULARISATION = 100.0
 

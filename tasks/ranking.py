@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federation.channel import Channel, Solo
+from federation.files import write_json
 from federation.stopping import Decision, StopRule, decide
 from recommenders import bins, two_stage
 from recommenders.boosting import Rows, State
@@ -21,7 +22,6 @@ from recommenders.metrics import SUMS, metric_sums, metrics, per_query
 from recommenders.two_stage import TwoStage
 from tasks.model import ModelConfig
 from tasks.room import Room
-from tasks.runs import write_json
 from tasks.tables import ALONE, TOGETHER, Table, read_table, training
 
 EXPLAINED = 2000

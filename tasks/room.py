@@ -5,7 +5,6 @@
 """
 
 import hashlib
-import re
 import shutil
 import time
 from collections.abc import Collection, Sequence
@@ -25,7 +24,7 @@ from feature_store.manifest import Manifest
 from feature_store.partitions import Store
 from federation.cadence import brings
 from federation.durations import DAY
-from federation.errors import Refused
+from federation.files import named
 from recommenders.interactions import Interactions
 from tasks.membership import Membership
 from tasks.prepared import Prepared
@@ -170,13 +169,6 @@ class Room:
 def _stored(version: str) -> list[str]:
     """The versions in the store that make a version of a participant's data: of the events, of the test."""
     return version.split("-")[1:] or [version]
-
-
-def named(run: str) -> str:
-    """The run's name, which the coordinator chooses: it must not lead out of the folder."""
-    if not re.fullmatch(r"[\w-][\w.-]*", run):
-        raise Refused(f"run: found {run!r}, expected letters, digits, and . - _ within")
-    return run
 
 
 def _settings(membership: Membership) -> str:

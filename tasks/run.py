@@ -15,6 +15,7 @@ from feature_store.catalogue import read_catalogue
 from feature_store.splits import Split
 from federation.door import Door
 from federation.errors import Lost
+from federation.files import write_json
 from federation.fixed_point import FixedPoint
 from federation.gate import GateConfig
 from federation.plan import RoundPlan
@@ -26,7 +27,7 @@ from mlruns_config.tracking import Tracking
 from recommenders.item_to_item import memory_needed
 from tasks.membership import Membership
 from tasks.model import ModelConfig
-from tasks.runs import RunFolder, write_json
+from tasks.runs import RunFolder
 
 
 @dataclass(frozen=True)

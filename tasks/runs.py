@@ -1,61 +1,22 @@
-"""What the coordinator keeps of a run: opened sums, figures and states, never a contribution.
+"""What the coordinator keeps of a run: opened sums, figures and states, never a contribution."""
 
-Every file is written beside and renamed into place, so a killed process leaves the old or the new.
-"""
-
-import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from federation.errors import BadInput
+from federation.files import OWNER_ONLY, read_json, save, write_json
 from federation.fixed_point import FixedPoint
 from federation.summed import Summed
 from federation.update import Update
-
-OWNER_ONLY = 0o700
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that its owner only can read, and that is at `path` in one step when the block has ended."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=OWNER_ONLY)
-    beside = path.with_name(path.name + ".tmp")
-    with os.fdopen(os.open(beside, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
-        yield file
-    os.replace(beside, path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Put `value` at `path`, as `replacing` does."""
-    with replacing(path) as file:
-        file.write(json.dumps(value, indent=1).encode())
-
-
-def read_json(path: Path) -> Any:
-    """What `write_json` has put at `path`; raises `BadInput`, naming the file, where it is damaged."""
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:  # as after a loss of power; else it is the old or the new
-        raise BadInput(
-            f"{path}: found no JSON ({error}), expected what was kept there; put a copy back, or remove it"
-        ) from None
-
-
-def save(path: Path, array: NDArray[Any]) -> None:
-    """Put `array` at `path`, as `replacing` does."""
-    with replacing(path) as file:
-        np.save(SimpleNamespace(write=file.write), array)  # numpy's own file loses why a write failed
 
 
 @dataclass(frozen=True)

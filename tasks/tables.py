@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from federation.channel import Channel
 from federation.errors import BadInput
+from federation.files import replacing
 from recommenders import two_stage
 from recommenders.boosting import Rows
 from recommenders.candidates import candidates
@@ -17,7 +18,6 @@ from recommenders.snapshot import Floats, Snapshot
 from tasks.model import ModelConfig
 from tasks.prepared import Prepared
 from tasks.room import Room
-from tasks.runs import replacing
 from tasks.terms import snapshot
 
 TOGETHER, ALONE = "together", "alone"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from federation.channel import Channel
 from federation.errors import BadInput
+from federation.files import save
 from federation.fixed_point import FixedPoint
 from recommenders import item_to_item
 from recommenders.interactions import Interactions
@@ -22,7 +23,6 @@ from recommenders.snapshot import Snapshot
 from tasks.model import ModelConfig
 from tasks.prepared import Prepared
 from tasks.room import Room
-from tasks.runs import save
 
 
 def keep_terms(room: Room, prepared: Prepared, run: str, number: int) -> None:

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from federation.files import read_json, write_json
 from federation.frozen import Frozen
 from tasks.deployments import TRAINING, schedule_now
-from tasks.runs import read_json, write_json
 from tasks.timing import Timing, read_timing
 
 if TYPE_CHECKING:

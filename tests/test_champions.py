@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from prefect import flow
 
 from federation.errors import BadInput
+from federation.files import write_json
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
 from flows import champion
@@ -18,7 +19,7 @@ from mlruns_config.champions import Champions, Change, stack
 from mlruns_config.config import TrackingConfig
 from mlruns_config.tracking import Tracking
 from tasks.champion import answer, cohort_change, verdict
-from tasks.runs import RunFolder, runs_folder, write_json
+from tasks.runs import RunFolder, runs_folder
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import pytest
 from feature_store.importing import import_events
 from feature_store.partitions import Store
 from feature_store.sources import Columns, Source
+from federation.files import save
 from federation.messages import to_message
 from federation.plan import RoundPlan
 from federation.summed import Summed
-from tasks.runs import save
 
 ROOM = 65_536
 """Kilobytes that are enough."""

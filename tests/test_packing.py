@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from federation.files import save, write_json
 from mlruns_config.champions import Champions
 from mlruns_config.config import TrackingConfig
 from mlruns_config.tracking import Tracking
 from tasks.model import ModelConfig
 from tasks.publish import pack
-from tasks.runs import RunFolder, save, write_json
+from tasks.runs import RunFolder
 
 ITEMS = 23
 ASK = """

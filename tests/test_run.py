@@ -11,6 +11,7 @@ from processes import door_of
 
 from feature_store.splits import LeaveLastOut
 from federation.errors import BadInput, Lost, Refused, TooFew
+from federation.files import save
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
 from federation.summed import Summed
@@ -19,7 +20,7 @@ from mlruns_config.tracking import Tracking
 from tasks.model import ModelConfig
 from tasks.publish import _regularisation, by_arm
 from tasks.run import Run
-from tasks.runs import RunFolder, save
+from tasks.runs import RunFolder
 from tasks.sums import agree_catalogue
 
 
