@@ -1,6 +1,5 @@
 """The items that a consortium has in common: ids in a fixed order, whose positions are the items' indices."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from feature_store.cells import identifiers
 from feature_store.errors import BadData
+from feature_store.replacing import replace
 
 
 def read_catalogue(path: Path) -> pa.Array:
@@ -34,9 +34,7 @@ def write_catalogue(path: Path, ids: Sequence[str]) -> None:
     """Write `ids` as text, one a line; raises `BadData` for ids that are empty, repeated or of two lines."""
     _check(ids, f"{path}, line")
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_bytes("".join(f"{item}\n" for item in ids).encode())
-    os.replace(beside, path)
+    replace(path, "".join(f"{item}\n" for item in ids).encode())
 
 
 def union(lists: Iterable[Iterable[str]]) -> list[str]:

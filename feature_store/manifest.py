@@ -4,7 +4,6 @@ The manifest is the commit point of an import: a part that it does not name is n
 """
 
 import hashlib
-import os
 from datetime import datetime
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from feature_store.cleaning import CleaningReport
 from feature_store.errors import BadData
+from feature_store.replacing import replace
 
 FILE_NAME = "manifest.json"
 HISTORY = "manifests"
@@ -103,7 +103,4 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Keep `manifest` in the history, then make it the current one."""
     (folder / HISTORY).mkdir(mode=0o700, exist_ok=True)
     for path in (folder / HISTORY / f"{manifest.version}.json", folder / FILE_NAME):
-        beside = path.with_name(path.name + ".tmp")
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(manifest.model_dump_json(indent=1))
-        os.replace(beside, path)
+        replace(path, manifest.model_dump_json(indent=1).encode(), mode=0o600)

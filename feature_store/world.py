@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from feature_store.cells import INSTANT
 from feature_store.cleaning import DAY, microseconds
 from feature_store.errors import BadData
-from feature_store.world_files import replace, write_events, write_truth
+from feature_store.replacing import replace
+from feature_store.world_files import write_events, write_truth
 
 MARKER = "world.json"
 FIRST_DAY = datetime(2024, 1, 1, tzinfo=UTC)

@@ -3,7 +3,6 @@
 import gzip
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 
 from feature_store.cells import INSTANT
 from feature_store.cleaning import HOUR
+from feature_store.replacing import replace
 from feature_store.sources import Columns, Source
 
 BOT_EVENTS = 300  # within an hour, of one user
@@ -59,13 +59,6 @@ def write_truth(folder: Path, name: str, truth: pa.Table) -> None:
     sink = io.BytesIO()
     pq.write_table(truth, sink)
     replace(folder / f"truth-{name}.parquet", sink.getvalue())
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Put `content` at `path` at once."""
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_bytes(content)
-    os.replace(beside, path)
 
 
 def _source(name: str, number: int) -> Source:
