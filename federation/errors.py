@@ -1,5 +1,7 @@
 """What can go wrong between organisations, each with the exit code that scripts see."""
 
+from collections.abc import Mapping
+
 
 class ChorusError(Exception):
     """Something that the person at the keyboard can act on; shown without a traceback."""
@@ -36,4 +38,9 @@ class Lost(ChorusError):
 
     def __init__(self, participants: dict[str, str]) -> None:
         self.participants = participants
-        super().__init__("; ".join(f"{name}: {reason}" for name, reason in sorted(participants.items())))
+        super().__init__(reasons(participants))
+
+
+def reasons(participants: Mapping[str, str]) -> str:
+    """Whom what befell, in the order of the names: `east: silent; north: its process ended`."""
+    return "; ".join(f"{name}: {why}" for name, why in sorted(participants.items()))

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from federation.door import Door, Read
-from federation.errors import BadInput, ChorusError, Lost, TooFew
+from federation.errors import BadInput, ChorusError, Lost, TooFew, reasons
 from federation.fixed_point import FixedPoint
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
@@ -216,7 +216,7 @@ class _Round:
         raise TooFew(
             f"{plan.label}: needs {needed} participants (minimum {self.policy.minimum}, quorum "
             f"{self.policy.quorum:g} of {len(self.invited)}), found {len(present)} "
-            f"({', '.join(sorted(present)) or 'nobody'}); {Lost(self.lost)}"
+            f"({', '.join(sorted(present)) or 'nobody'}); {reasons(self.lost)}"
         )
 
 

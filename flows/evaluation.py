@@ -5,7 +5,7 @@ from typing import Any
 from prefect import flow
 from prefect.states import Cancelled, Completed, State
 
-from federation.errors import NothingNew, Refused
+from federation.errors import NothingNew, Refused, reasons
 from flows.consortium import read_consortium
 from flows.operate import PATIENCE_SECONDS, at_work
 from tasks.evaluation import evaluate_champion
@@ -30,7 +30,6 @@ def evaluate(order: Order) -> State[Any]:
     value = found["figures"].get(metric)
     figure = "nobody has a user to ask about" if value is None else f"{metric} {value:.4f}"
     told = f"champion of run {found['champion']}: {figure}"
-    missing = "; ".join(f"{name}: {why}" for name, why in sorted(found["lost"].items()))
-    if missing:
+    if missing := reasons(found["lost"]):
         return Completed(name="Degraded", message=f"{told}. Without {missing}")
     return Completed(message=told)

@@ -7,7 +7,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, State
 
-from federation.errors import NothingNew, Refused
+from federation.errors import NothingNew, Refused, reasons
 from flows.approval import approved
 from flows.consortium import read_consortium
 from flows.operate import PATIENCE_SECONDS, at_work, mark_crashed
@@ -54,7 +54,7 @@ def ended(figures: dict[str, Any]) -> State[Any]:
     """Completed; named Degraded where somebody was not in a sum, so that an automation can tell."""
     why = figures["gate"]["reason"]
     told = f"run {figures['run']}, registered as version {figures['model_version']}. {why}"
-    lost = "; ".join(f"{name}: {why}" for name, why in sorted(figures["lost"].items()))
+    lost = reasons(figures["lost"])
     told += f" Without {lost}" if lost else ""
     exposed = ", ".join(figures["exposed"])
     told += f" Lost between two sums: {exposed}; these terms can be inferred" if exposed else ""

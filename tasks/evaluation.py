@@ -15,7 +15,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from federation.door import Door
-from federation.errors import ChorusError, NothingNew, TooFew
+from federation.errors import ChorusError, NothingNew, TooFew, reasons
 from federation.plan import RoundPlan
 from federation.rounds import Together, together
 from mlruns_config.champions import Champions
@@ -68,7 +68,7 @@ def _versions(doors: Mapping[str, Door], settings: Settings) -> tuple[dict[str, 
         except ChorusError as error:
             lost[name] = str(error)
     if len(found) < settings.rounds.needed(len(doors)):
-        raise TooFew("; ".join(f"{name}: {why}" for name, why in lost.items()))
+        raise TooFew(reasons(lost))
     return found, lost
 
 

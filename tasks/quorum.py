@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from federation.errors import TooFew
+from federation.errors import TooFew, reasons
 from tasks.run import Run
 
 
@@ -10,8 +10,7 @@ def require_quorum(run: Run, step: str, present: Collection[str], lost: Mapping[
     """Raise `TooFew`, with who is missing and why, where fewer are present than the policy needs."""
     needed = run.policy.needed(len(run.doors))
     if len(present) < needed:
-        why = "; ".join(f"{name}: {reason}" for name, reason in sorted(lost.items()))
         raise TooFew(
             f"{step}: needs {needed} of {len(run.doors)} participants, found {len(present)} "
-            f"({', '.join(sorted(present)) or 'nobody'}); missing: {why}"
+            f"({', '.join(sorted(present)) or 'nobody'}); missing: {reasons(lost)}"
         )

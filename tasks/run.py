@@ -14,7 +14,7 @@ from typing import Any
 from feature_store.catalogue import read_catalogue
 from feature_store.splits import Split
 from federation.door import Door
-from federation.errors import Lost
+from federation.errors import reasons
 from federation.files import write_json
 from federation.fixed_point import FixedPoint
 from federation.gate import GateConfig
@@ -124,7 +124,7 @@ class Run:
             memory=self._memory,
         )
         if reply.returned:
-            self.say(f"{job}: done again with the same participants, since {Lost(reply.returned)}")
+            self.say(f"{job}: done again with the same participants, since {reasons(reply.returned)}")
         if reply.degraded:
             self.say(
                 f"{job}: degraded, went on without {', '.join(reply.exposed)}: their terms can be inferred"
