@@ -21,9 +21,8 @@ LAST = "test"
 def show_round(record: Record, run: Run) -> None:
     """How far the run is, and a table of its participants; why one is missing."""
     said = run.folder.facts.get("prepared", {})
-    lost = {**run.folder.facts.get("missing", {}), **record["lost"]}
     rows = [_row(name, told, record, said.get(name, {})) for name, told in record["participants"].items()]
-    rows += [{"participant": name, "state": why} for name, why in lost.items()]
+    rows += [{"participant": name, "state": why} for name, why in run.folder.lost(record).items()]
     done = 100.0 if record["part"] == LAST else 50.0
     create_progress_artifact(done, key="progress", description=f"Run {run.name}: rounds that are done")
     create_table_artifact(

@@ -84,7 +84,7 @@ def close_run(prepared: Mapping[str, Disclosed], run: Run) -> dict[str, Any]:
         "run": run.name,
         "overall": last["overall"],
         "participants": {name: _told(prepared, last, name) for name in sorted(run.doors)},
-        "lost": {**run.folder.facts.get("missing", {}), **last["lost"]},
+        "lost": run.folder.lost(last),
         "exposed": sorted({name for record in run.folder.rounds for name in record["exposed"]}),
         "judged": last["judged"],
         **_trees(run),

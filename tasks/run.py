@@ -77,7 +77,7 @@ class Run:
         """Who of `names` has not scored the round before, where everything is chosen, and why."""
         if not (rounds := self.folder.rounds):
             return {}
-        scored, lost = rounds[-1]["scored"], {**self.folder.facts.get("missing", {}), **rounds[-1]["lost"]}
+        scored, lost = rounds[-1]["scored"], self.folder.lost(rounds[-1])
         return {
             name: f"missed round {rounds[-1]['number']}: {lost.get(name, 'it was not there')}"
             for name in names

@@ -37,7 +37,7 @@ class RunFolder:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is known of the run: consortium, status, ids at Prefect and MLflow, figures."""
+        """What is known of the run: status, cuts, data versions, ids at Prefect and MLflow, figures."""
         facts: dict[str, Any] = read_json(self.path / "run.json")
         return facts
 
@@ -51,6 +51,10 @@ class RunFolder:
         """The records of the rounds that are finished, in order."""
         found = sorted(self.path.glob("round-????/record.json"))
         return [read_json(record) for record in found]
+
+    def lost(self, record: Mapping[str, Any]) -> dict[str, str]:
+        """Who is not in a round, by its `record`, and why: missing since the run began, or lost in it."""
+        return {**self.facts.get("missing", {}), **record["lost"]}
 
     @property
     def cohort(self) -> set[str]:
