@@ -1,12 +1,11 @@
 """`consortium.yaml`: who takes part, with which data, and what is trained. The one type of `flows`."""
 
 import hashlib
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from feature_store.cleaning import CleaningRules
 from feature_store.sources import Source
@@ -19,12 +18,14 @@ from federation.frozen import Frozen
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
 from flows.explaining import explain
-from mlruns_config.config import TrackingConfig
+from mlruns_config.config import TrackingConfig, without_user
 from tasks.engines import EngineConfig
 from tasks.membership import Disclosures, Membership
 from tasks.model import ModelConfig
 from tasks.opening import Settings
 from tasks.schedule import AlertConfig, ScheduleConfig
+
+Url = Annotated[str, without_user("Prefect takes from PREFECT_API_AUTH_STRING")]
 
 
 class Participant(Frozen):
@@ -62,7 +63,7 @@ class Consortium(Frozen):
     rounds: RoundPolicy = Field(RoundPolicy(), description="quorum, minimum, deadline, masks")
     gate: GateConfig = Field(GateConfig(), description="when a newly trained model becomes the champion")
     tracking: TrackingConfig = Field(TrackingConfig(), description="where MLflow keeps runs and models")
-    prefect_api_url: str | None = Field(
+    prefect_api_url: Url | None = Field(
         None, description="a Prefect server of your own; none: one is started"
     )
     frequency: FrequencyConfig = Field(FrequencyConfig(), description="how often it trains, by which policy")
@@ -74,18 +75,8 @@ class Consortium(Frozen):
     )
     seed: int = Field(0, ge=0, description="seed of all public random streams")
 
-    @field_validator("prefect_api_url")
-    @classmethod
-    def _no_password_at_a_server(cls, url: str | None) -> str | None:
-        if url and re.match("https?://[^/]*@", url):  # it is shown and stored
-            raise ValueError(
-                "expected a server's address without user and password, which Prefect takes from "
-                "PREFECT_API_AUTH_STRING"
-            )
-        return url
-
     @model_validator(mode="after")
-    def _names_once(self) -> "Consortium":
+    def _participants_fit(self) -> "Consortium":
         names = [each.name for each in self.participants]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -2,8 +2,23 @@
 
 import re
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_serializer
+
+
+def without_user(instead: str) -> AfterValidator:
+    """Refuses a server's address with a password, since it is shown and stored; `instead`: who takes that."""
+
+    def checked(address: str) -> str:
+        if re.match("https?://[^/]*@", address):
+            raise ValueError(f"expected a server's address without user and password, which {instead}")
+        return address
+
+    return AfterValidator(checked)
+
+
+Uri = Annotated[str, without_user("MLflow takes from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")]
 
 
 class TrackingConfig(BaseModel):
@@ -11,7 +26,7 @@ class TrackingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    uri: str | None = Field(
+    uri: Uri | None = Field(
         default=None, description="MLflow's tracking URI; none: SQLite in the state folder"
     )
     experiment: str = Field(default="chorus", min_length=1, description="name of the experiment")
@@ -20,16 +35,6 @@ class TrackingConfig(BaseModel):
         pattern="""^[^/:'"]+$""",  # MLflow refuses it else, at the end of a training
         description="name of the registered model; none: the consortium's name",
     )
-
-    @field_validator("uri")
-    @classmethod
-    def _no_password_at_a_server(cls, uri: str | None) -> str | None:
-        if uri and re.match("https?://[^/]*@", uri):  # MLflow's messages would repeat it
-            raise ValueError(
-                "expected a server's address without user and password, which MLflow takes from "
-                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-            )
-        return uri
 
     @field_serializer("uri", when_used="json")
     def _without_password(self, uri: str | None) -> str | None:
