@@ -1,5 +1,4 @@
-"""The command line: `chorus init | check | run | resume | rerun | runs | recommend | compare | replay | ui
-| serve | deploy | schedule | promote | rollback`.
+"""The command line: a function for each command of `chorus`.
 
 Heavy imports wait inside the commands, so that `chorus --help` answers at once.
 """
@@ -12,7 +11,9 @@ from typing import Annotated
 
 import typer
 
-from flows.telling import drawable, tell, writable
+from flows import cli_schedule
+from flows.arguments import HERE, Config, Data, Json, RunName
+from flows.telling import drawable, tell
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,33 +24,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 refused by policy, 4 too few participants, "
     "5 a participant was lost, 130 interrupted.",
 )
-
-schedule = typer.Typer(no_args_is_help=True, help="See and pin how often the consortium trains.")
-app.add_typer(schedule, name="schedule")
-Data = Annotated[Path | None, typer.Option("--data", help="folder that the participants' paths start from")]
-Json = Annotated[
-    Path | None,
-    typer.Option("--json", metavar="PATH", callback=writable, help="write the figures here, too"),
-]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name, as `chorus runs` shows it")]
-HERE = Path("consortium.yaml")
-DEMO = Path("examples/demo.yaml")
-
-
-def nearest() -> Path:
-    """The consortium of this folder; where it has none, the demo's, if that is here."""
-    return DEMO if DEMO.exists() and not HERE.exists() else HERE
-
-
-Config = Annotated[
-    Path,
-    typer.Argument(
-        metavar="CONSORTIUM",
-        default_factory=nearest,
-        show_default=f"{HERE}; without one {DEMO}",
-        help="the consortium's file",
-    ),
-]
+app.add_typer(cli_schedule.app, name="schedule")
 
 
 @app.command()
@@ -259,44 +234,6 @@ def rollback(consortium: Config, json: Json = None) -> None:
     from flows import champion
 
     champion.rollback(consortium, json)
-
-
-@schedule.command("show")
-def show_schedule(consortium: Config, json: Json = None) -> None:
-    """Show what runs when: configured, decided by a policy, pinned, and what Prefect has."""
-    from flows import schedule
-
-    schedule.show(consortium, json)
-
-
-@schedule.command("pin")
-def pin_schedule(
-    every: Annotated[str, typer.Argument(metavar="EVERY", help="1d, 6h, 90m, or a cron line in quotes")],
-    consortium: Config,
-) -> None:
-    """Train at this interval from now on, whatever the policy says.
-
-    Examples: `chorus schedule pin 1d examples/demo.yaml`; `chorus schedule pin "0 3 * * 1"`
-    """
-    from flows import schedule
-
-    schedule.pin(consortium, every)
-
-
-@schedule.command("unpin")
-def unpin_schedule(consortium: Config) -> None:
-    """Let configuration and policy decide again; a schedule edited in Prefect's page is a pin, too."""
-    from flows import schedule
-
-    schedule.unpin(consortium)
-
-
-@schedule.command("history")
-def schedule_history(consortium: Config, json: Json = None) -> None:
-    """List all decisions about the interval, each with its reason."""
-    from flows import schedule
-
-    schedule.history(consortium, json)
 
 
 def main() -> None:
