@@ -11,8 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from numpy.typing import NDArray
-
 from federation.door import Door, Read
 from federation.errors import BadInput, ChorusError, Lost, TooFew, reasons
 from federation.fixed_point import FixedPoint
@@ -24,20 +22,6 @@ from federation.update import Update
 
 OnOpened = Callable[[RoundPlan, str, FixedPoint, Update], None]
 Result = TypeVar("Result")
-
-
-class Opened:
-    """Keeps the totals that one attempt opened; an attempt that begins drops those of the one before."""
-
-    def __init__(self) -> None:
-        self.label = ""
-        self.totals: dict[str, NDArray[Any]] = {}
-
-    def __call__(self, plan: RoundPlan, name: str, form: FixedPoint, total: Update) -> None:
-        """Keep one total, decoded."""
-        if plan.label != self.label:
-            self.label, self.totals = plan.label, {}
-        self.totals[name] = form.decode(total.words)
 
 
 @dataclass(frozen=True)
@@ -85,9 +69,8 @@ def together(
 
     `arguments` are common, or a function of the participant's name.  `on_opened(plan, name, form, total)`
     is called for every sum as it is opened, with the plan of its attempt: only those of the attempt that
-    is returned count (`Opened` keeps just these).  `read(name)` serves earlier totals.  `memory` knows,
-    as the participants do, among whom a round that was cut off may have opened a sum: it is resumed among
-    these.
+    is returned count.  `read(name)` serves earlier totals.  `memory` knows, as the participants do, among
+    whom a round that was cut off may have opened a sum: it is resumed among these.
 
     Raises `TooFew` where quorum or minimum no longer hold, and `Lost` where a participant was lost
     after a sum was opened and did not come back: the round can be resumed with the same cohort.

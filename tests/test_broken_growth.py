@@ -7,12 +7,13 @@ import time
 import growing_program as growing
 import lightgbm
 import pytest
+from processes import Opened
 
 from federation.door import Door
 from federation.errors import Lost
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
-from federation.rounds import Opened, together
+from federation.rounds import together
 from federation.simulate import simulate
 
 TREES = 4
