@@ -59,7 +59,7 @@ def together(
     doors: Mapping[str, Door],
     plan: RoundPlan,
     job: str,
-    arguments: Mapping[str, Any] | Callable[[str], Mapping[str, Any]] | None = None,
+    arguments: Callable[[str], Mapping[str, Any]] = lambda name: {},
     policy: RoundPolicy | None = None,
     on_opened: OnOpened | None = None,
     read: Read | None = None,
@@ -67,21 +67,19 @@ def together(
 ) -> Together:
     """Run `job` at all of `plan.cohort` (who are invited) at once, with one relay between them.
 
-    `arguments` are common, or a function of the participant's name.  `on_opened(plan, name, form, total)`
-    is called for every sum as it is opened, with the plan of its attempt: only those of the attempt that
-    is returned count.  `read(name)` serves earlier totals.  `memory` knows, as the participants do, among
-    whom a round that was cut off may have opened a sum: it is resumed among these.
+    `arguments(name)` are those of a participant.  `on_opened(plan, name, form, total)` is called for every
+    sum as it is opened, with the plan of its attempt: only those of the attempt that is returned count.
+    `read(name)` serves earlier totals.  `memory` knows, as the participants do, among whom a round that was
+    cut off may have opened a sum: it is resumed among these.
 
     Raises `TooFew` where quorum or minimum no longer hold, and `Lost` where a participant was lost
     after a sum was opened and did not come back: the round can be resumed with the same cohort.
     """
     if missing := set(plan.cohort) - set(doors):
         raise BadInput(f"no door leads to {sorted(missing)}")
-    common: Mapping[str, Any] = {} if arguments is None or callable(arguments) else arguments
-    each = arguments if callable(arguments) else lambda name: common
     memory = memory or Summed()
     before = memory.cohort(plan, job)
-    this = _Round(doors, plan.cohort, job, each, policy or RoundPolicy(), on_opened, read)
+    this = _Round(doors, plan.cohort, job, arguments, policy or RoundPolicy(), on_opened, read)
     plan = this.among(plan, before)
     while True:
         keys = this.ready(plan, before)

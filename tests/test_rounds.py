@@ -39,7 +39,7 @@ def test_totals_are_read_over_the_connection(four):
         four.doors,
         RoundPlan(run="r", number=1000, cohort=tuple("abcd")),
         "read_total",
-        {"name": "sum/0"},
+        lambda _: {"name": "sum/0"},
         read=lambda name: four.opened.totals[name],
     )
     assert done.results["b"] == {"total": expected}
@@ -91,7 +91,7 @@ def test_large_vectors_travel_in_blocks(four):
         four.doors,
         RoundPlan(run="r", number=2000, cohort=tuple("abcd"), deadline_seconds=30),
         "grow",
-        {"length": length, "terms": 4},
+        lambda _: {"length": length, "terms": 4},
     )
     assert all(result["correct"] for result in done.results.values())
     assert done.bytes_up["a"] == 8 * length
