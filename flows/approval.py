@@ -12,7 +12,6 @@ from prefect.input import RunInput
 from prefect.runtime import flow_run
 
 from flows.consortium import Consortium
-from mlruns_config.tracking import Tracking
 from tasks.champion import answer
 from tasks.runs import find_run
 
@@ -50,11 +49,8 @@ def approved(figures: dict[str, Any], consortium: Consortium) -> dict[str, Any]:
             poll_interval=POLL_SECONDS,
             key=str(uuid4()),  # or a retry takes the pause for answered, by the form's default
         )
-    tracking, folder = (
-        Tracking(consortium.tracking, consortium.home),
-        find_run(consortium.home, figures["run"]),
-    )
-    return answer(told.promote, told.reason, tracking, consortium.name, folder)
+    folder = find_run(consortium.home, figures["run"])
+    return answer(told.promote, told.reason, consortium.mlflow(), consortium.name, folder)
 
 
 @contextmanager

@@ -6,14 +6,13 @@ from federation.errors import BadInput
 from flows import tables
 from flows.consortium import read_consortium
 from mlruns_config.champions import Champions
-from mlruns_config.tracking import Tracking
 from tasks.runs import find_run
 
 
 def promote(which: str, path: Path, json: Path | None) -> None:
     """Make a version, by its number or by the run that trained it, the champion, whatever the gate said."""
     consortium = read_consortium(path)
-    champions = Champions(Tracking(consortium.tracking, consortium.home), consortium.name)
+    champions = Champions(consortium.mlflow(), consortium.name)
     if which.isdecimal():
         version = int(which) if int(which) in champions.versions() else None
     else:
@@ -28,7 +27,7 @@ def promote(which: str, path: Path, json: Path | None) -> None:
 def rollback(path: Path, json: Path | None) -> None:
     """Make the champion before the present one the champion again."""
     consortium = read_consortium(path)
-    champions = Champions(Tracking(consortium.tracking, consortium.home), consortium.name)
+    champions = Champions(consortium.mlflow(), consortium.name)
     if champions.rollback("A person went back to it.") is None:
         now = champions.version()
         present = "no champion yet" if now is None else f"no champion before version {now}"

@@ -6,7 +6,6 @@ from prefect import flow
 
 from flows.consortium import Consortium
 from flows.train import train
-from mlruns_config.tracking import Tracking
 from tasks.pooled import pool, report
 from tasks.runs import find_run
 
@@ -17,7 +16,5 @@ def compare(consortium: Consortium, run: str, redo: str | None = None) -> dict[s
     figures = train(consortium=consortium, run=run, redo=redo)
     folder = find_run(consortium.home, run)
     compared = pool(consortium.home, consortium.memberships, figures, folder)
-    report(
-        compared, Tracking(consortium.tracking, consortium.home), folder, f"ndcg_at_{consortium.model.top}"
-    )
+    report(compared, consortium.mlflow(), folder, f"ndcg_at_{consortium.model.top}")
     return compared

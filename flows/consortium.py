@@ -19,6 +19,7 @@ from federation.gate import GateConfig
 from federation.policy import RoundPolicy
 from flows.explaining import explain
 from mlruns_config.config import TrackingConfig, without_user
+from mlruns_config.tracking import Tracking
 from tasks.engines import EngineConfig
 from tasks.membership import Disclosures, Membership
 from tasks.model import ModelConfig
@@ -194,6 +195,10 @@ class Consortium(Frozen):
             seed=self.seed,
         )
 
+    def mlflow(self) -> Tracking:
+        """Where its runs and models are kept."""
+        return Tracking(self.tracking, self.home)
+
     def fingerprint(self) -> str:
         """A short hash of what decides the model: everything but where things lie."""
         decides = self.model_dump_json(
@@ -206,9 +211,8 @@ class Consortium(Frozen):
 def read_consortium(path: Path, data: Path | None = None, folder: Path | None = None) -> Consortium:
     """The consortium in the file at `path`, its paths made absolute; `data` replaces its data folder.
 
-    `folder` is where the command was typed, for paths that start there; none: the working folder.
-
-    Raises `BadInput` that names file, key, what was found and what was expected.
+    `folder` is where the command was typed, for paths that start there; none: the working folder.  Raises
+    `BadInput` that names file, key, what was found and what was expected.
     """
     raw = _read_yaml(path)
     here = path.resolve().parent

@@ -8,7 +8,6 @@ from prefect.states import Completed, State
 from federation.durations import DAY
 from flows.consortium import read_consortium
 from flows.deploy import training_timing
-from mlruns_config.tracking import Tracking
 from tasks.adjusting import adjust
 from tasks.decisions import observe, report
 from tasks.order import Order
@@ -22,7 +21,7 @@ def adjust_frequency(order: Order) -> State[Any]:
     stays as it is.
     """
     consortium = read_consortium(order.consortium, order.data, order.folder)
-    tracking = Tracking(consortium.tracking, consortium.home)
+    tracking = consortium.mlflow()
     configured = training_timing(consortium).seconds or DAY
     history, trouble = observe(tracking, consortium.name, f"ndcg_at_{consortium.model.top}", configured)
     decided = adjust(consortium.home, consortium.name, consortium.frequency, history, trouble)

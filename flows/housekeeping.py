@@ -9,7 +9,6 @@ from federation.errors import Refused
 from flows.consortium import read_consortium
 from flows.operate import PATIENCE_SECONDS, at_work
 from mlruns_config.champions import Champions
-from mlruns_config.tracking import Tracking
 from tasks.order import Order
 from tasks.tidying import kept_runs, tidy_flow_runs, tidy_participants, tidy_runs
 
@@ -21,7 +20,7 @@ def housekeeping(order: Order) -> State[Any]:
     home, config = consortium.home, consortium.schedule
     try:
         with at_work(consortium, PATIENCE_SECONDS):
-            champions = Champions(Tracking(consortium.tracking, home), consortium.name)
+            champions = Champions(consortium.mlflow(), consortium.name)
             keep = kept_runs(home, config.keep_runs, champions.standing())
             folders = tidy_participants(home, consortium.memberships, keep)
             sums = tidy_runs(home, keep)

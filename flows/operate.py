@@ -10,7 +10,6 @@ from flows import tables
 from flows.consortium import Consortium, read_consortium
 from flows.schedule import server_client
 from mlruns_config.champions import Champions
-from mlruns_config.tracking import Tracking
 from tasks import flow_runs, server
 from tasks.runs import all_runs, find_run, new_name
 
@@ -88,7 +87,7 @@ def recommend(
     if given not in ([True, True, False], [False, False, True]):
         raise BadInput("expected --participant NAME --user ID, or --history ITEM,ITEM,... alone")
     consortium = read_consortium(path)
-    champion = Champions(Tracking(consortium.tracking, consortium.home), consortium.name).run()
+    champion = Champions(consortium.mlflow(), consortium.name).run()
     if champion is None:
         raise BadInput(
             f"{consortium.home}: has no champion yet; run `{tables.typed()} run {tables.typed_file(path)}`"

@@ -15,7 +15,6 @@ from federation.observation import spell
 from federation.plateau import Plateau
 from flows import tables
 from flows.consortium import Consortium, read_consortium
-from mlruns_config.tracking import Tracking
 from tasks.choosing import chosen
 from tasks.gathering import rehearsals
 from tasks.rehearsal import Rehearsal
@@ -108,7 +107,7 @@ def report(consortium: Consortium, found: Replayed, json: Path | None, plot: Pat
     tables.write_json(json, figures)
     if plot is not None:
         figure.savefig(plot)
-    tracking = Tracking(consortium.tracking, consortium.home)
+    tracking = consortium.mlflow()
     run = f"replay-{new_name()}"
     run_id = tracking.start_or_continue(run, f"{consortium.name} {run}", found.params(), {})
     tracking.log_metrics(run_id, 0, found.metrics())
