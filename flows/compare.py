@@ -16,5 +16,5 @@ def compare(consortium: Consortium, run: str, redo: str | None = None) -> dict[s
     figures = train(consortium=consortium, run=run, redo=redo)
     folder = find_run(consortium.home, run)
     compared = pool(consortium.home, consortium.memberships, figures, folder)
-    report(compared, consortium.mlflow(), folder, f"ndcg_at_{consortium.model.top}")
+    report(compared, consortium.mlflow(), folder, consortium.model.metric)
     return compared

@@ -26,7 +26,7 @@ def evaluate(order: Order) -> State[Any]:
         return Cancelled(message=str(busy))
     except NothingNew as why:
         return Completed(name="Skipped", message=str(why))
-    metric = f"ndcg_at_{consortium.model.top}"
+    metric = consortium.model.metric
     value = found["figures"].get(metric)
     figure = "nobody has a user to ask about" if value is None else f"{metric} {value:.4f}"
     told = f"champion of run {found['champion']}: {figure}"

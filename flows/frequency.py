@@ -23,7 +23,7 @@ def adjust_frequency(order: Order) -> State[Any]:
     consortium = read_consortium(order.consortium, order.data, order.folder)
     tracking = consortium.mlflow()
     configured = training_timing(consortium).seconds or DAY
-    history, trouble = observe(tracking, consortium.name, f"ndcg_at_{consortium.model.top}", configured)
+    history, trouble = observe(tracking, consortium.name, consortium.model.metric, configured)
     decided = adjust(consortium.home, consortium.name, consortium.frequency, history, trouble)
     untold = report(tracking, consortium.name, consortium.home, decided)
     return Completed(message=" ".join(filter(None, (f"{decided.new}: {decided.reason}", untold))))

@@ -62,6 +62,6 @@ def _report(number: int, run: Run) -> None:
     part = "validation" if number == 0 else "refit"
     named = {f"ranker/{part}/{name}": value for name, value in {**figures, **overall}.items()}
     run.tracking.log_metrics(run.folder.facts["mlflow_run_id"], trees, named)
-    ndcg = overall.get(f"ndcg_at_{run.model.top}")
+    ndcg = overall.get(run.model.metric)
     told = "" if ndcg is None else f", NDCG {ndcg:.4f} on validation"
     run.say(f"round {number}: {trees} trees{told}")

@@ -29,7 +29,7 @@ def ranker(number: int, run: Run) -> dict[str, Any] | None:
 
 def history(run: Run) -> dict[int, float]:
     """The consortium's NDCG on the validation parts in round 0, by the number of trees so far."""
-    metric, steps = f"ndcg_at_{run.model.top}", run.folder.steps(0, "grown")
+    metric, steps = run.model.metric, run.folder.steps(0, "grown")
     return {len(each["state"]["trees"]): each["overall"].get(metric, float("nan")) for each in steps}
 
 

@@ -47,6 +47,11 @@ class ModelConfig(Frozen):
         """Matrices of weights that a participant holds while it solves: with two stages the own ones."""
         return int(self.kind == "two_stage")
 
+    @property
+    def metric(self) -> str:
+        """The metric that everything is judged by, as `recommenders.metrics` names it."""
+        return f"ndcg_at_{self.top}"
+
     @field_validator("windows")
     @classmethod
     def _each_once(cls, windows: tuple[int, ...]) -> tuple[int, ...]:

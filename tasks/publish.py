@@ -50,21 +50,21 @@ def by_arm(
 
 def _show_gain(figures: dict[str, Any], run_id: str, run: Run) -> None:
     """What the consortium brings each participant, and how the rounds went."""
-    top = f"ndcg_at_{run.model.top}"
-    ndcg = by_arm(figures, top, ("alone", "consortium", "reachable"))
-    run.tracking.log_figure(run_id, gain_figure(ndcg, top), "gain.png")
-    run.tracking.describe(run_id, gain_table(ndcg, top))
+    metric = run.model.metric
+    ndcg = by_arm(figures, metric, ("alone", "consortium", "reachable"))
+    run.tracking.log_figure(run_id, gain_figure(ndcg, metric), "gain.png")
+    run.tracking.describe(run_id, gain_table(ndcg, metric))
     curve = {
-        record["part"]: {arm: values[top] for arm, values in record["overall"].items() if top in values}
+        record["part"]: {arm: values[metric] for arm, values in record["overall"].items() if metric in values}
         for record in run.folder.rounds
     }
-    run.tracking.log_figure(run_id, learning_figure(curve, top), "learning.png")
+    run.tracking.log_figure(run_id, learning_figure(curve, metric), "learning.png")
 
 
 def _show_ranker(run_id: str, run: Run) -> None:
     """How the ranker learned, and what it looks at."""
     last = len(run.folder.rounds) - 1
-    curve = growth_figure(history(run), f"ndcg_at_{run.model.top}")
+    curve = growth_figure(history(run), run.model.metric)
     run.tracking.log_figure(run_id, curve, "ranker/learning.png")
     gained = gains(State.model_validate(ranker(last, run)))
     run.tracking.log_figure(run_id, bars_figure(gained, "share of the splits' gain"), "ranker/importance.png")

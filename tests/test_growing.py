@@ -36,7 +36,7 @@ def run_in(folder, answers):
     folder.note(cuts=["2020-01-01", "2021-01-01"], mlflow_run_id="m")
     folder.begin(0)
     return asked, SimpleNamespace(
-        folder=folder, sum=summed, model=SimpleNamespace(top=10), say=lambda text: None, policy=RoundPolicy(),
+        folder=folder, sum=summed, model=ModelConfig(), say=lambda text: None, policy=RoundPolicy(),
         plan=lambda number, cohort: RoundPlan(run="r", number=number, cohort=tuple(cohort)),
         tracking=SimpleNamespace(log_metrics=lambda *_: None),
     )  # fmt: skip
