@@ -7,7 +7,6 @@ a field for each block of the file.
 import codecs
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -42,7 +41,7 @@ def read_csv(path: Path, columns: Columns, separator: str, header: bool) -> Iter
 
 def _csv_blocks(path: Path, columns: Columns, separator: str, header: bool) -> Iterator[Cells]:
     names, only = _first_line(path, separator, header)
-    positions = _positions(path, columns, names)
+    wanted = positions(path, columns, names)
     if header and only:  # arrow cannot skip a line that nothing ends
         return
     torn: list[Any] = []
@@ -51,7 +50,7 @@ def _csv_blocks(path: Path, columns: Columns, separator: str, header: bool) -> I
         torn.append(row)
         return "skip"
 
-    stream, places = _Lines(_open(path), separator), [str(place) for place in range(len(names))]
+    stream, places = _Lines(opened(path), separator), [str(place) for place in range(len(names))]
     reader = pyarrow.csv.open_csv(
         stream,
         pyarrow.csv.ReadOptions(
@@ -68,7 +67,7 @@ def _csv_blocks(path: Path, columns: Columns, separator: str, header: bool) -> I
         ),
         pyarrow.csv.ConvertOptions(
             column_types=dict.fromkeys(places, pa.string()),
-            include_columns=sorted({str(place) for place in positions.values()}),
+            include_columns=sorted({str(place) for place in wanted.values()}),
             null_values=[""],
             strings_can_be_null=True,
         ),
@@ -78,7 +77,7 @@ def _csv_blocks(path: Path, columns: Columns, separator: str, header: bool) -> I
         rows += batch.num_rows + len(torn)
         lost = pa.nulls(len(torn), pa.string())
         torn.clear()
-        found = {field: batch.column(str(place)) for field, place in positions.items()}
+        found = {field: batch.column(str(place)) for field, place in wanted.items()}
         yield (
             {field: pa.concat_arrays([whole, lost]) for field, whole in found.items()} if len(lost) else found
         )
@@ -97,7 +96,7 @@ def _quotes(separator: str) -> bool:
 
 def _check_quotes(path: Path, separator: str) -> None:
     """Raise `BadData`, naming the line, unless every cell in quotes is closed as it should be."""
-    with _open(path) as stream:
+    with opened(path) as stream:
         text = io.TextIOWrapper(stream, "utf-8", "replace", newline="")
         reader, line = csv.reader(text, delimiter=separator, strict=True), 1
         try:
@@ -112,7 +111,7 @@ def _check_quotes(path: Path, separator: str) -> None:
 
 def _first_line(path: Path, separator: str, header: bool) -> tuple[list[str], bool]:
     """The cells of the first line: names, or 0, 1, … without a header; and whether nothing ends the line."""
-    with _open(path) as stream:
+    with opened(path) as stream:
         block = stream.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8)
     start, *rest = re.split(rb"[\r\n]", block, maxsplit=1)
     line = start.decode("utf-8", "replace")
@@ -134,90 +133,33 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Cells]:
     by_block = {"buffer_size": 1 << 20, "pre_buffer": False}
     with pq.ParquetFile(path, coerce_int96_timestamp_unit="us", **by_block) as file:  # ns end in 2262
         names = file.schema_arrow.names
-        wanted = {field: names[place] for field, place in _positions(path, columns, names).items()}
-        _positions(path, wanted, names)  # what stands at a position is read by its name, too
+        wanted = {field: names[place] for field, place in positions(path, columns, names).items()}
+        positions(path, wanted, names)  # what stands at a position is read by its name, too
         for batch in file.iter_batches(BATCH_ROWS, columns=sorted(set(wanted.values())), use_threads=False):
             yield {field: batch.column(name) for field, name in wanted.items()}
 
 
-def read_jsonl(path: Path, columns: Columns) -> Iterator[Cells]:
-    """Members of one JSON object a line as text; a line that is none is nulls.
-
-    Raises `BadData` for an array, whose lines end with commas, for a line longer than a block, and where the
-    first block has no object.
-    """
-    first = True
-    if places := [key for key in columns.values() if isinstance(key, int)]:
-        raise BadData(f"{path}: columns: found positions {places}, expected names of keys")
-    with _open(path) as stream:
-        for lines in _line_blocks(stream, path):
-            events = [_object(line) for line in lines]
-            if first and lines[0].removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
-                raise BadData(
-                    f"{path}: found a JSON array, expected one object a line without commas between"
-                )
-            if first and not any(events):
-                raise BadData(f"{path}, from line 1: expected one JSON object a line", repr(lines[0][:100]))
-            if first:  # other lines may lack a key
-                _positions(path, columns, sorted(set().union(*events)))
-                first = False
-            yield {
-                field: pa.array([_text(event.get(str(key))) for event in events], pa.string())
-                for field, key in columns.items()
-            }
-
-
-def _positions(path: Path, columns: Columns, names: list[str]) -> dict[str, int]:
+def positions(path: Path, columns: Columns, names: list[str]) -> dict[str, int]:
     """Position of each mapped field among the columns `names` of a file; `BadData` without just one."""
-    positions = {}
+    found = {}
     for field, column in columns.items():
         if isinstance(column, str) and names.count(column) > 1:
             raise BadData(f"{path}: columns.{field}: found several columns {column!r}, expected one")
         if column in names:
-            positions[field] = names.index(column)
+            found[field] = names.index(column)
         elif isinstance(column, int) and 0 <= column < len(names):
-            positions[field] = column
+            found[field] = column
         else:
             raise BadData(
                 f"{path}: columns.{field}: found no column {column!r}, expected a name in the file's header"
                 f" or a position from 0 to {len(names) - 1}",
                 ", ".join(names),
             )
-    return positions
+    return found
 
 
-def _line_blocks(stream: Any, path: Path) -> Iterator[list[bytes]]:
-    rest = b""
-    while block := stream.read(BLOCK_BYTES):
-        *lines, rest = (rest + block).split(b"\n")
-        if len(rest) > BLOCK_BYTES:
-            raise BadData(
-                f"{path}: found a line of more than {BLOCK_BYTES:,} bytes, expected one object a line"
-            )
-        if lines := [line for line in lines if line.strip()]:
-            yield lines
-    if rest.strip():
-        yield [rest]
-
-
-def _object(line: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _text(cell: Any) -> str | None:
-    """Text and numbers as text, 7.0 as 7; what is neither, or NaN, or half a surrogate pair, as null."""
-    if isinstance(cell, float) and cell.is_integer():
-        cell = int(cell)
-    if isinstance(cell, str):
-        return cell if cell.encode(errors="ignore").decode() == cell else None
-    return json.dumps(cell) if isinstance(cell, int | float) and cell == cell else None
-
-
-def _open(path: Path) -> Any:
+def opened(path: Path) -> Any:
+    """The bytes of a file, unpacked where it is gzipped, as a stream."""
     return pa.input_stream(str(path), compression="gzip" if path.suffix == ".gz" else None)
 
 

@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from feature_store import cells
 from feature_store.errors import BadData
+from feature_store.json_lines import read_jsonl
 from feature_store.narrowing import Aliases, PartOfUsers, in_common_ids, of_part, read_aliases
-from feature_store.readers import Cells, read_csv, read_jsonl, read_parquet
+from feature_store.readers import Cells, read_csv, read_parquet
 
 EVENT_SCHEMA = pa.schema(
     [

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from event_rows import COLUMNS, IDS, bad, table, written
 
-from feature_store import readers
+from feature_store import json_lines, readers
 from feature_store.sources import Columns, Source, read_batches
 
 UNTOLD = Columns(user="u", item="i", time="t")
@@ -88,7 +88,7 @@ def test_files_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_json_lines_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(json_lines, "BLOCK_BYTES", 100)
     rows = "".join(json.dumps({"u": n, "i": n}) + "\n" for n in range(200)) + "no json\n[1]\n{}"
     source = Source(path=written(tmp_path, "e.jsonl", rows), columns=IDS)
     batches = list(read_batches(source))
