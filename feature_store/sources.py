@@ -1,6 +1,6 @@
 """Event files as they come: CSV with any separator, TSV, Parquet, JSON lines, each also gzipped.
 
-`read_batches` streams: a file larger than memory passes in blocks of a few megabytes.
+`read_file` streams: a file larger than memory passes in blocks of a few megabytes.
 """
 
 import glob
@@ -137,18 +137,12 @@ def _require_open(pattern: Path) -> None:
                 raise BadData(f"{each}: expected a folder that can be read, found: Permission denied")
 
 
-def read_batches(source: Source) -> Iterator[pa.RecordBatch]:
-    """Every file of `source` in turn, in batches of `EVENT_SCHEMA` in file order.
+def read_file(source: Source, path: Path) -> Iterator[pa.RecordBatch]:
+    """One file of `source`, in batches of `EVENT_SCHEMA` in file order.
 
     Columns that the source does not map are null, and so is what cannot be read.  A line with too
     few or too many cells is a row of nulls at the end of its batch.  Raises `BadData`.
     """
-    for path in source.files():
-        yield from read_file(source, path)
-
-
-def read_file(source: Source, path: Path) -> Iterator[pa.RecordBatch]:
-    """One file of `source`, as `read_batches`."""
     line, common = 1, read_aliases(source.aliases) if source.aliases else None
     try:
         for found in _cells(source, path):

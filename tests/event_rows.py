@@ -1,6 +1,7 @@
 """Small files of events, for the tests of the feature store: written, read, put into a store."""
 
 import gzip
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from feature_store.cleaning import CleaningRules
 from feature_store.errors import BadData
 from feature_store.importing import ImportOutcome, import_events
 from feature_store.partitions import Store
-from feature_store.sources import EVENT_SCHEMA, Columns, Source, read_batches
+from feature_store.sources import EVENT_SCHEMA, Columns, Source, read_file
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 COLUMNS = Columns(user="u", item="i", time="t", value="v")
@@ -34,6 +35,10 @@ def rows_of(events: pa.Table) -> list[Row]:
         (event["user"], event["item"], event["event_time"].strftime("%Y-%m-%d %H:%M"), event["value"])
         for event in events.to_pylist()
     ]
+
+
+def read_batches(source: Source) -> Iterator[pa.RecordBatch]:
+    return (batch for path in source.files() for batch in read_file(source, path))
 
 
 def table(source: Source) -> pa.Table:

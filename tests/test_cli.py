@@ -6,8 +6,8 @@ from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
+from event_rows import read_batches
 
-from feature_store.sources import read_batches
 from feature_store.world import World, generate
 from feature_store.world_files import sources
 from flows import cli, operate, setup

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from event_rows import COLUMNS, IDS, bad, table, written
+from event_rows import COLUMNS, IDS, bad, read_batches, table, written
 
 from feature_store import json_lines, readers
-from feature_store.sources import Columns, Source, read_batches
+from feature_store.sources import Columns, Source
 
 UNTOLD = Columns(user="u", item="i", time="t")
 
