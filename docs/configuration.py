@@ -63,7 +63,7 @@ def page() -> str:
     head = (
         "# consortium.yaml, key by key\n\n"
         "Written by `docs/configuration.py` from the models that read the file; "
-        "a key that is not here is refused.\n"
+        "a key that is not here, or is there twice, is refused.\n"
         "Keys that begin with `x-` are ignored, for YAML anchors.\n"
     )
     return head + "".join(f"\n## {title}\n\n{_table(model)}" for title, model in SECTIONS.items())

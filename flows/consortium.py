@@ -2,9 +2,8 @@
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from feature_store.cleaning import CleaningRules
@@ -18,6 +17,7 @@ from federation.frozen import Frozen
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
 from flows.explaining import explain
+from flows.keys import read_keys
 from mlruns_config.config import TrackingConfig, without_user
 from mlruns_config.tracking import Tracking
 from tasks.engines import EngineConfig
@@ -214,7 +214,7 @@ def read_consortium(path: Path, data: Path | None = None, folder: Path | None = 
     `folder` is where the command was typed, for paths that start there; none: the working folder.  Raises
     `BadInput` that names file, key, what was found and what was expected.
     """
-    raw = _read_yaml(path)
+    raw = read_keys(path)
     here = path.resolve().parent
     if data is not None:
         raw["data"] = str(data.resolve())
@@ -233,17 +233,3 @@ def read_consortium(path: Path, data: Path | None = None, folder: Path | None = 
             "tracking": consortium.tracking.under(folder.resolve()),
         }
     )
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise BadInput(
-            f"{path}: cannot be read ({error.strerror}); expected a consortium.yaml, as `chorus init` writes"
-        ) from None
-    except (yaml.YAMLError, ValueError) as error:  # the latter of a date such as 2024-02-30
-        raise BadInput(f"{path}: is not YAML: {error}") from None
-    if not isinstance(raw, dict):
-        raise BadInput(f"{path}: found {type(raw).__name__}, expected keys such as name and participants")
-    return {key: value for key, value in raw.items() if not str(key).startswith("x-")}

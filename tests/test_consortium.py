@@ -65,6 +65,13 @@ rounds: {minimum: 3}
         ("participants:", "participants: 3\nx-more:", "participants: found 3, expected a list"),
         ("name: three", "nmae: three", "nmae: found this key, expected one of "),
         ("name: three", "name: [", "is not YAML"),
+        ("rounds: {", "seed: 1\nseed: 2\nrounds: {", "is not YAML: found seed twice, expected it once"),
+        (
+            "path: a.csv",
+            r'path: "a\0.csv"',
+            r"is not YAML: found \0 or half a surrogate pair, expected text",
+        ),
+        ("name: three", "name: " + "[" * 999, "found lists within lists without end"),
         ("test: 0.9", "cuts: [2018-02-30, 2019-02-24]", "is not YAML: day is out of range for month"),
         ("name: three", "name: three\non: x", "1: found the key True, expected text; on, off, yes, no need"),
         ("rounds: {", "rounds: {1: x, ", "rounds.1: found the key 1, expected text"),
