@@ -7,7 +7,7 @@ import glob
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pyarrow as pa
@@ -34,20 +34,23 @@ _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".pq": "parque
 )
 
 
+Column = str | Annotated[int, Field(strict=True)]  # else no, which YAML takes for false, is the first column
+
+
 class Columns(BaseModel):
     """Where each field of an event stands: a column's name, or its position counted from 0."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    user: str | int = Field(description="column of the user's id")
-    item: str | int = Field(description="column of the item's id")
-    time: str | int | None = Field(
+    user: Column = Field(description="column of the user's id")
+    item: Column = Field(description="column of the item's id")
+    time: Column | None = Field(
         default=None, description="column of the event's time; none: no `temporal` split"
     )
-    value: str | int | None = Field(
+    value: Column | None = Field(
         default=None, description="column of the event's value, such as a rating; none: no values"
     )
-    known_time: str | int | None = Field(
+    known_time: Column | None = Field(
         default=None,
         description="column of the time at which the event became known; none, or empty: when it happened",
     )

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+_QUOTED = "on, off, yes, no need quotes"
+
 
 def explain(path: Path, error: ValidationError, model: type[BaseModel], raw: Any) -> str:
     """A line for each mistake in `raw`, which the file holds: file, key, what was found, what is expected."""
@@ -33,7 +35,9 @@ def _said(wrong: "ErrorDetails", model: type[BaseModel]) -> str:
         case "extra_forbidden":
             return f"found this key, expected one of {', '.join(_keys(place[:-1], model))}"
         case "invalid_key":
-            return f"found the key {found}, expected text; on, off, yes, no need quotes"
+            return f"found the key {found}, expected text; {_QUOTED}"
+        case "string_type" if isinstance(wrong["input"], bool):
+            return f"found {found}, expected text; {_QUOTED}"
         case "union_tag_invalid":
             return "found '{tag}', expected one of {expected_tags}".format_map(wrong["ctx"])
         case "tuple_type":

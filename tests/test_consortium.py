@@ -61,6 +61,16 @@ rounds: {minimum: 3}
             "{user: [u], ",
             "participants.a.events.columns.user.str: Input should be a valid string",
         ),
+        (
+            "name: b",
+            "name: no",
+            "participants.1.name: found False, expected text; on, off, yes, no need quotes",
+        ),
+        (
+            "{user: u, ",
+            "{user: no, ",
+            "participants.a.events.columns.user.str: found False, expected text; on,",
+        ),
         ("name: b", "name: [b]", "participants.1.name: Input should be a valid string; found ['b']"),
         ("participants:", "participants: 3\nx-more:", "participants: found 3, expected a list"),
         ("name: three", "nmae: three", "nmae: found this key, expected one of "),
