@@ -1,16 +1,16 @@
 """From a file that serves several organisations or names items its own way to one organisation's events."""
 
+import csv
 import hashlib
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from feature_store.cells import of_one_line
 from feature_store.errors import BadData
 
 
@@ -69,26 +69,35 @@ def read_aliases(aliases: Aliases) -> tuple[pa.Array, pa.Array]:
 
     Raises `BadData` where there is no such file or column, and for an own id with two common ones.
     """
+    known: dict[str, str] = {}
     try:
-        as_text = pacsv.ConvertOptions(
-            include_columns=[aliases.own, aliases.common],
-            column_types={aliases.own: pa.string(), aliases.common: pa.string()},
-            null_values=[""],
-            strings_can_be_null=True,
-        )
-        table = pacsv.read_csv(aliases.path, convert_options=as_text)
-    except (OSError, pa.ArrowException) as error:
-        raise BadData(
-            f"{aliases.path}: expected a csv file with columns {aliases.own!r} and {aliases.common!r}", error
-        ) from None
-    ids = [table[aliases.own], of_one_line(table[aliases.common])]
-    known = pa.table(ids, ["own", "common"]).drop_null().group_by("own", use_threads=False)
-    known = known.aggregate([("common", "first"), ("common", "count_distinct")])
-    several = known["own"].filter(pc.greater(known["common_count_distinct"], 1))
-    if len(several):
-        raise BadData(
-            f"{aliases.path}: found an id of column {aliases.own!r} with several of {aliases.common!r}, "
-            "expected one",
-            several[0],
-        )
-    return known["own"].combine_chunks(), known["common_first"].combine_chunks()
+        for own, common in _pairs(aliases):
+            if own and common and known.setdefault(own, common) != common:
+                raise BadData(
+                    f"{aliases.path}: found an id of column {aliases.own!r} with several of "
+                    f"{aliases.common!r}, expected one",
+                    own,
+                )
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadData(f"{aliases.path}: expected a readable csv file", error) from None
+    return pa.array(known, pa.string()), pa.array(known.values(), pa.string())
+
+
+def _pairs(aliases: Aliases) -> Iterator[tuple[str, str]]:
+    """An own and a common id of each line; one that a catalogue could not list is empty."""
+    with open(aliases.path, encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file, strict=True)  # else a stray quote swallows the lines after it
+        names = next(lines, [])
+        if names.count(aliases.own) != 1 or names.count(aliases.common) != 1:
+            raise BadData(
+                f"{aliases.path}: expected a csv file with columns {aliases.own!r} and {aliases.common!r}",
+                ", ".join(names),
+            )
+        places = names.index(aliases.own), names.index(aliases.common)
+        for cells in filter(None, lines):
+            if len(cells) != len(names):
+                raise BadData(
+                    f"{aliases.path}, line {lines.line_num}: found {len(cells)} cells, expected {len(names)}"
+                )
+            own, common = (cells[place] for place in places)
+            yield own, "" if "\n" in common or "\r" in common else common

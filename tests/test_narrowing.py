@@ -35,3 +35,16 @@ def test_aliases_without_a_common_id_are_none_and_with_two_are_refused(tmp_path:
     written(tmp_path, "links.csv", "own,common\n1,0001\n2,0002\n2,0001\n")
     with pytest.raises(BadData, match=r"found an id of column 'own' with several of 'common'.*; found 2"):
         table(source)
+
+
+def test_aliases_that_leave_one_out_unsaid_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, "e.csv", "u,i\na,1\n")
+    for text, told in [
+        ('own,common\n1,"0001\n2,0002\n', "links.csv: expected a readable csv file; found unexpected end"),
+        ("own,common\n1,0001\n2\n", "links.csv, line 3: found 1 cells, expected 2"),
+        ("own,common,own\n1,0001,2\n", "with columns 'own' and 'common'; found own, common, own"),
+    ]:
+        aliases = {"path": written(tmp_path, "links.csv", text), "own": "own", "common": "common"}
+        assert told in bad(path, columns=IDS, aliases=aliases)
+    same = Aliases(path=written(tmp_path, "links.csv", "own\n1\n"), own="own", common="own")
+    assert table(Source(path=path, columns=IDS, aliases=same))["item"].to_pylist() == ["1"]
