@@ -56,7 +56,7 @@ def _blocks(stream: Any, path: Path) -> Iterator[list[bytes]]:
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        found = json.loads(line.removeprefix(codecs.BOM_UTF8).decode(errors="surrogatepass"))
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -169,6 +169,8 @@ def test_other_bad_input_is_named(tmp_path: Path) -> None:
     assert "found positions [0]" in bad(
         written(tmp_path, "p.jsonl", "{}\n"), columns={"user": 0, "item": "i"}
     )
+    (tmp_path / "wide.jsonl").write_bytes(json_lines().encode("utf-16"))
+    assert "wide.jsonl, from line 1: expected one JSON object" in bad(str(tmp_path / "wide.jsonl"))
     latin = tmp_path / "latin.csv"
     latin.write_bytes("u,i\né,x\n".encode("latin-1"))
     assert "latin.csv: after row 0" in bad(str(latin), columns=IDS)
