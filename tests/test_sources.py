@@ -195,8 +195,23 @@ def test_a_type_that_cannot_be_read_is_named_with_its_column(tmp_path: Path, nam
     assert f"e.parquet, from row 1, column '{name}': found type struct<id: string>, expected" in found
 
 
+@pytest.mark.parametrize("kind", [pa.time64("us"), pa.duration("s")])
+def test_a_time_of_the_day_or_a_duration_is_no_time(tmp_path: Path, kind: pa.DataType) -> None:
+    cells = {"u": ["a"], "i": ["x"], "t": pa.array([1381945744], kind), "v": [1.0]}
+    pq.write_table(pa.table(cells), tmp_path / "e.parquet")
+    for unit in ("iso", "s"):
+        found = bad(str(tmp_path / "e.parquet"), time_unit=unit)
+        assert f"column 't': found type {kind}, expected one that can be read as time" in found
+
+
 def test_settings_are_checked() -> None:
-    for wrong in ({"time_unit": "minutes"}, {"timezone": "Mars"}, {"colums": {}}, {"separator": ""}):
+    for wrong in (
+        {"time_unit": "minutes"},
+        {"timezone": "Mars"},
+        {"colums": {}},
+        {"separator": ""},
+        {"users": {"number": 0, "of": 2**64}},
+    ):
         with pytest.raises(ValidationError):
             Source(**{"path": "e.csv", "columns": COLUMNS, **wrong})
 
