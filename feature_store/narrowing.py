@@ -38,7 +38,7 @@ class PartOfUsers(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     number: Annotated[int, Field(ge=0)] = Field(description="which part, counted from 0")
-    of: Annotated[int, Field(ge=2)] = Field(description="how many parts there are")
+    of: Annotated[int, Field(ge=2, le=2**32)] = Field(description="how many parts there are")
 
     @model_validator(mode="after")
     def _there_is_such_a_part(self) -> "PartOfUsers":
