@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from federation.errors import BadInput
+from federation.errors import BadInput, ChorusError
 from tasks.artifacts import show_round
 from tasks.champion import settle
 from tasks.grown import ranker
@@ -92,7 +93,8 @@ def close_run(prepared: Mapping[str, Disclosed], run: Run) -> dict[str, Any]:
     version = figures["model_version"] = publish(figures, run)
     figures["gate"] = settle(version, run)
     for name in last["cohort"]:
-        run.ask(name, "forget")
+        with suppress(ChorusError):  # all is done; its work goes with housekeeping
+            run.ask(name, "forget")
     seconds = time.monotonic() - run.began_at
     run.folder.note(cohort=last["cohort"], figures=figures, model_version=version, seconds=seconds)
     return figures

@@ -55,7 +55,7 @@ def test_who_was_lost_in_the_first_round_is_left_out_of_the_second(trained):
 
 def test_who_tells_of_its_scores_what_is_no_figure_is_lost(trained):
     told = {"consortium": {"ndcg_at_10": "high"}}
-    figures = trained(lambda name, job, number: told if (name, job) == ("p003", "score") else False)
+    figures = trained(lambda name, job, number: told if (name, job) == ("p003", "score") else job == "forget")
     assert figures["lost"] == {"p003": "missed round 0: p003: told of its scores what is no figure"}
 
 
