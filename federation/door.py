@@ -34,17 +34,24 @@ class Door:
     """One participant's process, started when it is first asked.
 
     `argv` is its command line, to which `--fd N` is added; its output goes to `log_path` (mode 0600).
+    `prepare` is called before each start: what it cannot do, as on a full disk, is a loss of this one alone.
     Doors may be asked from several threads; each answers one request at a time.
     """
 
     def __init__(
-        self, name: str, argv: Sequence[str], log_path: Path, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        argv: Sequence[str],
+        log_path: Path,
+        environment: Mapping[str, str] | None = None,
+        prepare: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.starts = 0
         self._argv = list(argv)
         self._log_path = log_path
         self._environment = {**os.environ, **(environment or {})}
+        self._prepare = prepare
         self._asking = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._frames: Frames | None = None
@@ -145,7 +152,8 @@ class Door:
                 self._process = self._started(theirs.fileno())
             except OSError as error:
                 ours.close()
-                raise BadInput(f"{self.name}: cannot start {self._argv[0]}: {error.strerror}") from None
+                where = error.filename or self._log_path.parent
+                raise BadInput(f"{self.name}: cannot start: {where}: {error.strerror}") from None
             finally:
                 theirs.close()
             self.starts += 1
@@ -154,6 +162,7 @@ class Door:
 
     def _started(self, theirs: int) -> subprocess.Popen[bytes]:
         """Its program, with the other end of the connection; what it prints goes to its log."""
+        self._prepare()
         descriptor = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "ab") as log:
             return subprocess.Popen(

@@ -159,16 +159,20 @@ class Run:
 def open_doors(home: Path, memberships: Sequence[Membership]) -> Iterator[dict[str, Door]]:
     """A door to each participant, which is told its part; the processes end with the block, or this one."""
     with ExitStack() as stack:
-        doors = {}
-        for each in memberships:
-            write_json(home / "participants" / each.name / "membership.json", each.model_dump(mode="json"))
-            doors[each.name] = stack.enter_context(door_to(home, each.name))
-        yield doors
+        yield {each.name: stack.enter_context(door_to(home, each.name, each)) for each in memberships}
 
 
-def door_to(home: Path, name: str) -> Door:
-    """A door to a participant's process, which goes by what it was told last, and computes in one thread."""
+def door_to(home: Path, name: str, told: Membership | None = None) -> Door:
+    """A door to a participant's process, which computes in one thread.
+
+    It goes by what it is `told` when it starts; without, by what it was told last.
+    """
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     own = home / "participants" / name
     program = [sys.executable, "-m", "tasks.participant", str(own)]
-    return Door(name, program, own / "participant.log", one_thread)
+
+    def tell() -> None:
+        if told is not None:
+            write_json(own / "membership.json", told.model_dump(mode="json"))
+
+    return Door(name, program, own / "participant.log", one_thread, tell)

@@ -174,7 +174,7 @@ def test_a_key_that_would_serve_nobody_is_refused_by_name(public, tmp_path):
 
 
 def test_a_program_that_does_not_start_is_told(tmp_path):
-    with pytest.raises(BadInput, match="a: cannot start /nonexistent"):
+    with pytest.raises(BadInput, match="a: cannot start: /nonexistent: No such file"):
         Door("a", ["/nonexistent"], tmp_path / "a.log").ask("echo")
     with pytest.raises(Lost, match=r"a: its process ended \(exit code 3\)"):
         Door("a", [sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "a.log").ask("echo")

@@ -19,7 +19,7 @@ from mlruns_config.config import TrackingConfig
 from mlruns_config.tracking import Tracking
 from tasks.model import ModelConfig
 from tasks.publish import _regularisation, by_arm
-from tasks.run import Run
+from tasks.run import Run, open_doors
 from tasks.runs import RunFolder
 from tasks.sums import agree_catalogue
 
@@ -133,6 +133,14 @@ def test_a_later_step_waits_for_all_whose_sums_were_opened_in_the_one_before(run
     with pytest.raises(Lost, match="d: is not there"):
         added(run_behind("abc"), "abc")
     assert added(run_behind("abcd"), "abcd").cohort == ("a", "b", "c", "d")
+
+
+def test_a_folder_that_cannot_be_written_is_told_when_its_participant_is_asked(tmp_path):
+    (tmp_path / "participants").mkdir()
+    (tmp_path / "participants" / "a").write_text("in the way of the folder")
+    told, why = SimpleNamespace(name="a", model_dump=lambda mode: {}), ".*/participants/a: File exists"
+    with open_doors(tmp_path, [told]) as doors, pytest.raises(BadInput, match=f"^a: cannot start: {why}$"):
+        doors["a"].ask("prepare")
 
 
 def test_each_is_asked_on_its_data_version_of_the_run(run_behind):
