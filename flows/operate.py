@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from federation.errors import BadInput
+from federation.errors import BadInput, Lost, TooFew
 from flows import tables
 from flows.consortium import Consortium, read_consortium
 from flows.schedule import server_client
@@ -133,7 +133,7 @@ def _train(
         mark_crashed(consortium.home)
         try:
             figures = _flow(pooled)(consortium=consortium, run=run, redo=redo)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Lost, TooFew):
             tables.say(f"what is done is kept; to go on: {again}")
             raise
     tables.show_figures(figures, consortium, json)

@@ -10,6 +10,7 @@ from event_rows import read_batches
 
 from feature_store.world import World, generate
 from feature_store.world_files import sources
+from federation.errors import Lost, TooFew
 from flows import cli, operate, setup
 from tasks import server
 from tasks.opening import _noted
@@ -55,16 +56,27 @@ def test_an_interrupted_command_says_so(ends, monkeypatch):
     ends("--help", code=0)
 
 
-def test_an_interrupted_training_tells_how_to_go_on(ends, monkeypatch, tiny):
+@pytest.mark.parametrize(
+    ("ending", "code", "told"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (Lost({"a": "silent"}), 5, "chorus: a: silent"),
+        (TooFew("needs 3"), 4, "chorus: needs 3"),
+    ],
+)
+def test_a_training_that_can_be_resumed_tells_how(ends, monkeypatch, tiny, ending, code, told):
+    def end(**_):
+        raise ending
+
     monkeypatch.setattr(operate, "at_work", lambda _: nullcontext())
     monkeypatch.setattr(operate.server, "prefect_server", lambda *_: nullcontext())
     monkeypatch.setattr(operate, "mark_crashed", lambda _: None)
-    monkeypatch.setattr(operate, "_flow", lambda _: interrupt)
+    monkeypatch.setattr(operate, "_flow", lambda _: end)
     path = tiny("tiny")
-    *_, hint, last = ends("run", path, "--data", "my data", code=130).splitlines()
+    *_, hint, last = ends("run", path, "--data", "my data", code=code).splitlines()
     assert hint.startswith("what is done is kept; to go on: ")
     assert hint.endswith(f" {path} --data 'my data'")
-    assert last == "interrupted"
+    assert last == told
 
 
 @pytest.mark.parametrize(
