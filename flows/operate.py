@@ -1,7 +1,7 @@
 """What the commands do: one training at a time on a state folder, with a Prefect server while it lasts."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ def _train(
         server.prefect_server(consortium.home, consortium.prefect_api_url),
     ):
         tables.say(f"the server runs; if this run is interrupted: {again}")
-        mark_crashed(consortium.home)
+        mark_crashed(consortium)
         try:
             figures = _flow(pooled)(consortium=consortium, run=run, redo=redo)
         except (KeyboardInterrupt, Lost, TooFew):
@@ -175,14 +175,17 @@ def _log(text: str) -> None:
     get_run_logger().info(text)
 
 
-def mark_crashed(home: Path, but: str | None = None) -> None:
+def mark_crashed(consortium: Consortium, but: str | None = None) -> None:
     """Note that every run which says that it is running has crashed, `but` the one of that name.
 
     It is called by who is alone on this state: the processes of such runs have died.
     """
+    home, tracking = consortium.home, Tracking(consortium.tracking, consortium.home)
     dead = [each for each in all_runs(home) if each.facts.get("status") == "running" and each.run != but]
     for folder in dead:
         folder.note(status="crashed", reason="its process ended without a word")
+        with suppress(Exception):  # what comes now does not fail because MLflow cannot hear of the run before
+            tracking.finish(folder.facts["mlflow_run_id"], "FAILED")
     noted = {each.facts["flow_run_id"] for each in dead if each.facts.get("flow_run_id")}
     flow_runs.mark_crashed(
         sorted(noted | set(flow_runs.unfinished(home))), "its process ended without a word"

@@ -37,7 +37,7 @@ def train_on_schedule(order: TrainingOrder) -> State[Any]:
             stack.enter_context(at_work(consortium, PATIENCE_SECONDS))
         except Refused as busy:
             return Cancelled(message=str(busy))
-        mark_crashed(consortium.home, but=run)
+        mark_crashed(consortium, but=run)
         try:
             figures = train.fn(consortium, run, order.redo, only_new=not order.always)
         except NothingNew as why:

@@ -100,6 +100,6 @@ def _mark_left_behind(consortium: Consortium) -> None:
         flow_runs.mark_tagged_crashed(consortium.tags, "the serving process ended")
     try:
         with server.exclusive(consortium.home):
-            mark_crashed(consortium.home)
+            mark_crashed(consortium)
     except Refused:
         return  # a command trains here, and does the same when it is alone

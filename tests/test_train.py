@@ -92,7 +92,11 @@ def test_a_round_that_could_not_be_reported_fails_the_run_and_is_told_by_its_res
     assert (find_run(home, "r").facts["status"], [each.step for each in history]) == ("finished", [0, 1])
 
 
-def test_a_run_whose_end_mlflow_did_not_hear_of_is_told_by_its_resume(trained, monkeypatch, tmp_path):
+def test_a_run_whose_end_mlflow_did_not_hear_of_is_told_by_what_comes_next(trained, monkeypatch, tmp_path):
+    import overhead
+
+    from flows.operate import mark_crashed
+
     home, finish = tmp_path / "state" / "empty", Tracking.finish
 
     def silent(tracking, run_id, status):
@@ -105,9 +109,13 @@ def test_a_run_whose_end_mlflow_did_not_hear_of_is_told_by_its_resume(trained, m
         trained(lambda *_: False)
     assert find_run(home, "r").facts["status"] == "failed"
     monkeypatch.setattr(Tracking, "finish", finish)
+    find_run(home, "r").note(status="running")  # as one whose process was killed
+    mark_crashed(overhead.consortium(tmp_path, 4))
+    told, run_id = Tracking(TrackingConfig(), home), find_run(home, "r").facts["mlflow_run_id"]
+    assert told.client.get_run(run_id).info.status == "FAILED"
     trained(lambda *_: False)
     assert find_run(home, "r").facts["status"] == "finished"
-    assert Tracking(TrackingConfig(), home).is_finished("r")
+    assert told.is_finished("r")
 
 
 def test_prefects_log_tells_what_was_said_and_not_of_each_task_that_it_completed(trained, client, tmp_path):
