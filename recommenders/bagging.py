@@ -13,9 +13,8 @@ import numpy as np
 from federation.channel import Solo
 from recommenders.bins import Bins
 from recommenders.boosting import BoostingConfig, Rows, State
-from recommenders.gradients import Floats
 from recommenders.growth import begin, binned, grow
-from recommenders.trees import read_leaves, read_tree, set_leaves, walk
+from recommenders.trees import read_leaves, set_leaves
 
 
 def bagged(parts: Sequence[Rows], bins: Bins, config: BoostingConfig, trees: int) -> State:
@@ -24,28 +23,15 @@ def bagged(parts: Sequence[Rows], bins: Bins, config: BoostingConfig, trees: int
     It has `trees` times `len(parts)` trees; a leaf counts 1 / `len(parts)`, so that a round takes one step.
     """
     state = begin(Solo(), _pooled(parts), bins, config)
-    scores = [np.full(len(rows.features), state.start) for rows in parts]
     data = [binned(rows, bins, config) for rows in parts]
     for _ in range(trees):
         grown = [
-            grow(Solo(), rows, state, config, 1, data=mine, scores=known).trees[-1]
-            for rows, mine, known in zip(parts, data, scores, strict=True)
+            grow(Solo(), rows, state, config, 1, data=mine).trees[-1]
+            for rows, mine in zip(parts, data, strict=True)
         ]
         shares = [set_leaves(block, read_leaves(block) / len(parts)) for block in grown]
-        first = not state.trees
         state = state.model_copy(update={"trees": (*state.trees, *shares)})
-        scores = [
-            _added(np.zeros_like(known) if first else known, shares, rows)
-            for rows, known in zip(parts, scores, strict=True)
-        ]
     return state
-
-
-def _added(scores: Floats, blocks: Sequence[str], rows: Rows) -> Floats:
-    """`scores` and the leaves of `blocks`, added one by one as LightGBM predicts them."""
-    for block in blocks:
-        scores = scores + read_leaves(block)[walk(read_tree(block), rows.features)]
-    return scores
 
 
 def _pooled(parts: Sequence[Rows]) -> Rows:

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any, NamedTuple
 
-import lightgbm
 import numpy as np
 from pydantic import Field, model_validator
 
@@ -10,7 +9,7 @@ from federation.errors import BadInput
 from federation.frozen import Frozen
 from recommenders.bins import Bins, Matrix, check_features
 from recommenders.gradients import BOUND_BITS, Floats, Integers, Objective, check_labels
-from recommenders.trees import model_text
+from recommenders.trees import model_text, moved_on, read_leaves, read_tree, walk
 
 _INEXACT = {
     "bagging_fraction": "samples rows by their local index",
@@ -117,13 +116,30 @@ class State(Frozen):
         """The model as LightGBM reads it; it takes raw feature values."""
         return model_text(self.trees, self.bins, self.objective)
 
-    def scores(self, features: Matrix, threads: int = 1) -> Floats:
+    def scores(self, features: Matrix) -> Floats:
         """Raw scores (n,) of `features` (n, f); for lambdarank the larger, the better."""
-        check_features(features, len(self.bins.columns))
-        if not self.trees:
-            return np.full(len(features), self.start)
-        booster = lightgbm.Booster(model_str=self.text)
-        return np.asarray(booster.predict(features, raw_score=True, num_threads=threads), np.float64)
+        return Scores(features).by(self)
+
+
+class Scores:
+    """Scores of the same rows by a model as it grows: each of its trees is asked once."""
+
+    def __init__(self, features: Matrix) -> None:
+        self._features = features
+        self._trees, self._scores = tuple[str, ...](), np.zeros(len(features))
+
+    def by(self, state: State) -> Floats:
+        """Raw scores (n,): tree by tree, as LightGBM adds them."""
+        check_features(self._features, len(state.bins.columns))
+        if not state.trees:
+            return np.full(len(self._features), state.start)
+        if state.trees[: len(self._trees)] != self._trees:
+            self._trees, self._scores = (), np.zeros(len(self._features))
+        for tree in state.trees[len(self._trees) :]:
+            leaf = walk(read_tree(tree), self._features)
+            self._scores = moved_on(self._scores, leaf, read_leaves(tree))
+        self._trees = state.trees
+        return self._scores
 
 
 def check_rows(rows: Rows, bins: Bins, config: BoostingConfig) -> None:

@@ -8,6 +8,7 @@ step from two more sums (Friedman 2001, section 4.4).
 
 import math
 from fractions import Fraction
+from typing import NamedTuple
 
 import lightgbm
 import numpy as np
@@ -18,7 +19,7 @@ from federation.exact_sum import INTEGERS, exact, limbs, total
 from federation.exact_sum import rounded as nearest
 from federation.fixed_point import FixedPoint
 from recommenders.bins import Bins
-from recommenders.boosting import BoostingConfig, Rows, State, check_rows
+from recommenders.boosting import BoostingConfig, Rows, Scores, State, check_rows
 from recommenders.gradients import LEAF_BITS, Floats, Integers, Objective, Rounded, derivatives, rounded
 from recommenders.learner import learner, lightgbm_parameters
 from recommenders.trees import Leaves, add_leaves, find_leaves, moved_on, read_leaves, set_leaves
@@ -41,10 +42,18 @@ def begin(channel: Channel, rows: Rows, bins: Bins, config: BoostingConfig) -> S
     return State(objective=config.objective, bins=bins, start=start, scale=scale)
 
 
-def binned(rows: Rows, bins: Bins, config: BoostingConfig, threads: int = 1) -> lightgbm.Dataset:
-    """`rows` as LightGBM keeps them; for `grow`, where it is called more than once on the same rows."""
+class Binned(NamedTuple):
+    """Rows as LightGBM keeps them, and their scores by the trees so far."""
+
+    data: lightgbm.Dataset
+    scores: Scores
+
+
+def binned(rows: Rows, bins: Bins, config: BoostingConfig, threads: int = 1) -> Binned:
+    """`rows` made ready for `grow`, where it is called more than once on the same rows."""
     check_rows(rows, bins, config)
-    return bins.dataset(rows.features, lightgbm_parameters(config, bins, threads))
+    data = bins.dataset(rows.features, lightgbm_parameters(config, bins, threads))
+    return Binned(data, Scores(rows.features))
 
 
 def grow(
@@ -54,15 +63,14 @@ def grow(
     config: BoostingConfig,
     trees: int,
     threads: int = 1,
-    data: lightgbm.Dataset | None = None,
-    scores: Floats | None = None,
+    data: Binned | None = None,
 ) -> State:
     """`state` with `trees` more trees; the same text as if growing had never stopped.
 
     Every participant calls it with the same state, configuration and number.  A cohort of one uses
     LightGBM's serial learner: on pooled rows that is the model of the consortium.
-    `data` are `rows` already `binned`, `scores` those of `state`, for who has them.  Raises `Refused` where
-    a word is too narrow, and what the channel raises; the model of a tree that broke off is nowhere.
+    `data` are `rows` already `binned`, for who has them.  Raises `Refused` where a word is too narrow, and
+    what the channel raises; the model of a tree that broke off is nowhere.
     """
     check_rows(rows, state.bins, config)
     if state.objective != config.objective:
@@ -71,9 +79,8 @@ def grow(
     derive = derivatives(
         config.objective, rows.labels, rows.queries, state.scale, config.truncation, rows.weights
     )
-    scores = state.scores(rows.features, threads) if scores is None else scores
-    grown, clipped = list(state.trees), state.clipped
-    with learner(channel, data, config, state.bins, threads) as mine:
+    scores, grown, clipped = data.scores.by(state), list(state.trees), state.clipped
+    with learner(channel, data.data, config, state.bins, threads) as mine:
         for number in range(len(grown), len(grown) + trees):
             integers = rounded(config.objective, config.gradient_bits, *derive(scores))
             block, before, after = mine.tree(number, integers.growth)

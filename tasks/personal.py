@@ -60,6 +60,7 @@ def score(
     which is an arm too, where the participant holds its model.
     """
     part = prepared.scored_in(number)
+    ranking.let_go()
     # Before the round's own matrices are there: it solves, too.
     held = None if champion is None else champion_lists(room, champion, prepared, part)
     this = _Round(room, prepared, run, number, channel)

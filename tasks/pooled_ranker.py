@@ -20,7 +20,7 @@ from recommenders.item_to_item import own_gram
 from recommenders.snapshot import Snapshot
 from tasks.model import ModelConfig
 from tasks.prepared import Prepared
-from tasks.ranking import more_trees, ranked, share_by, with_own
+from tasks.ranking import Grower, ranked, share_by, with_own
 from tasks.tables import Table, table, teaching
 from tasks.terms import counts
 
@@ -57,7 +57,7 @@ def _rankers(
 ) -> dict[str, Interpolated]:
     """Everyone's ranker of `trees` trees of all rows of `tables`, with the own trees beside."""
     rows = teaching([each[name] for name in tables[0] for each in tables], model)
-    common = more_trees(Solo(), rows, None, trees, model)
+    common = Grower(rows, model).grow(Solo(), None, trees)
     return {name: with_own(common, own, model) for name, own in _apart(tables, model).items()}
 
 

@@ -5,6 +5,7 @@ Growing with the others is lockstep: every histogram is a sum over the cohort, a
 
 import json
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from federation.channel import Channel, Solo
 from federation.files import write_json
 from federation.stopping import Decision, StopRule, decide
 from recommenders import bins, two_stage
-from recommenders.boosting import Rows, State
+from recommenders.boosting import Rows, Scores, State
 from recommenders.explain import contributions, mean_contributions
 from recommenders.growth import begin, binned, grow
 from recommenders.interpolation import Interpolated, choose_share
@@ -35,15 +36,49 @@ def grow_together(
 
     What it returns follows from sums, and is the same at every participant.
     """
-    model = room.membership.model
-    rows = training(room, run, number, TOGETHER, range(1, part))
-    grown = more_trees(channel, rows, state, trees, model)
+    top = room.membership.model.top
+    grown = _under_way(room, run, number, part).grow(channel, state, trees)
     told: dict[str, Any] = {"state": grown.model_dump(), "clipped": grown.clipped}
     if number == 0:
-        table = read_table(room, run, number, TOGETHER, part)
-        sums = channel.sum("metrics", metric_sums(ranked(table, grown, model.top), table.queries), SUMS)
-        told["overall"] = metrics(sums, model.top)
+        table, scores = _judges(room, run, part)
+        lists = table.top(scores.by(grown), top)
+        told["overall"] = metrics(channel.sum("metrics", metric_sums(lists, table.queries), SUMS), top)
     return told
+
+
+class Grower:
+    """Grows trees from the same rows, step by step: they are binned once, and scored once by each tree."""
+
+    def __init__(self, rows: Rows, model: ModelConfig) -> None:
+        self._rows, self._model, self._settings = rows, model, model.two_stage.boosting
+        self._binned = lru_cache(maxsize=1)(lambda agreed: binned(rows, agreed, self._settings))
+
+    def grow(self, channel: Channel, state: State | None, trees: int) -> State:
+        """The state with `trees` more; where there is none, the cohort agrees on bins first."""
+        if state is None:
+            names = two_stage.names(self._model.windows)
+            agreed = bins.agree(channel, self._rows.features, names, max_bin=self._settings.max_bin)
+            state = begin(channel, self._rows, agreed, self._settings)
+        return grow(channel, self._rows, state, self._settings, trees, data=self._binned(state.bins))
+
+
+@lru_cache(maxsize=1)
+def _under_way(room: Room, run: str, number: int, part: int) -> Grower:
+    """What grows the consortium's trees from step to step of a round."""
+    return Grower(training(room, run, number, TOGETHER, range(1, part)), room.membership.model)
+
+
+@lru_cache(maxsize=1)
+def _judges(room: Room, run: str, part: int) -> tuple[Table, Scores]:
+    """The rows of the validation, and their scores by the trees so far."""
+    table = read_table(room, run, 0, TOGETHER, part)
+    return table, Scores(table.features.astype(np.float64))
+
+
+def let_go() -> None:
+    """Drop what was held from step to step: it grows with the rows."""
+    _under_way.cache_clear()
+    _judges.cache_clear()
 
 
 def personal(room: Room, run: str, number: int, part: int, common: State) -> Interpolated:
@@ -61,7 +96,7 @@ def personal(room: Room, run: str, number: int, part: int, common: State) -> Int
 
 def with_own(common: State, rows: Rows, model: ModelConfig) -> Interpolated:
     """`common` beside as many trees of the own `rows`, in the share that holds unless another is better."""
-    own = more_trees(Solo(), rows, None, len(common.trees), model) if len(rows.labels) else None
+    own = Grower(rows, model).grow(Solo(), None, len(common.trees)) if len(rows.labels) else None
     return Interpolated(common=common, own=own, share=model.two_stage.own_shares[0])
 
 
@@ -91,12 +126,15 @@ def grow_alone(room: Room, run: str, number: int, part: int) -> State | None:
     rows = training(room, run, number, ALONE, range(1, part))
     if not len(rows.labels) or (number == 1 and not kept.is_file()):
         return None
+    grower = Grower(rows, model)
     if number == 1:
-        return more_trees(Solo(), rows, None, json.loads(kept.read_text())["trees"], model)
+        return grower.grow(Solo(), None, json.loads(kept.read_text())["trees"])
     table, state, history = read_table(room, run, number, ALONE, part), None, list[float]()
+    scores = Scores(table.features.astype(np.float64))
     while not (decision := stopping(history, model.two_stage)).stop:
-        state = more_trees(Solo(), rows, state, next_trees(len(history), model.two_stage), model)
-        history.append(float(per_query(ranked(table, state, model.top), table.queries)[:, 0].mean()))
+        state = grower.grow(Solo(), state, next_trees(len(history), model.two_stage))
+        lists = table.top(scores.by(state), model.top)
+        history.append(float(per_query(lists, table.queries)[:, 0].mean()))
     trees = best_trees(decision, model.two_stage)
     write_json(kept, {"trees": trees})
     assert state is not None
@@ -117,16 +155,6 @@ def best_trees(decision: Decision, settings: TwoStage) -> int:
 def next_trees(steps: int, settings: TwoStage) -> int:
     """How many trees the step after `steps` others grows."""
     return min(settings.trees_per_round, settings.boosting.trees - steps * settings.trees_per_round)
-
-
-def more_trees(channel: Channel, rows: Rows, state: State | None, trees: int, model: ModelConfig) -> State:
-    """The state with `trees` more; where there is none, the cohort agrees on bins first."""
-    settings = model.two_stage.boosting
-    if state is None:
-        names = two_stage.names(model.windows)
-        agreed = bins.agree(channel, rows.features, names, max_bin=settings.max_bin)
-        state = begin(channel, rows, agreed, settings)
-    return grow(channel, rows, state, settings, trees, data=binned(rows, state.bins, settings))
 
 
 def ranked(table: Table, ranker: State | Interpolated, k: int) -> NDArray[np.int32]:

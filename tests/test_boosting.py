@@ -13,9 +13,9 @@ from federation.channel import Solo
 from federation.errors import BadInput
 from federation.plan import RoundPlan
 from federation.simulate import simulate
-from recommenders import growth
+from recommenders import boosting, growth
 from recommenders.bins import agree
-from recommenders.boosting import BoostingConfig, Rows
+from recommenders.boosting import BoostingConfig, Rows, Scores
 from recommenders.growth import begin, grow
 from recommenders.trees import read_tree
 
@@ -54,7 +54,7 @@ def world(objective):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_lightgbm_predicts_the_same_outside(objective, tmp_path):
+def test_lightgbm_predicts_the_same_outside(objective, tmp_path, monkeypatch):
     rows, bins, config = world(objective)
     state = alone(rows, bins, config, 5)
     (tmp_path / "model.txt").write_text(state.text)
@@ -65,7 +65,15 @@ def test_lightgbm_predicts_the_same_outside(objective, tmp_path):
     np.testing.assert_allclose(booster.predict(rows.features), link(raw), rtol=1e-12)
     assert booster.feature_name() == [column.name for column in bins.columns]
     assert booster.num_trees() == 5
+    asked, scores = [], Scores(rows.features)
+    monkeypatch.setattr(boosting, "read_tree", lambda tree: asked.append(tree) or read_tree(tree))
+    for trees in (2, 5, 3):  # what grew is asked for its new trees, what did not grow from it for all
+        raw = booster.predict(rows.features, raw_score=True, num_iteration=trees)
+        part = state.model_copy(update={"trees": state.trees[:trees]})
+        np.testing.assert_array_equal(raw, scores.by(part))
+    assert tuple(asked) == state.trees + state.trees[:3]
     if not bins.categorical:
+        raw = booster.predict(rows.features, raw_score=True)
         contributions = booster.predict(rows.features[:20], pred_contrib=True)
         np.testing.assert_allclose(contributions.sum(axis=1), raw[:20])
 
