@@ -26,10 +26,12 @@ class Interpolated(Frozen):
 
     def scores(self, features: Floats) -> Floats:
         """One score a row of `features` (n, f), (n,)."""
-        common = self.common.scores(features)
-        if self.own is None or not self.share:
-            return common
-        return (1.0 - self.share) * common + self.share * self.own.scores(features)
+        own = self.own.scores(features) if self.own and self.share else None
+        return self.mixed(self.common.scores(features), own)
+
+    def mixed(self, common: Floats, own: Floats | None) -> Floats:
+        """The scores of the same rows from those of both."""
+        return common if own is None else (1.0 - self.share) * common + self.share * own
 
 
 def choose_share(quality: NDArray[np.float64], shares: Sequence[float]) -> float:

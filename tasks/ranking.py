@@ -103,8 +103,10 @@ def with_own(common: State, rows: Rows, model: ModelConfig) -> Interpolated:
 def share_by(ranker: Interpolated, table: Table, model: ModelConfig) -> Interpolated:
     """`ranker` with the share that the queries of `table` like best."""
     shares = model.two_stage.own_shares
-    tried = [ranker.model_copy(update={"share": share}) for share in shares]
-    quality = [per_query(ranked(table, each, model.top), table.queries)[:, 0] for each in tried]
+    features = table.features.astype(np.float64)
+    scores = ranker.common.scores(features), ranker.own and ranker.own.scores(features)
+    tried = [ranker.model_copy(update={"share": share}).mixed(*scores) for share in shares]
+    quality = [per_query(table.top(each, model.top), table.queries)[:, 0] for each in tried]
     return ranker.model_copy(update={"share": choose_share(np.array(quality), shares)})
 
 

@@ -14,6 +14,7 @@ from recommenders import two_stage
 from recommenders.boosting import Rows, State
 from recommenders.candidates import candidates
 from recommenders.interactions import Interactions
+from recommenders.interpolation import Interpolated
 from recommenders.item_to_item import own_gram
 from recommenders.metrics import Queries, relevant_to
 from recommenders.popularity import returning, windowed_counts
@@ -22,7 +23,7 @@ from recommenders.two_stage import Labelled, TwoStage, ordered
 from tasks import ranking
 from tasks.model import ModelConfig
 from tasks.moments import moments
-from tasks.ranking import Grower, ranked
+from tasks.ranking import Grower, ranked, share_by
 from tasks.tables import Table, teaching
 
 DAY = 86_400_000_000
@@ -176,6 +177,10 @@ def test_a_ranker_grows_by_every_objective_that_orders(objective, monkeypatch):
     monkeypatch.delattr(ranking, "binned")  # in a later step it is done
     assert grower.grow(Solo(), State.model_validate(first.model_dump()), 1) == state
     assert (ranked(table, state, 1)[:, 0] == 0).mean() > 0.8
+    asked, scores = [], State.scores
+    monkeypatch.setattr(State, "scores", lambda *given: asked.append(given) or scores(*given))
+    assert share_by(Interpolated(common=state, own=state, share=0.5), table, model).share == 0.25
+    assert len(asked) == 2  # the consortium's and the own, whatever the number of shares
 
 
 def test_the_ranker_keeps_its_defaults_beside_what_is_given():
