@@ -90,10 +90,11 @@ def aggregate(number: int, cohort: Sequence[str], cuts: list[str], run: Run) -> 
 def evaluate(number: int, cohort: Sequence[str], run: Run) -> dict[str, Any]:
     """The consortium's figures of a round, from the sums of the participants' metric sums.
 
-    Of a ranker also what it looks at, from the sums of Shapley values.
+    Of a ranker that is tested also what it looks at, from the sums of Shapley values.
     """
     began, part = time.monotonic(), run.folder.part(number)
-    reply = run.sum(run.plan(number, cohort), "evaluate", part=part, state=ranker(number, run))
+    state = ranker(number, run) if number == 1 else None
+    reply = run.sum(run.plan(number, cohort), "evaluate", part=part, state=state)
     return {**summary(reply, began), **common(reply)}
 
 

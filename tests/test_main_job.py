@@ -219,3 +219,8 @@ def test_the_bytes_of_a_round_are_those_of_all_its_sums(ran):
         for name, sent in record["bytes_up"].items():
             before = sum(step["bytes_up"][name] for step in steps)
             assert 0 < before < sent  # the rest is what evaluation sends
+
+
+def test_what_the_ranker_looks_at_is_summed_in_the_test_only(ran):
+    records = [json.loads(path.read_text()) for path in sorted(ran.run.glob("round-????/record.json"))]
+    assert [bool(record["looks_at"]) for record in records] == [False, True]
