@@ -63,16 +63,15 @@ def checkpoint(
 @task(name="log round", task_run_name="log round {number}", cache_policy=NO_CACHE)
 def log_round(number: int, run: Run) -> None:
     """Report a round that is checkpointed: MLflow metrics of this step, and a table at Prefect."""
-    record = run.folder.rounds[number]
-    _tell(record, run)
-    show_round(record, run)
+    _tell(number, run)
+    show_round(run.folder.rounds[number], run)
     run.say(f"round {number}: checkpointed and logged")
 
 
 def tell_again(run: Run) -> None:
     """The checkpointed rounds to MLflow, the last to Prefect: a run may be killed before it has told them."""
-    for record in run.folder.rounds:
-        _tell(record, run)
+    for number in range(len(run.folder.rounds)):
+        _tell(number, run)
     for record in run.folder.rounds[-1:]:
         show_round(record, run)
 
@@ -105,8 +104,13 @@ def _trees(run: Run) -> dict[str, int]:
     return {} if grown is None else {"trees": len(grown["trees"])}
 
 
-def round_metrics(record: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of a round under MLflow's names: overall, `participant/<name>/...`, bytes, seconds."""
+def round_metrics(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The last round's figures under MLflow's names: overall, `participant/<name>/...`; all rounds' bytes.
+
+    A policy takes the newest bytes and seconds for what the training took, so both count from its beginning.
+    """
+    record = records[-1]
+    sent = {way: _added(*(each[way] for each in records)) for way in ("bytes_up", "bytes_down")}
     metrics = {
         name if arm == "consortium" else f"{arm}/{name}": value
         for arm, values in record["overall"].items()
@@ -117,11 +121,10 @@ def round_metrics(record: Mapping[str, Any]) -> dict[str, float]:
             for name, value in (told.get(arm) or {}).items():
                 prefix = f"participant/{participant}" + ("" if arm == "consortium" else f"/{arm}")
                 metrics[f"{prefix}/{name}"] = value
-        metrics[f"participant/{participant}/bytes_up"] = record["bytes_up"].get(participant, 0)
-        metrics[f"participant/{participant}/bytes_down"] = record["bytes_down"].get(participant, 0)
+        for way, each in sent.items():
+            metrics[f"participant/{participant}/{way}"] = each.get(participant, 0)
     metrics |= record["judged"]
-    metrics["bytes_up"] = sum(record["bytes_up"].values())
-    metrics["bytes_down"] = sum(record["bytes_down"].values())
+    metrics |= {way: sum(each.values()) for way, each in sent.items()}
     metrics |= {f"participant/{name}/exposed": 1.0 for name in record["exposed"]}
     metrics["degraded"] = float(bool(record["exposed"]))
     metrics["participants"] = len(record["cohort"])
@@ -129,9 +132,9 @@ def round_metrics(record: Mapping[str, Any]) -> dict[str, float]:
     return metrics
 
 
-def _tell(record: Mapping[str, Any], run: Run) -> None:
+def _tell(number: int, run: Run) -> None:
     run_id = run.folder.facts["mlflow_run_id"]
-    run.tracking.log_metrics(run_id, record["number"], round_metrics(record))
+    run.tracking.log_metrics(run_id, number, round_metrics(run.folder.rounds[: number + 1]))
 
 
 def _told(prepared: Mapping[str, Disclosed], last: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -21,13 +21,14 @@ def record(exposed):
 
 
 def test_a_degraded_round_shows_whose_terms_can_be_inferred():
-    metrics = round_metrics(record(("d", "e")))
+    metrics = round_metrics([record(()), record(("d", "e"))])
     assert metrics["degraded"] == 1.0
     assert {name for name in metrics if name.endswith("/exposed")} == {
         "participant/d/exposed",
         "participant/e/exposed",
     }
-    assert round_metrics(record(()))["degraded"] == 0.0
+    assert round_metrics([record(())])["degraded"] == 0.0
+    assert (metrics["bytes_up"], metrics["bytes_down"]) == (16, 16)  # of both rounds: what a training took
 
 
 def test_work_that_another_version_kept_is_told_with_what_to_do():
