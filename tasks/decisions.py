@@ -121,14 +121,17 @@ def _metrics(decided: Decided) -> dict[str, float]:
 
 def _observation(run: Any, metric: str, interval: float) -> Observation:
     known, promoted = run.data.metrics, run.data.tags.get("chorus.promoted") != "false"
+    value, gain = known.get(metric), known.get("gain")
+    if not promoted:  # the window's champion is the one that it met
+        value = None if value is None or gain is None else value - gain
     return Observation(
         at=run.info.end_time / 1e3,
         trained=run.data.tags.get("chorus.kind") != "evaluation",
         promoted=promoted,
         interval_seconds=float(run.data.tags.get(INTERVAL_TAG, interval)),
-        metric=known.get(metric if promoted else f"champion/{metric}"),
+        metric=value,
         metric_error=known.get(f"{metric}_error"),
-        gain=known.get("gain"),
+        gain=gain,
         gain_error=known.get("gain_error"),
         drift=known.get("drift"),
         unseen=known.get("unseen"),

@@ -5,18 +5,19 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from types import SimpleNamespace as Some
 
 import pytest
 
 from federation.durations import DAY
 from federation.frequency import FrequencyConfig, decide
-from federation.observation import Observation
+from federation.observation import Bounds, Costs, Observation, trainings
 from flows import schedule
 from flows.consortium import read_consortium
 from mlruns_config.config import TrackingConfig
 from mlruns_config.tracking import Tracking
 from tasks import timetable
-from tasks.decisions import decisions
+from tasks.decisions import decisions, observe
 
 PLATEAU = "frequency: {policy: {kind: plateau, shortest_days: 0.7, longest_days: 30}}"
 CONFIG = FrequencyConfig.model_validate(
@@ -154,6 +155,16 @@ from tasks.order import Order
 state = adjust_frequency(Order(consortium=sys.argv[1], folder="."), return_state=True)
 print(state.name, state.message)
 """
+
+
+@pytest.mark.parametrize(("promoted", "metric"), [("true", 0.2), ("false", 0.25)])
+def test_a_training_that_was_not_promoted_tells_of_the_champion_that_it_met(promoted, metric):
+    data = Some(metrics={"ndcg_at_10": 0.2, "gain": -0.05}, tags={"chorus.promoted": promoted})
+    client = Some(search_runs=lambda *_, **__: [Some(data=data, info=Some(end_time=1e3))])
+    (seen,), _ = observe.fn(Some(client=client, experiment_id="1"), "shops", "ndcg_at_10", DAY)
+    assert (seen.metric, seen.gain) == (metric, -0.05)
+    (told,) = trainings([seen], Bounds(), Costs())
+    assert told.gain == -0.05 / metric
 
 
 @pytest.mark.slow
