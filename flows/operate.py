@@ -180,7 +180,7 @@ def mark_crashed(consortium: Consortium, but: str | None = None) -> None:
 
     It is called by who is alone on this state: the processes of such runs have died.
     """
-    home, tracking = consortium.home, Tracking(consortium.tracking, consortium.home)
+    home, tracking = consortium.home, consortium.mlflow()
     dead = [each for each in all_runs(home) if each.facts.get("status") == "running" and each.run != but]
     for folder in dead:
         folder.note(status="crashed", reason="its process ended without a word")
