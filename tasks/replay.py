@@ -201,13 +201,13 @@ def judge(
 
 
 def training_bytes(everyone: Mapping[str, Rehearsal], users_bound: int) -> int:
-    """What a training of the pipeline sends and receives: counts and X'X's triangle, up and down, for all."""
+    """What both rounds of a pipeline's training send and receive: counts and X'X's triangle, for all."""
     first = next(iter(everyone.values()))
     items, settings = first.data.item_count, first.settings
     words = 8 * items * len(settings.windows)
     if "item_to_item" in settings.choices:
         words += gram_form(users_bound, len(everyone)).dtype.itemsize * items * (items + 1) // 2
-    return 2 * len(everyone) * words
+    return 4 * len(everyone) * words  # up and down, twice
 
 
 def span(everyone: Mapping[str, Rehearsal]) -> tuple[int, int]:

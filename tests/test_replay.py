@@ -170,6 +170,9 @@ def test_policies_that_train_at_the_same_time_have_the_same_models(everyone):
     own, oracle = np.array(seldom.metrics), np.array(always.metrics)
     assert np.array_equal(own[trained], oracle[trained])
     assert not np.array_equal(own, oracle)
+    triangle, windows = ITEMS * (ITEMS + 1) // 2, len(MODEL.windows)
+    twice, ways = 2, 2
+    assert training_bytes(everyone, USERS) == twice * ways * 3 * (8 * ITEMS * windows + 2 * triangle)
     assert sum(spent[2] for spent in always.spent) == 19 * training_bytes(everyone, USERS)
     gains = [seen.gain for seen in seldom.history]
     assert [gain is not None for gain in gains] == [bool(step) and step % 2 == 0 for step in range(19)]
