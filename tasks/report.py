@@ -107,7 +107,7 @@ def _trees(run: Run) -> dict[str, int]:
 def round_metrics(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """The last round's figures under MLflow's names: overall, `participant/<name>/...`; all rounds' bytes.
 
-    A policy takes the newest bytes and seconds for what the training took, so both count from its beginning.
+    A policy takes the newest bytes and seconds for what the training took, so neither is of one round alone.
     """
     record = records[-1]
     sent = {way: _added(*(each[way] for each in records)) for way in ("bytes_up", "bytes_down")}
