@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from scipy import sparse
 
 from feature_store.catalogue import index, read_catalogue
@@ -67,18 +67,19 @@ def keep(room: Room, run: str, known: Snapshot, choice: Choice, ranker: Interpol
 
 
 def kept(room: Room, run: str) -> Kept | None:
-    """The participant's model of `run`; none where it has none, or another catalogue since.
+    """The participant's model of `run`; none where it has none, a damaged one, or another catalogue since.
 
-    Items are known by their place in the catalogue.  What another version has kept may be no model any more,
-    as its ranker knows other features or less was kept.
+    Items are known by their place in the catalogue.  The ranker of another version knows other features.
     """
     try:
         model = Kept.model_validate_json((room.model(run) / "model.json").read_text())
-    except (FileNotFoundError, ValidationError):
+        _others(room, model)
+        if model.ranks:
+            _ranker(room.model(run))
+    except (FileNotFoundError, ValueError, EOFError):
         return None
     same = not model.ranks or model.features == two_stage.names(model.model.windows)
-    whole = all((room.model(run) / "others" / f"{name}.npy").is_file() for name in Others._fields)
-    return model if same and whole and model.catalogue == catalogue_hash(room) else None
+    return model if same and model.catalogue == catalogue_hash(room) else None
 
 
 def catalogue_hash(room: Room) -> str:
@@ -106,9 +107,13 @@ def serve(room: Room, model: Kept, name: str, arrays: Arrays) -> None:
 
 
 def served(room: Room, model: Kept) -> Arrays:
-    """What lists are made of now; the arrays stay on disk."""
+    """What lists are made of now; the arrays stay on disk.  Raises `BadInput` where one is damaged."""
     folder = room.model(model.run) / "served" / model.served
-    return {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
+    try:
+        return {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
+    except (ValueError, EOFError) as error:
+        told = f"{folder}: found a damaged array ({error}); an evaluation of the champion makes it anew"
+        raise BadInput(told) from None
 
 
 def lists(room: Room, model: Kept, made: Arrays, prepared: Prepared, part: int) -> NDArray[np.int32]:
@@ -163,7 +168,7 @@ def _asked(room: Room, run: str) -> Kept:
     if model is None and (room.model(run) / "model.json").is_file():
         raise BadInput(
             f"{room.name}: {room.membership.catalogue} has changed since run {run}, whose places of items it "
-            "is, or another version of chorus kept the model; expected the catalogue of then, or a newer run"
+            "is, or the model is damaged, or of another version; expected the catalogue of then, or a new run"
         )
     if model is None:
         raise BadInput(f"{room.name}: has no model of run {run}; expected one of a finished run")
@@ -238,5 +243,8 @@ def _scores(
     folder: Path, found: two_stage.Retriever, listed: Candidates, store: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """The ranker's scores of candidates."""
-    ranker = Interpolated.model_validate_json((folder / "ranker.json").read_text())
-    return ranker.scores(two_stage.features(found, listed, store).astype(np.float64))
+    return _ranker(folder).scores(two_stage.features(found, listed, store).astype(np.float64))
+
+
+def _ranker(folder: Path) -> Interpolated:
+    return Interpolated.model_validate_json((folder / "ranker.json").read_text())

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from federation.errors import BadInput
 from federation.plan import RoundPlan
 from federation.simulate import simulate
 from flows.consortium import read_consortium
@@ -45,10 +46,16 @@ def trained(request, tiny, tmp_path):
     prepared = {name: room.prepared(versions[name], CUTS) for name, room in rooms.items()}
     room, east, channel = rooms["east"], prepared["east"], sums(rooms, prepared)
     known = terms.snapshot(room, east, TEST, channel, east.data.own_items())
-    ranker = State.model_construct() if request.param == "two_stage" else None
+    ranker = without_trees() if request.param == "two_stage" else None
     own_model.keep(room, "first", known, KINDS[request.param], ranker)
     told = {"rooms": rooms, "room": room, "prepared": prepared, "known": known, "channel": channel}
     return SimpleNamespace(**told, data=consortium.data)
+
+
+def without_trees():
+    columns = [Column(name=name, values=(0.0,)) for name in two_stage.names((30, 90))]
+    common = State(objective="binary", bins=Bins(columns=columns), start=0.0, scale=1.0)
+    return Interpolated(common=common, own=None, share=0.0)
 
 
 def without_past(prepared, known):
@@ -176,6 +183,19 @@ def test_a_model_that_cannot_be_read_is_not_held(trained):
     assert own_model.kept(trained.room, "first") is None
 
 
+def test_a_damaged_model_is_not_held_and_what_is_served_of_it_is_named(trained):
+    folder, model = trained.room.model("first"), own_model.kept(trained.room, "first")
+    served_of = folder / "served" / "first" / "own_items.npy"
+    served_of.write_bytes(served_of.read_bytes()[:-1])
+    with pytest.raises(BadInput, match="served/first: found a damaged array"):
+        own_model.served(trained.room, model)
+    for path in [folder / "others" / "gram.npy"] + [folder / "ranker.json"] * model.ranks:
+        whole = path.read_bytes()
+        path.write_bytes(b"")
+        assert own_model.kept(trained.room, "first") is None
+        path.write_bytes(whole)
+
+
 def test_a_ranker_of_other_features_is_not_held(trained):
     path = trained.room.model("first") / "model.json"
     told = json.loads(path.read_text())
@@ -219,10 +239,6 @@ def test_a_recommendation_of_what_is_popular_knows_the_newest_own_events(trained
 @pytest.mark.parametrize("trained", ["two_stage"], indirect=True)
 def test_who_has_had_everything_is_recommended_nothing(trained):
     room, path = trained.room, trained.data / "east.csv"
-    columns = [Column(name=name, values=(0.0,)) for name in two_stage.names((30, 90))]
-    common = State(objective="binary", bins=Bins(columns=columns), start=0.0, scale=1.0)
-    ranker = Interpolated(common=common, own=None, share=0.0)
-    (room.model("first") / "ranker.json").write_text(ranker.model_dump_json())
     table = pd.read_csv(path)
     everything = table.drop_duplicates("item").assign(user="all")
     pd.concat([table, everything]).to_csv(path, index=False)
