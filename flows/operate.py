@@ -148,8 +148,12 @@ def _flow(pooled: bool) -> Callable[..., dict[str, Any]]:
         from flows.train import train as flow
 
     def run(**arguments: Any) -> dict[str, Any]:
-        with flow_runs.without_heartbeats():
-            state = flow(**arguments, return_state=True)
+        try:
+            with flow_runs.without_heartbeats():
+                state = flow(**arguments, return_state=True)
+        except KeyboardInterrupt:
+            flow_runs.send_rest()
+            raise
         flow_runs.settle(state.state_details.flow_run_id)
         figures: dict[str, Any] = state.result()
         return figures

@@ -33,12 +33,11 @@ def settle(flow_run_id: UUID | None, expected: int = 0, limit_seconds: float = 6
     two seconds will do.  Returns whether all, and the flow run, were final within the limit.
     """
     from prefect.client.orchestration import get_client
-    from prefect.events.worker import EventsWorker
 
     if flow_run_id is None:
         return True
     deadline, counts = time.monotonic() + limit_seconds, [-1]
-    EventsWorker.drain_all(timeout=limit_seconds, at_exit=False)  # what this process has not sent yet
+    send_rest(limit_seconds)
     with get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
             family = [client.read_flow_run(flow_run_id), *_children(client, flow_run_id)]
@@ -49,6 +48,18 @@ def settle(flow_run_id: UUID | None, expected: int = 0, limit_seconds: float = 6
                 return True
             time.sleep(0.25)
     return False
+
+
+def send_rest(limit_seconds: float = 10.0) -> None:
+    """Send the server the states and lines that this process has not sent yet.
+
+    At its exit Prefect would send them, and wait for a minute where the server has ended.
+    """
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (EventsWorker, APILogWorker):
+        worker.drain_all(timeout=limit_seconds, at_exit=False)
 
 
 def _children(client: Any, flow_run_id: UUID) -> list[Any]:

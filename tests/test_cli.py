@@ -56,6 +56,15 @@ def test_an_interrupted_command_says_so(ends, monkeypatch):
     ends("--help", code=0)
 
 
+def test_an_interrupted_flow_sends_what_the_server_has_not_heard_while_it_runs(monkeypatch):
+    sent = []
+    monkeypatch.setattr("flows.train.train", interrupt)
+    monkeypatch.setattr(operate.flow_runs, "send_rest", lambda: sent.append("rest"))
+    with pytest.raises(KeyboardInterrupt):
+        operate._flow(pooled=False)()
+    assert sent == ["rest"]
+
+
 @pytest.mark.parametrize(
     ("ending", "code", "told"),
     [
