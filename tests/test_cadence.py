@@ -15,6 +15,10 @@ from federation.durations import DAY
         (7 * DAY, None, 0, True),
         (7 * DAY, 0, 6 * DAY, False),
         (7 * DAY, 600, 7 * DAY, True),  # the import took ten minutes
+        (7 * DAY, 0, 7 * DAY - 3_601, False),
+        (3_600, 0, 3_420, True),  # a twentieth less
+        (3_600, 0, 3_419, False),
+        (7 * DAY, 5, 5, False),
         (7 * DAY, 9 * DAY, 2 * DAY, True),  # the clock has stepped back
     ],
 )
