@@ -64,7 +64,8 @@ def _versions(doors: Mapping[str, Door], settings: Settings) -> tuple[dict[str, 
     found, lost = {}, {}
     for name, door in doors.items():
         try:
-            found[name] = str(door.ask("prepare", {})["version"])
+            told = door.ask("prepare", deadline_seconds=settings.rounds.deadline_seconds)
+            found[name] = str(told["version"])
         except ChorusError as error:
             lost[name] = str(error)
     if len(found) < settings.rounds.needed(len(doors)):
@@ -92,7 +93,7 @@ def _judged(
     each = {"run": run, "number": 0, "cuts": cuts, "champion": folder.run}
     each |= {"learned": folder.part(1), "learned_cuts": folder.facts["cuts"]}
     asked = {name: {**each, "version": version} for name, version in versions.items()}
-    silent |= _refresh(doors, plan.cohort, asked)
+    silent |= _refresh(doors, plan, asked)
     plan = plan.model_copy(update={"cohort": tuple(name for name in plan.cohort if name not in silent)})
     judge = together(doors, plan, "judge", asked.__getitem__, settings.rounds, read=folder.opened)
     return judge, silent | _lost(judge)
@@ -112,13 +113,13 @@ def _forget(doors: Mapping[str, Door], run: str) -> None:
 
 
 def _refresh(
-    doors: Mapping[str, Door], cohort: Sequence[str], asked: Mapping[str, Mapping[str, Any]]
+    doors: Mapping[str, Door], plan: RoundPlan, asked: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, str]:
     """Let one after another make its model anew, since that solves: who could not, and why."""
     lost = {}
-    for name in cohort:
+    for name in plan.cohort:
         try:
-            doors[name].ask("refresh", asked[name])
+            doors[name].ask("refresh", asked[name], deadline_seconds=plan.deadline_seconds)
         except ChorusError as error:
             lost[name] = str(error)
     return lost

@@ -12,7 +12,7 @@ from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
 from federation.rounds import Together
 from tasks import evaluation
-from tasks.evaluation import _forget, _judged
+from tasks.evaluation import _forget, _judged, _refresh, _versions
 
 PROGRAM = """
 import os, shutil, signal, socket, sys
@@ -100,3 +100,17 @@ def test_a_newest_window_that_begins_with_validation_is_told(monkeypatch):
         BadInput, match="found cuts 2021-01-01, expected one for validation and a later one for test"
     ):
         _judged({}, "e", {"a": "1"}, champion, settings)
+
+
+def test_what_is_asked_of_one_after_the_other_has_the_deadline_of_a_round():
+    asked, policy = [], RoundPolicy(deadline_seconds=3_600)
+
+    def ask(job, arguments=None, *, deadline_seconds=600.0):
+        asked.append((job, deadline_seconds))
+        return {"version": "v"}
+
+    doors = dict.fromkeys("abc", SimpleNamespace(ask=ask))
+    assert _versions(doors, SimpleNamespace(rounds=policy)) == (dict.fromkeys("abc", "v"), {})
+    plan = RoundPlan(run="e", number=0, cohort=("a",), deadline_seconds=policy.deadline_seconds)
+    assert _refresh(doors, plan, {"a": {}}) == {}
+    assert asked == [("prepare", 3_600), ("prepare", 3_600), ("prepare", 3_600), ("refresh", 3_600)]
