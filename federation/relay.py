@@ -89,10 +89,8 @@ class Relay:
     ) -> Update:
         """Add `chunks` to the sum that `header` names; waits for the cohort and returns the total.
 
-        Where the participant hears but a `part` of it, only that counts as sent.
-
-        Raises `Refused` where this contribution does not fit, and `Lost` where another's failed or
-        the deadline passed.
+        Where the participant hears but a `part` of it, only that counts as sent.  Raises `Refused` where this
+        contribution does not fit, and `Lost` where another's failed or the deadline passed.
         """
         current = self._admit(participant, header)
         try:
