@@ -230,7 +230,7 @@ def test_trees_are_those_of_lightgbms_own_update(fraction):
     config = BoostingConfig(objective="binary", feature_fraction=fraction, num_leaves=7, min_data_in_leaf=5)
     state = alone(rows, bins, config, 3)
     derive = derivatives("binary", rows.labels, None, 1.0, config.truncation)
-    data = binned(rows, bins, config)
+    data = binned(rows, bins, config).data
     for number, tree in enumerate(state.trees if fraction < 1.0 else state.trees[:1]):
         before = state.model_copy(update={"trees": state.trees[:number]}).scores(rows.features)
         growth = rounded("binary", config.gradient_bits, *derive(before)).growth
