@@ -74,7 +74,7 @@ class TwoStage(Frozen):
         20, description="trees of a federated round; then the consortium's validation parts are scored"
     )
     patience: Annotated[int, Field(ge=1)] = Field(
-        3, description="rounds without a gain of the consortium's NDCG after which growing stops"
+        5, description="rounds without a gain of the consortium's NDCG after which growing stops"
     )
     own_shares: Annotated[tuple[Share, ...], Field(min_length=1)] = Field(
         (0.25, 0.0, 0.5, 0.75, 1.0),
