@@ -186,11 +186,11 @@ def mark_crashed(consortium: Consortium, but: str | None = None) -> None:
     """
     home, tracking = consortium.home, consortium.mlflow()
     dead = [each for each in all_runs(home) if each.facts.get("status") == "running" and each.run != but]
-    for folder in dead:
-        folder.note(status="crashed", reason="its process ended without a word")
-        with suppress(Exception):  # what comes now does not fail because MLflow cannot hear of the run before
-            tracking.finish(folder.facts["mlflow_run_id"], "FAILED")
     noted = {each.facts["flow_run_id"] for each in dead if each.facts.get("flow_run_id")}
     flow_runs.mark_crashed(
         sorted(noted | set(flow_runs.unfinished(home))), "its process ended without a word"
     )
+    for folder in dead:  # Prefect comes first: an MLflow that is silent is tried for minutes
+        folder.note(status="crashed", reason="its process ended without a word")
+        with suppress(Exception):  # what comes now does not fail because MLflow cannot hear of the run before
+            tracking.finish(folder.facts["mlflow_run_id"], "FAILED")

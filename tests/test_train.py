@@ -95,9 +95,9 @@ def test_a_round_that_could_not_be_reported_fails_the_run_and_is_told_by_its_res
 def test_a_run_whose_end_mlflow_did_not_hear_of_is_told_by_what_comes_next(trained, monkeypatch, tmp_path):
     import overhead
 
-    from flows.operate import mark_crashed
+    from flows import operate
 
-    home, finish = tmp_path / "state" / "empty", Tracking.finish
+    home, finish, marked = tmp_path / "state" / "empty", Tracking.finish, list[str]()
 
     def silent(tracking, run_id, status):
         raise OSError("no answer")
@@ -108,9 +108,11 @@ def test_a_run_whose_end_mlflow_did_not_hear_of_is_told_by_what_comes_next(train
     with pytest.raises(OSError, match="no answer"):
         trained(lambda *_: False)
     assert find_run(home, "r").facts["status"] == "failed"
-    monkeypatch.setattr(Tracking, "finish", finish)
+    monkeypatch.setattr(Tracking, "finish", lambda *told: marked.append("MLflow") or finish(*told))
+    monkeypatch.setattr(operate.flow_runs, "mark_crashed", lambda *_: marked.append("Prefect"))
     find_run(home, "r").note(status="running")  # as one whose process was killed
-    mark_crashed(overhead.consortium(tmp_path, 4))
+    operate.mark_crashed(overhead.consortium(tmp_path, 4))
+    assert marked == ["Prefect", "MLflow"]  # which may be silent for minutes
     told, run_id = Tracking(TrackingConfig(), home), find_run(home, "r").facts["mlflow_run_id"]
     assert told.client.get_run(run_id).info.status == "FAILED"
     trained(lambda *_: False)
