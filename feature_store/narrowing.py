@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from feature_store.errors import BadData
+from feature_store.readers import opened
 
 
 class Aliases(BaseModel):
@@ -19,7 +21,7 @@ class Aliases(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: str = Field(description="the csv file")
+    path: str = Field(description="the csv file, or one that is gzipped (.csv.gz)")
     own: str = Field(description="column of the organisation's own ids")
     common: str = Field(description="column of the catalogue's ids")
 
@@ -85,8 +87,9 @@ def read_aliases(aliases: Aliases) -> tuple[pa.Array, pa.Array]:
 
 def _pairs(aliases: Aliases) -> Iterator[tuple[str, str]]:
     """An own and a common id of each line; one that a catalogue could not list is empty."""
-    with open(aliases.path, encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file, strict=True)  # else a stray quote swallows the lines after it
+    with opened(Path(aliases.path)) as stream:
+        text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
+        lines = csv.reader(text, strict=True)  # else a stray quote swallows the lines after it
         names = next(lines, [])
         if names.count(aliases.own) != 1 or names.count(aliases.common) != 1:
             raise BadData(

@@ -10,7 +10,7 @@ from feature_store.sources import Source
 
 
 def test_one_file_serves_several_organisations_under_common_ids(tmp_path: Path) -> None:
-    links = written(tmp_path, "links.csv", "own,common\n1,0001\n2,0002\n")
+    links = written(tmp_path, "links.csv.gz", "own,common\n1,0001\n2,0002\n")
     source = Source(
         path=written(tmp_path, "e.csv", "u,i\n" + "".join(f"u{user},{user % 3}\n" for user in range(60))),
         columns=IDS,
@@ -24,7 +24,7 @@ def test_one_file_serves_several_organisations_under_common_ids(tmp_path: Path) 
     assert sorted(user for part in users for user in part) == sorted(f"u{user}" for user in range(60))
     assert set(pa.concat_tables(parts)["item"].to_pylist()) == {None, "0001", "0002"}
     found = bad(source.path, columns=IDS, aliases={"path": links, "own": "x", "common": "y"})
-    assert "links.csv: expected a csv file with columns 'x' and 'y'" in found
+    assert "links.csv.gz: expected a csv file with columns 'x' and 'y'" in found
 
 
 def test_aliases_without_a_common_id_are_none_and_with_two_are_refused(tmp_path: Path) -> None:
