@@ -46,8 +46,8 @@ def trained(api, tiny, tmp_path):
 
 def small(tiny, kind, more=""):
     path = tiny("tiny", more)
-    text = path.read_text().replace("shares: [0, 1], regularisations: [20]", f"kind: {kind}, {FAST}")
-    path.write_text(text)
+    given = "kind: item_to_item, shares: [0, 1], regularisations: [20]"
+    path.write_text(path.read_text().replace(given, f"kind: {kind}, {FAST}"))
     return path
 
 
