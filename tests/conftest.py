@@ -58,13 +58,14 @@ def tiny(tmp_path):
 @pytest.fixture(scope="session")
 def prefect_url(tmp_path_factory):
     """A live Prefect server for all tests; the environment is as it was before."""
-    from tasks import server
+    from tasks import flow_runs, server
 
     before = dict(os.environ)
     with server.started(tmp_path_factory.mktemp("prefect"), server.free_port()) as (url, _):
         os.environ.clear()
         os.environ.update(before)
         yield url
+        flow_runs.send_rest()
 
 
 @pytest.fixture
