@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 from federation.errors import BadInput
 from federation.frozen import Frozen
 from recommenders.bins import Bins, Matrix, check_features
-from recommenders.gradients import BOUND_BITS, Floats, Integers, Objective, check_labels
+from recommenders.gradients import BOUND_BITS, Objective, check_labels
+from recommenders.objectives import Floats, Integers
 from recommenders.trees import model_text, moved_on, read_leaves, read_tree, walk
 
 _INEXACT = {

@@ -11,7 +11,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 def compiled(function: Function) -> Function:
     """`function` in machine code, compiled at its first call and kept beside its source.
 
-    It lets other threads run, and its exp and log are the C library's, one value at a time: the bits of
-    a result do not depend on where in a vector it stands.
+    It lets other threads run.  What is divided by zero becomes infinite or not a number, as in NumPy: a
+    loop with an exception in it would go one value at a time.
     """
-    return cast(Function, numba.njit(cache=True, nogil=True)(function))
+    return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))

@@ -5,7 +5,7 @@ import numpy as np
 
 from recommenders.bins import Matrix
 from recommenders.boosting import State
-from recommenders.gradients import Floats
+from recommenders.objectives import Floats
 
 
 def gains(state: State) -> dict[str, float]:

@@ -5,7 +5,6 @@ a Newton step (Friedman 2001) from sums in a finer unit.  lambdarank is LambdaMA
 LightGBM's normalisation.
 """
 
-import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -13,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federation.errors import BadInput
+from recommenders import objectives
 from recommenders.compiled import compiled
+from recommenders.objectives import Floats, Integers
 
 Objective = Literal["binary", "regression", "poisson", "lambdarank"]
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 Fine = NDArray[np.int32]
 Derivatives = Callable[[Floats], tuple[Floats, Floats]]
 
@@ -59,7 +58,9 @@ def derivatives(
     if objective == "lambdarank":
         assert queries is not None
         return _lambdarank(labels, queries, truncation)
-    plain = {"binary": _binary, "regression": _squared, "poisson": _poisson}[objective]
+    plain = {"binary": objectives.binary, "regression": objectives.squared, "poisson": objectives.poisson}[
+        objective
+    ]
 
     def derive(scores: Floats) -> tuple[Floats, Floats]:
         gradient, hessian = np.empty_like(scores), np.empty_like(scores)
@@ -100,98 +101,17 @@ def check_labels(objective: Objective, labels: Floats, queries: Integers | None)
 
 def _lambdarank(labels: Floats, queries: Integers, truncation: int) -> Derivatives:
     starts = np.concatenate([[0], np.cumsum(queries)])
-    discounts = np.array([1.0 / math.log2(place + 2) for place in range(int(queries.max()))])
+    discounts = np.array([1.0 / objectives.log2(place + 2.0) for place in range(int(queries.max()))])
     gains = np.array([float(2**label - 1) for label in range(MOST_RELEVANT + 1)])
     ideals = np.zeros(len(queries))
-    _inverse_ideals(labels, starts, discounts, gains, truncation, ideals)
+    objectives.inverse_ideals(labels, starts, discounts, gains, truncation, ideals)
 
     def derive(scores: Floats) -> tuple[Floats, Floats]:
         gradient, hessian = np.zeros_like(scores), np.zeros_like(scores)
-        _lambdas(scores, labels, starts, ideals, discounts, gains, truncation, gradient, hessian)
+        objectives.lambdas(scores, labels, starts, ideals, discounts, gains, truncation, gradient, hessian)
         return gradient, hessian
 
     return derive
-
-
-@compiled
-def _binary(scores: Floats, labels: Floats, factor: float, gradient: Floats, hessian: Floats) -> None:
-    for row in range(len(scores)):
-        p = 1.0 / (1.0 + math.exp(-scores[row]))
-        gradient[row] = (p - labels[row]) * factor
-        hessian[row] = p * (1.0 - p) * factor
-
-
-@compiled
-def _squared(scores: Floats, labels: Floats, factor: float, gradient: Floats, hessian: Floats) -> None:
-    for row in range(len(scores)):
-        gradient[row] = (scores[row] - labels[row]) * factor
-        hessian[row] = 1.0
-
-
-@compiled
-def _poisson(scores: Floats, labels: Floats, factor: float, gradient: Floats, hessian: Floats) -> None:
-    for row in range(len(scores)):
-        mean = math.exp(scores[row])
-        gradient[row] = (mean - labels[row]) * factor
-        hessian[row] = mean * factor
-
-
-@compiled
-def _inverse_ideals(
-    labels: Floats, starts: Integers, discounts: Floats, gains: Floats, truncation: int, inverse: Floats
-) -> None:
-    """1 / the largest DCG of each query; 0 where nothing is relevant."""
-    for query in range(len(starts) - 1):
-        best = np.sort(labels[starts[query] : starts[query + 1]])[::-1]
-        ideal = 0.0
-        for place in range(min(truncation, len(best))):
-            ideal += gains[int(best[place])] * discounts[place]
-        inverse[query] = 1.0 / ideal if ideal > 0.0 else 0.0
-
-
-@compiled
-def _lambdas(
-    scores: Floats,
-    labels: Floats,
-    starts: Integers,
-    inverse: Floats,
-    discounts: Floats,
-    gains: Floats,
-    truncation: int,
-    gradient: Floats,
-    hessian: Floats,
-) -> None:
-    """Every pair of a query that swaps a place above the truncation, as LightGBM weighs it."""
-    for query in range(len(starts) - 1):
-        first, last = starts[query], starts[query + 1]
-        if inverse[query] == 0.0:
-            continue
-        order = np.argsort(-scores[first:last], kind="mergesort") + first
-        spread = scores[order[0]] != scores[order[-1]]
-        total = 0.0
-        for i in range(min(truncation, len(order) - 1)):
-            for j in range(i + 1, len(order)):
-                high, low = order[i], order[j]
-                if labels[high] == labels[low]:
-                    continue
-                if labels[high] < labels[low]:
-                    high, low = low, high
-                delta = scores[high] - scores[low]
-                weight = gains[int(labels[high])] - gains[int(labels[low])]
-                weight *= abs(discounts[i] - discounts[j]) * inverse[query]
-                if spread:
-                    weight /= 0.01 + abs(delta)
-                p = 1.0 / (1.0 + math.exp(delta))
-                gradient[high] -= weight * p
-                gradient[low] += weight * p
-                hessian[high] += weight * p * (1.0 - p)
-                hessian[low] += weight * p * (1.0 - p)
-                total += 2.0 * weight * p
-        if total > 0.0:
-            factor = math.log2(1.0 + total) / total
-            for row in range(first, last):
-                gradient[row] *= factor
-                hessian[row] *= factor
 
 
 @compiled

@@ -20,8 +20,9 @@ from federation.exact_sum import rounded as nearest
 from federation.fixed_point import FixedPoint
 from recommenders.bins import Bins
 from recommenders.boosting import BoostingConfig, Rows, Scores, State, check_rows
-from recommenders.gradients import LEAF_BITS, Floats, Integers, Objective, Rounded, derivatives, rounded
+from recommenders.gradients import LEAF_BITS, Objective, Rounded, derivatives, rounded
 from recommenders.learner import learner, lightgbm_parameters
+from recommenders.objectives import LN_2, Floats, Integers, log2
 from recommenders.trees import Leaves, add_leaves, find_leaves, moved_on, read_leaves, set_leaves
 from recommenders.wire import Seat
 
@@ -138,7 +139,7 @@ def _start(objective: Objective, weight: Fraction, mean: float, deviation: float
     least = min(nearest(1 / (2 * weight)), 0.5)
     if objective == "binary":
         share = min(max(mean, least), 1.0 - least)
-        return math.log(share / (1.0 - share)), 1.0
+        return log2(share / (1.0 - share)) * LN_2, 1.0
     if objective == "poisson":
-        return math.log(max(mean, least)), mean + deviation or 1.0
+        return log2(max(mean, least)) * LN_2, mean + deviation or 1.0
     return mean, deviation or 1.0

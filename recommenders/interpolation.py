@@ -14,7 +14,7 @@ from pydantic import Field
 
 from federation.frozen import Frozen
 from recommenders.boosting import State
-from recommenders.gradients import Floats
+from recommenders.objectives import Floats
 
 
 class Interpolated(Frozen):

@@ -15,8 +15,8 @@ from federation.exact_sum import INTEGERS
 from recommenders.bins import Bins
 from recommenders.boosting import BoostingConfig
 from recommenders.collectives import Collectives
-from recommenders.gradients import Floats
 from recommenders.histograms import ROW, check_width
+from recommenders.objectives import Floats
 from recommenders.trees import STUMP, blocks
 from recommenders.wire import Seat, call, network, probe
 
