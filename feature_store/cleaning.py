@@ -130,10 +130,19 @@ def bounds(rules: CleaningRules, now: datetime) -> tuple[int, int]:
 
     Neither is ever beyond the years 1 to 9999, which are all that a date can say.
     """
-    latest = [rules.latest or datetime.max]
+    earliest = datetime.min, rules.earliest or datetime.min
+    latest = [datetime.max, rules.latest or datetime.max]
     if rules.future_hours is not None:
         latest.append(now + timedelta(hours=rules.future_hours))
-    return microseconds(rules.earliest or datetime.min), min(map(microseconds, latest))
+    return max(map(microseconds, earliest)), min(map(microseconds, latest))
+
+
+def in_utc(time: datetime) -> datetime:
+    """The same moment in UTC, where a time without zone is; raises `ValueError` where no date can say it."""
+    try:
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("expected a time within the years 1 to 9999 of UTC") from None
 
 
 def microseconds(time: datetime) -> int:

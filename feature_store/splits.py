@@ -6,13 +6,14 @@ of each user withheld is only there for comparison with published tables.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from feature_store.cleaning import in_utc
 from feature_store.errors import BadData
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -38,7 +39,7 @@ class TemporalSplit(BaseModel):
     def _in_utc(cls, cuts: tuple[datetime, datetime] | None) -> tuple[datetime, datetime] | None:
         if cuts is None:
             return None
-        first, second = (cut.astimezone(UTC) if cut.tzinfo else cut.replace(tzinfo=UTC) for cut in cuts)
+        first, second = map(in_utc, cuts)
         if first >= second:
             raise ValueError(f"found {first} and {second}, expected the first to be earlier")
         return first, second

@@ -31,7 +31,7 @@ def show(path: Path, json: Path | None) -> None:
 def pin(path: Path, text: str) -> None:
     """Train at the schedule in `text` from now on, whatever policies say, until it is unpinned."""
     consortium = read_consortium(path)
-    anchor, zone = consortium.schedule.anchor.astimezone(UTC), consortium.schedule.timezone
+    anchor, zone = consortium.schedule.anchor, consortium.schedule.timezone
 
     def pinned(table: Timetable) -> Timetable:
         return table.pinned((parse_timing(text, anchor, zone),), datetime.now(UTC), "chorus schedule pin")

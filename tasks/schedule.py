@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 from typing import Annotated
 from zoneinfo import available_timezones
 
-from pydantic import AwareDatetime, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, field_validator, model_validator
 
+from feature_store.cleaning import in_utc
 from federation.durations import Days, Hours, Seconds
 from federation.frozen import Frozen
 from tasks.timing import Timing, parse_timing
@@ -21,7 +22,7 @@ class ScheduleConfig(Frozen):
     start_days: Days = Field(
         1.0, description="days between trainings until a policy other than periodic has decided"
     )
-    anchor: AwareDatetime = Field(
+    anchor: Annotated[AwareDatetime, AfterValidator(in_utc)] = Field(
         datetime(2026, 1, 1, tzinfo=UTC), description="moment that intervals are counted from"
     )
     always: bool = Field(False, description="train even where there is nothing new to learn from")
@@ -49,7 +50,7 @@ class ScheduleConfig(Frozen):
 
     def every(self, hours: float) -> Timing:
         """An interval on the common grid."""
-        return Timing(seconds=hours * 3_600, anchor=self.anchor.astimezone(UTC))
+        return Timing(seconds=hours * 3_600, anchor=self.anchor)
 
 
 class AlertConfig(Frozen):

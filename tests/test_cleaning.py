@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from feature_store.catalogue import write_catalogue
+from feature_store.cells import INSTANT
 from feature_store.cleaning import CleaningReport, CleaningRules, Keys, crowded, microseconds, repeated
 from feature_store.errors import BadData
 from feature_store.importing import ImportOutcome, import_events
@@ -94,6 +97,11 @@ def test_times_that_no_date_can_say_are_impossible_though_the_future_is_allowed(
     store, rules = Store(tmp_path / "store"), CleaningRules(future_hours=None, earliest=None)
     assert import_events(store, "shop", source, rules).report.impossible_time == 1
     assert store.events("shop").num_rows == 1
+    zoned = pa.table({"u": ["a"], "i": ["x"], "t": pa.array([microseconds(datetime.min) - 1], INSTANT)})
+    pq.write_table(zoned, tmp_path / "e.parquet")
+    source = Source(path=str(tmp_path / "e.parquet"), columns=Columns(user="u", item="i", time="t"))
+    rules = CleaningRules(earliest="0001-01-01T00:00:00+05:00")
+    assert import_events(store, "market", source, rules).report.impossible_time == 1
     for hours in (1e9, float("inf"), float("nan")):
         with pytest.raises(ValidationError, match="future_hours"):
             CleaningRules(future_hours=hours)

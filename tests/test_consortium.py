@@ -83,6 +83,12 @@ rounds: {minimum: 3}
         ),
         ("name: three", "name: " + "[" * 999, "found lists within lists without end"),
         ("test: 0.9", "cuts: [2018-02-30, 2019-02-24]", "is not YAML: day is out of range for month"),
+        ("test: 0.9", "cuts: [0001-01-01T00:00:00+05:00, 2019-02-24]", "split.cuts: expected a time within"),
+        (
+            "name: three",
+            "name: three\nschedule: {anchor: 9999-12-31T23:59:59-05:00}",
+            "schedule.anchor: expected a time within the years 1 to 9999 of UTC",
+        ),
         ("name: three", "name: three\non: x", "1: found the key True, expected text; on, off, yes, no need"),
         ("rounds: {", "rounds: {1: x, ", "rounds.1: found the key 1, expected text"),
         (
