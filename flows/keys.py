@@ -31,6 +31,13 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(None, None, told, node.start_mark)
         return node
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:  # of 2024-02-30, or an explicit !!int
+            told = f"found {str(node.value)[:60]!r}, expected {node.tag.rpartition(':')[2]} ({error})"
+            raise yaml.MarkedYAMLError(None, None, told, node.start_mark) from None
+
 
 def read_keys(path: Path) -> dict[str, Any]:
     """What the file at `path` holds, without keys that begin with `x-`; `BadInput` where it is no YAML."""
@@ -42,7 +49,7 @@ def read_keys(path: Path) -> dict[str, Any]:
         ) from None
     except RecursionError:
         raise BadInput(f"{path}: found lists within lists without end, expected keys such as name") from None
-    except (yaml.YAMLError, ValueError) as error:  # the latter of a date such as 2024-02-30
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter two of "\UFFFFFFFF"
         raise BadInput(f"{path}: is not YAML: {error}") from None
     if not isinstance(raw, dict):
         raise BadInput(f"{path}: found {type(raw).__name__}, expected keys such as name and participants")
