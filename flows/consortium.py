@@ -1,6 +1,7 @@
 """`consortium.yaml`: who takes part, with which data, and what is trained. The one type of `flows`."""
 
 import hashlib
+from os.path import realpath
 from pathlib import Path
 from typing import Annotated
 
@@ -217,7 +218,7 @@ def read_consortium(path: Path, data: Path | None = None, folder: Path | None = 
     raw = read_keys(path)
     here = path.resolve().parent
     if data is not None:
-        raw["data"] = str(data.resolve())
+        raw["data"] = realpath(data)  # which leaves a loop of links to who opens it
     elif "world" in raw:
         raw.setdefault("data", f"{raw.get('state', '.chorus')}/{raw.get('name', 'world')}/world")
     try:
@@ -228,8 +229,8 @@ def read_consortium(path: Path, data: Path | None = None, folder: Path | None = 
     base = folder if consortium.world or data is not None else here
     return consortium.model_copy(
         update={
-            "data": (base / consortium.data).resolve(),
-            "state": (folder / consortium.state).resolve(),
+            "data": Path(realpath(base / consortium.data)),
+            "state": Path(realpath(folder / consortium.state)),
             "tracking": consortium.tracking.under(folder.resolve()),
         }
     )

@@ -1,6 +1,7 @@
 """A consortium's deployments: the same whether one process serves them here or workers do elsewhere."""
 
 from datetime import UTC, datetime
+from os.path import realpath
 from pathlib import Path
 
 from flows.consortium import Consortium
@@ -14,7 +15,7 @@ from tasks.timing import Timing
 
 def order_of(path: Path, data: Path | None) -> Order:
     """Where the consortium of a command lies, in whole paths."""
-    return Order(consortium=path.resolve(), data=data and data.resolve(), folder=Path.cwd())
+    return Order(consortium=path.resolve(), data=data and Path(realpath(data)), folder=Path.cwd())
 
 
 def deploy_all(consortium: Consortium, order: Order, pool: str, image: str | None = None) -> list[str]:

@@ -112,6 +112,12 @@ def test_a_path_that_cannot_be_used_is_told_without_a_traceback(ends, tiny, tmp_
     path = tiny("tiny")
     (tmp_path / "state").write_text("in the way")
     assert "state/tiny: Not a directory" in ends("run", path, code=2)
+    (tmp_path / "state").unlink()
+    (tmp_path / "state").symlink_to("state")
+    assert f"chorus: {tmp_path}/state" in ends("run", path, code=2)
+    ends("init", tmp_path / "consortium.yaml", code=0)
+    told = ends("run", tmp_path / "consortium.yaml", "--data", tmp_path / "state", code=2)
+    assert f"found no folder {tmp_path}/state, expected" in told
 
 
 @pytest.mark.parametrize("command", ["run", "serve"])
