@@ -72,7 +72,9 @@ def _lines(path: Path) -> pa.Array:
 
 def _first_column(path: Path) -> pa.Array:
     file = pq.ParquetFile(path)
-    return identifiers(file.read(columns=[file.schema_arrow.names[0]]).column(0).combine_chunks())
+    if not (names := file.schema_arrow.names):
+        return pa.array([], pa.string())
+    return identifiers(file.read(columns=names[:1]).column(0).combine_chunks())
 
 
 def _check(ids: Sequence[str | None], place: str) -> None:

@@ -64,6 +64,9 @@ def test_wrong_parquet_is_refused(tmp_path):
     pq.write_table(pa.table({"id": ["a\nb"]}), path)
     with pytest.raises(BadData, match="row 1: found a line break in an id"):
         read_catalogue(path)
+    pq.write_table(pa.table({}), path)
+    with pytest.raises(BadData, match="found no item ids"):
+        read_catalogue(path)
     path.write_bytes(b"no parquet")
     with pytest.raises(BadData, match="expected a readable list"):
         read_catalogue(path)
