@@ -14,7 +14,7 @@ def promote(which: str, path: Path, json: Path | None) -> None:
     consortium = read_consortium(path)
     champions = Champions(consortium.mlflow(), consortium.name)
     if which.isdecimal():
-        version = int(which) if int(which) in champions.versions() else None
+        version = {str(each): each for each in champions.versions()}.get(which)
     else:
         version = champions.trained_by(find_run(consortium.home, which).facts["mlflow_run_id"])
     if version is None:

@@ -137,6 +137,12 @@ def test_a_resume_needs_no_folder_of_data(ends, monkeypatch, tmp_path):
     ends("resume", "r", tmp_path / "consortium.yaml", "--data", tmp_path / "nowhere", code=130)
 
 
+def test_a_version_of_more_digits_than_a_number_may_have_is_not_known(ends, monkeypatch, tiny):
+    monkeypatch.setattr("flows.champion.Champions", lambda *_: SimpleNamespace(versions=lambda: [1]))
+    told = ends("promote", "1" * 5000, tiny("tiny"), code=2)
+    assert "found no such version, nor one of that run; expected one of: 1" in told
+
+
 @pytest.mark.parametrize("port", [0, 65_536])
 def test_a_port_that_is_none_is_refused(ends, tiny, port):
     assert "Invalid value for '--port'" in ends("serve", tiny("tiny"), "--port", port, code=2)
