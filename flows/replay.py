@@ -28,6 +28,9 @@ FIXED = (1, 2, 3, 4, 6, 8, 16)
 LONGEST = 16
 """The longest interval of the other policies, in steps."""
 
+MOST = 10_000
+"""Windows beyond which a replay would hardly end; these are 27 years of days."""
+
 
 def start(
     path: Path,
@@ -66,17 +69,15 @@ def windows(
 ) -> list[int]:
     """The moments, in microseconds, between windows of `days`; by default after a fifth of the events."""
     first, last = span(everyone)
-    moments = [microseconds(begin) if begin else first]
-    stop = microseconds(end) if end else last
+    first, last = microseconds(begin) if begin else first, microseconds(end) if end else last
     length = round(days * DAY * 1e6)
-    while moments[-1] + length <= stop:
-        moments.append(moments[-1] + length)
-    if len(moments) < 3:
+    count = max(last - first, 0) // length
+    if not 2 <= count <= MOST:
         raise BadInput(
-            f"--step {days:g}: found {len(moments) - 1} whole windows between {day(moments[0])} and "
-            f"{day(stop)}, expected 2 at least"
+            f"--step {days:g}: found {count:,} whole windows between {day(first)} and {day(last)}, expected "
+            f"2 to {MOST:,}"
         )
-    return moments
+    return [first + place * length for place in range(count + 1)]
 
 
 def policies(consortium: Consortium, days: float) -> list[Follower]:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace as changed
+from datetime import datetime
 from functools import partial
 from itertools import pairwise
 
@@ -270,6 +271,8 @@ def test_who_has_nobody_to_ask_keeps_the_middle_of_the_grids(everyone):
 def test_bad_input_is_told(tiny, everyone):
     with pytest.raises(BadInput, match="0 whole windows"):
         windows(everyone, 100.0, None, None)
+    with pytest.raises(BadInput, match=r"--step 0.01: found .* between .*, expected 2 to 10,000"):
+        windows(everyone, 0.01, None, datetime(2000, 1, 1))
     path = tiny("small", "split: {kind: leave-last-out}")
     path.write_text(path.read_text().replace("time: time", "time: null", 1))
     with pytest.raises(BadInput, match=r"east: events.columns.time: found none"):
