@@ -163,6 +163,8 @@ def test_other_bad_input_is_named(tmp_path: Path) -> None:
     assert "after row 0: expected readable parquet" in bad(written(tmp_path, "e.parquet", "no parquet"))
     (tmp_path / "e.csv.gz").write_text("u,i,t,v\n")
     assert "e.csv.gz: after row 0: expected readable csv" in bad(str(tmp_path / "e.csv.gz"))
+    nested = written(tmp_path, "nested.jsonl", '{"u": "a", "i": "x", "v": 1, "t": {"date": 3}}\n')
+    assert "columns.time: found lists or objects in 't', expected text; found {'date': 3}" in bad(nested)
     found = bad(written(tmp_path, "e.jsonl", '{"u": "a"}\n'))
     assert "columns.item: found no column 'i'" in found
     assert found.endswith("found u")
