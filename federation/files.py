@@ -6,7 +6,7 @@ Each is written beside and renamed, so a killed process leaves the old or the ne
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,14 +36,33 @@ def write_json(path: Path, value: Any) -> None:
         file.write(json.dumps(value, indent=1).encode())
 
 
-def read_json(path: Path) -> Any:
-    """What `write_json` has put at `path`; raises `BadInput`, naming the file, where it is damaged."""
+class _Kept(dict[str, Any]):
+    """The object in a file; where a key is asked for that it lacks, the file is named."""
+
+    path: Path
+
+    def __missing__(self, key: str) -> Any:
+        raise _damaged(self.path, f"no {key!r}")
+
+
+def read_json(path: Path, read: Callable[[bytes], Any] | None = None) -> Any:
+    """The object that `write_json` has put at `path`, or what `read` makes of it.
+
+    Raises `BadInput`, naming the file, where it is damaged, also for a key that it lacks.
+    """
+    content = path.read_bytes()
     try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:  # as after a loss of power; else it is the old or the new
-        raise BadInput(
-            f"{path}: found no JSON ({error}), expected what was kept there; put a copy back, or remove it"
-        ) from None
+        if read is not None:
+            return read(content)
+        kept = _Kept(json.loads(content))
+    except (ValueError, TypeError) as error:  # as after a loss of power; else it is the old or the new
+        raise _damaged(path, f"no such JSON ({str(error).splitlines()[0]})") from None
+    kept.path = path
+    return kept
+
+
+def _damaged(path: Path, found: str) -> BadInput:
+    return BadInput(f"{path}: found {found}, expected what was kept there; put a copy back, or remove it")
 
 
 def save(path: Path, array: NDArray[Any]) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from federation.errors import BadInput
+from federation.files import read_json
 from mlruns_config.tracking import Tracking
+from tasks.membership import Membership
 from tasks.opening import Settings
 from tasks.run import door_to
 
@@ -22,6 +24,7 @@ def ask_participant(
         raise BadInput(f"participant '{participant}' is not known; expected one of {', '.join(names)}")
     if not (told := home / "participants" / participant / "membership.json").is_file():
         raise BadInput(f"{told}: found none, expected what '{participant}' is told when a run begins")
+    read_json(told, Membership.model_validate_json)  # else its process would end without a word
     with door_to(home, participant) as door:
         return door.ask("recommend", {"run": run, "user": user, "top": top})
 

@@ -42,7 +42,7 @@ class Decided(Frozen):
 
 def decisions(home: Path) -> list[Decided]:
     """All decisions so far, oldest first."""
-    return [Decided.model_validate(read_json(path)) for path in sorted(_folder(home).glob("*.json"))]
+    return [read_json(path, Decided.model_validate_json) for path in sorted(_folder(home).glob("*.json"))]
 
 
 def record(home: Path, **told: Any) -> Decided:

@@ -109,7 +109,7 @@ def locked(home: Path) -> Iterator[None]:
 def read(home: Path, flow: str) -> Timetable | None:
     """The timetable on record of the deployment of `flow`; none before the first deploy."""
     path = _path(home, flow)
-    return Timetable.model_validate(read_json(path)) if path.is_file() else None
+    return read_json(path, Timetable.model_validate_json) if path.is_file() else None
 
 
 def interval_tag(home: Path) -> dict[str, str]:

@@ -10,9 +10,10 @@ from event_rows import read_batches
 
 from feature_store.world import World, generate
 from feature_store.world_files import sources
-from federation.errors import Lost, TooFew
+from federation.errors import BadInput, Lost, TooFew
 from flows import cli, operate, setup
 from tasks import server
+from tasks.answers import ask_participant
 from tasks.opening import _noted
 from tasks.runs import RunFolder
 
@@ -236,9 +237,14 @@ def test_a_run_that_was_interrupted_says_so_in_the_list(tmp_path):
     assert (folder.facts["status"], folder.facts["reason"]) == ("failed", "interrupted")
 
 
-@pytest.mark.parametrize("content", ["", '{"run": "one"', "\x00" * 9, b"\xff\xfe"])
+@pytest.mark.parametrize("content", ["", '{"run": "one"', "\x00" * 9, b"\xff\xfe", "[]", "3", "{}"])
 def test_a_damaged_record_is_named_without_a_traceback(ends, tiny, tmp_path, content):
     record = tmp_path / "state" / "tiny" / "coordinator" / "runs" / "one" / "run.json"
     record.parent.mkdir(parents=True)
     record.write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert f"chorus: {record}: found no JSON (" in ends("runs", tiny("tiny"), code=2)
+    assert f"chorus: {record}: found no" in ends("runs", tiny("tiny"), code=2)
+    told = tmp_path / "state" / "tiny" / "participants" / "east" / "membership.json"
+    told.parent.mkdir(parents=True)
+    told.write_bytes(record.read_bytes())
+    with pytest.raises(BadInput, match=rf"{told}: found no such JSON \("):
+        ask_participant(told.parents[2], ["east"], "east", "one", "u", 10)
