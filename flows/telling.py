@@ -12,7 +12,7 @@ from federation.errors import BadInput, ChorusError
 def tell(error: Exception) -> int:
     """The exit code, the error told in a sentence; raises an error that nobody at the keyboard can mend."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        error = ChorusError(f"{error.strerror}; what is done is kept, resume the run when there is room")
+        error = ChorusError(f"{error.strerror}; what a run has done is kept for a resume")
     if isinstance(error, OSError) and error.filename is not None:
         error = BadInput(f"{error.filename}: {error.strerror}")
     code = getattr(error, "exit_code", None)

@@ -11,7 +11,7 @@ from event_rows import read_batches
 from feature_store.world import World, generate
 from feature_store.world_files import sources
 from federation.errors import BadInput, Lost, TooFew
-from flows import cli, operate, setup
+from flows import cli, operate, setup, tables
 from tasks import server
 from tasks.answers import ask_participant
 from tasks.opening import _noted
@@ -105,6 +105,12 @@ def test_a_plot_of_another_kind_is_refused_before_the_work(ends, tmp_path):
     told = ends("replay", tmp_path / "three.yaml", "--plot", "replay.txt", code=2)
     assert told == "chorus: replay.txt: found suffix '.txt', expected .png\n"
     assert "found no folder" in ends("replay", "--plot", "nowhere/replay.png", code=2)
+
+
+def test_a_full_disk_under_the_figures_names_no_run_to_resume(ends, monkeypatch):
+    monkeypatch.setattr(setup, "check", lambda *told: tables.write_json(told[-1], {}))
+    told = ends("check", "--json", "/dev/full", code=1)
+    assert told == "chorus: No space left on device; what a run has done is kept for a resume\n"
 
 
 def test_a_path_that_cannot_be_used_is_told_without_a_traceback(ends, tiny, tmp_path):
