@@ -24,9 +24,10 @@ def ask_participant(
         raise BadInput(f"participant '{participant}' is not known; expected one of {', '.join(names)}")
     if not (told := home / "participants" / participant / "membership.json").is_file():
         raise BadInput(f"{told}: found none, expected what '{participant}' is told when a run begins")
-    read_json(told, Membership.model_validate_json)  # else its process would end without a word
+    rounds = read_json(told, Membership.model_validate_json).rounds
+    asked = {"run": run, "user": user, "top": top}
     with door_to(home, participant) as door:
-        return door.ask("recommend", {"run": run, "user": user, "top": top})
+        return door.ask("recommend", asked, deadline_seconds=rounds.deadline_seconds)
 
 
 def ask_common(home: Path, settings: Settings, history: Sequence[str], top: int) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def evaluate_champion(home: Path, memberships: Sequence[Membership], settings: S
         told |= {"seconds": time.monotonic() - began, "participants": len(reply.cohort)}
         told |= {f"bytes_{way}": sum(getattr(reply, f"bytes_{way}").values()) for way in ("up", "down")}
         _log(tracking, run, champion, told, settings, interval_tag(home))
-        _forget(doors, run)
+        _forget(doors, run, settings)
     return {"run": run, "champion": champion, "figures": told, "lost": {**lost, **silent}}
 
 
@@ -105,11 +105,11 @@ def _lost(reply: Together) -> dict[str, str]:
     return {name: why + exposed * (name in reply.exposed) for name, why in reply.lost.items()}
 
 
-def _forget(doors: Mapping[str, Door], run: str) -> None:
+def _forget(doors: Mapping[str, Door], run: str, settings: Settings) -> None:
     """Once it is over, and never repeated: until then participants remember with whom they were summed."""
     for door in doors.values():
         with suppress(ChorusError):
-            door.ask("forget", {"run": run})
+            door.ask("forget", {"run": run}, deadline_seconds=settings.rounds.deadline_seconds)
 
 
 def _refresh(

@@ -27,8 +27,12 @@ def kept_runs(home: Path, newest: int, champions: Collection[str]) -> list[str]:
 @task(name="tidy participants", cache_policy=NO_CACHE)
 def tidy_participants(home: Path, memberships: Sequence[Membership], keep: Sequence[str]) -> dict[str, int]:
     """Each participant drops its models of runs that are not kept; returns how many folders each dropped."""
+    deadlines = {each.name: each.rounds.deadline_seconds for each in memberships}
     with open_doors(home, memberships) as doors:
-        return {name: door.ask("tidy", {"keep": [*keep]})["dropped"] for name, door in doors.items()}
+        return {
+            name: door.ask("tidy", {"keep": [*keep]}, deadline_seconds=deadlines[name])["dropped"]
+            for name, door in doors.items()
+        }
 
 
 @task(name="tidy runs", cache_policy=NO_CACHE)

@@ -64,7 +64,7 @@ def judged(tmp_path):
                 program = [sys.executable, str(tmp_path / "program.py"), *told]
                 doors[name] = stack.enter_context(Door(name, program, tmp_path / f"{name}.log"))
             reply, lost = _judged(doors, "e", dict.fromkeys("abcd", "1"), champion, settings)
-            _forget(doors, "e")
+            _forget(doors, "e", settings)
             return reply.results["a"]["metrics"], lost
 
     return judge

@@ -3,7 +3,11 @@
 import os
 import time
 
+import pytest
+
+from federation.errors import Lost
 from flows.consortium import read_consortium
+from tasks.answers import ask_participant
 from tasks.runs import RunFolder, all_runs, runs_folder
 from tasks.tidying import kept_runs, tidy_participants, tidy_runs
 
@@ -46,5 +50,10 @@ def test_each_participant_tidies_its_own_folder(tiny):
     kept[1].mkdir()
     memberships = consortium.memberships
     assert tidy_participants.fn(consortium.home, memberships, ["kept"]) == {"east": 0, "north": 3, "south": 0}
+    hurried = read_consortium(tiny("tidy", "rounds: {deadline_seconds: 0.01}")).memberships
+    with pytest.raises(Lost, match=r"east: silent until its deadline of 0\.01 s"):
+        tidy_participants.fn(consortium.home, hurried, ["kept"])
+    with pytest.raises(Lost, match=r"east: silent until its deadline of 0\.01 s"):
+        ask_participant(consortium.home, consortium.names, "east", "kept", "u", 10)
     assert not [each for each in gone if each.exists()]
     assert all(each.exists() for each in kept)
