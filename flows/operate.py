@@ -1,6 +1,7 @@
 """What the commands do: one training at a time on a state folder, with a Prefect server while it lasts."""
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,15 @@ from flows import tables
 from flows.consortium import Consortium, read_consortium
 from flows.schedule import server_client
 from mlruns_config.champions import Champions
+from mlruns_config.tracking import Tracking
 from tasks import flow_runs, server
-from tasks.runs import all_runs, find_run, new_name
+from tasks.runs import RunFolder, all_runs, find_run, new_name
 
 PATIENCE_SECONDS = 6 * 3_600.0
 """How long what a schedule starts waits for what works on the state folder, as another that began with it."""
+
+SILENCE_SECONDS = 20.0
+"""How long MLflow may take to hear of runs whose process was killed."""
 
 
 def start(path: Path, data: Path | None, json: Path | None, pooled: bool = False) -> None:
@@ -190,7 +195,22 @@ def mark_crashed(consortium: Consortium, but: str | None = None) -> None:
     flow_runs.mark_crashed(
         sorted(noted | set(flow_runs.unfinished(home))), "its process ended without a word"
     )
-    for folder in dead:  # Prefect comes first: an MLflow that is silent is tried for minutes
+    for folder in dead:
         folder.note(status="crashed", reason="its process ended without a word")
-        with suppress(Exception):  # what comes now does not fail because MLflow cannot hear of the run before
-            tracking.finish(folder.facts["mlflow_run_id"], "FAILED")
+    if dead:
+        _tell_mlflow(tracking, dead)
+
+
+def _tell_mlflow(tracking: Tracking, dead: Sequence[RunFolder]) -> None:
+    """That these runs have failed; an MLflow that is silent, which it tries for minutes, is left at that."""
+
+    def tell() -> None:
+        for folder in dead:
+            with suppress(Exception):  # what comes now does not fail because MLflow cannot hear of these
+                tracking.finish(folder.facts["mlflow_run_id"], "FAILED")
+
+    names = ", ".join(each.run for each in dead)
+    tables.say(f"{names} ended without a word: MLflow is told, for {SILENCE_SECONDS:g} s at most")
+    telling = threading.Thread(target=tell, daemon=True)
+    telling.start()
+    telling.join(SILENCE_SECONDS)

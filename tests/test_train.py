@@ -1,5 +1,6 @@
 """A whole training over participants without work: who is left out, what is told, and its resumption."""
 
+import threading
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -92,7 +93,9 @@ def test_a_round_that_could_not_be_reported_fails_the_run_and_is_told_by_its_res
     assert (find_run(home, "r").facts["status"], [each.step for each in history]) == ("finished", [0, 1])
 
 
-def test_a_run_whose_end_mlflow_did_not_hear_of_is_told_by_what_comes_next(trained, monkeypatch, tmp_path):
+def test_a_run_whose_end_mlflow_did_not_hear_of_is_told_by_what_comes_next(
+    trained, monkeypatch, tmp_path, capsys
+):
     import overhead
 
     from flows import operate
@@ -112,7 +115,15 @@ def test_a_run_whose_end_mlflow_did_not_hear_of_is_told_by_what_comes_next(train
     monkeypatch.setattr(operate.flow_runs, "mark_crashed", lambda *_: marked.append("Prefect"))
     find_run(home, "r").note(status="running")  # as one whose process was killed
     operate.mark_crashed(overhead.consortium(tmp_path, 4))
-    assert marked == ["Prefect", "MLflow"]  # which may be silent for minutes
+    assert marked == ["Prefect", "MLflow"]  # which may be silent
+    assert "r ended without a word: MLflow is told, for 20 s at most" in capsys.readouterr().err
+    answers = threading.Event()
+    monkeypatch.setattr(operate, "SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(Tracking, "finish", lambda *_: answers.wait())
+    find_run(home, "r").note(status="running")
+    operate.mark_crashed(overhead.consortium(tmp_path, 4))  # does not wait for it
+    answers.set()
+    monkeypatch.setattr(Tracking, "finish", finish)
     told, run_id = Tracking(TrackingConfig(), home), find_run(home, "r").facts["mlflow_run_id"]
     assert told.client.get_run(run_id).info.status == "FAILED"
     trained(lambda *_: False)
