@@ -1,5 +1,7 @@
 """Print docs/configuration.md from the models themselves: `.venv/bin/python docs/configuration.py`."""
 
+from typing import Literal, get_args, get_origin
+
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
@@ -74,8 +76,15 @@ def _table(model: type[BaseModel]) -> str:
     for name, field in model.model_fields.items():
         default = getattr(RANKER, name) if model is BoostingConfig else field.default
         default = "required" if default is PydanticUndefined else _shown(default)
-        rows.append(f"| `{name}` | {default} | {field.description or ''} |")
+        rows.append(f"| `{name}` | {default} | {field.description or ''}{_choices(field.annotation)} |")
     return "\n".join(rows) + "\n"
+
+
+def _choices(kind: object) -> str:
+    """The values that a key may have, where they are named and several."""
+    named = [kind, *get_args(kind)]
+    values = [value for each in named if get_origin(each) is Literal for value in get_args(each)]
+    return f" ({', '.join(f'`{value}`' for value in values)})" if len(values) > 1 else ""
 
 
 def _shown(default: object) -> str:

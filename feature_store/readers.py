@@ -114,7 +114,7 @@ def _first_line(path: Path, separator: str, header: bool) -> tuple[list[str], bo
     with opened(path) as stream:
         block = stream.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8)
     start, *rest = re.split(rb"[\r\n]", block, maxsplit=1)
-    line = start.decode("utf-8", "replace")
+    line = start.decode()
     try:
         found = (
             next(csv.reader([line], delimiter=separator), []) if _quotes(separator) else line.split(separator)

@@ -176,6 +176,8 @@ def test_other_bad_input_is_named(tmp_path: Path) -> None:
     latin = tmp_path / "latin.csv"
     latin.write_bytes("u,i\né,x\n".encode("latin-1"))
     assert "latin.csv: after row 0" in bad(str(latin), columns=IDS)
+    latin.write_bytes("u,é\na,x\n".encode("latin-1"))
+    assert "'utf-8' codec can't decode" in bad(str(latin), columns={"user": "u", "item": "é"})
 
 
 def test_a_name_that_two_columns_have_is_refused(tmp_path: Path) -> None:
