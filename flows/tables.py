@@ -63,17 +63,20 @@ def show_next(path: Path) -> None:
 
 
 def show_runs(facts: Sequence[Mapping[str, Any]], path: Path | None) -> None:
-    """When, how far and how good."""
-    names = "created (UTC)", "status", "NDCG", "version", "reason"
+    """When, how far, how good and whether promoted; below it why, where a run was not finished."""
+    names = "created (UTC)", "status", "NDCG", "version", "promoted"
     columns = Column("run", no_wrap=True), *(Column(name, overflow="fold") for name in names)
-    table = Table(*columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(*columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for each in facts:
-        overall = each.get("figures", {}).get("overall", {}).get("consortium", {})
+        figures, version = each.get("figures", {}), str(each.get("model_version") or "")
+        overall = figures.get("overall", {}).get("consortium", {})
         ndcg = next((f"{value:.4f}" for name, value in overall.items() if name.startswith("ndcg_at_")), "")
-        version = str(each.get("model_version") or "")
-        created = _minute(each.get("created_at", ""))
-        table.add_row(each["run"], created, each.get("status", ""), ndcg, version, each.get("reason") or "")
+        promoted = {True: "yes", False: "no"}.get(figures.get("gate", {}).get("promote"), "")
+        when = _minute(each.get("created_at", ""))
+        table.add_row(each["run"], when, each.get("status", ""), ndcg, version, promoted)
     console.print(table if facts else "No runs yet.")
+    for each in filter(lambda told: told.get("reason"), facts):
+        console.print(f"{each['run']}: {each['reason']}", highlight=False)
     write_json(path, {"runs": list(facts)})
 
 
@@ -153,10 +156,9 @@ def show_champions(champions: "Champions", path: Path | None) -> None:
         at, before = _minute(each["at"]), str(each["before"] or "")
         table.add_row(at, each["kind"], before, str(each["version"]), each["reason"])
     console.print(table)
-    console.print(
-        f"The champion is version {champions.version()}, of run {champions.run()}.", highlight=False
-    )
-    write_json(path, {"champion": champions.version(), "run": champions.run(), "changes": changes})
+    version, run = champions.version(), champions.run()
+    console.print(f"The champion is version {version}, of run {run}.", highlight=False)
+    write_json(path, {"champion": version, "run": run, "changes": changes})
 
 
 def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
@@ -165,12 +167,9 @@ def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
         path.write_text(json_text.dumps(figures, indent=1) + "\n")
 
 
-def figure_columns(first: str, *figures: str) -> list[Column]:
+def figure_columns(first: str, *others: str) -> list[Column]:
     """A column of names, which a narrow terminal folds, and one of figures for each of the others."""
-    return [
-        Column(first, overflow="fold"),
-        *(Column(each, justify="right", no_wrap=True) for each in figures),
-    ]
+    return [Column(first, overflow="fold"), *(Column(each, justify="right", no_wrap=True) for each in others)]
 
 
 def _late(found: "Replayed", policies: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -211,8 +210,7 @@ def _judged(figures: Mapping[str, Any]) -> str:
     gate = figures["gate"]
     state = "is the champion" if gate["promote"] else f"is version {figures['model_version']}"
     state += ", waiting for `chorus promote`" if gate["waits"] else ""
-    changes = (f"{', '.join(gate[kind])} {kind}" for kind in ("joined", "left") if gate[kind])
-    since = "; ".join(changes)
+    since = "; ".join(f"{', '.join(gate[kind])} {kind}" for kind in ("joined", "left") if gate[kind])
     return f"This model {state}. {gate['reason']}" + (f" Since the run before, {since}." if since else "")
 
 

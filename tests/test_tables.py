@@ -8,7 +8,7 @@ from flows.consortium import read_consortium
 from flows.scheduled import ended
 from recommenders.metrics import metrics
 
-RUN = "20261128-094613-33f3"
+RUN = "scheduled-90e2aaaf7bfd"
 
 
 @pytest.fixture
@@ -33,11 +33,13 @@ def test_names_and_times_of_runs_are_whole(shown):
     facts = {"run": RUN, "created_at": "2026-11-28T09:46:13+00:00", "status": "finished", "model_version": 12}
     facts |= {"figures": {"overall": {"consortium": {"ndcg_at_10": 0.1734}}}}
     told = shown(tables.show_runs, [facts])
-    assert told[-1].split() == [RUN, "2026-11-28", "09:46", "finished", "0.1734", "12"]
-    told = shown(tables.show_runs, [{**facts, "reason": "data are those of run scheduled-90e2aaaf7bfd"}])
-    assert any(line.startswith(f"{RUN} ") for line in told)
-    assert any("e2aaaf7bfd" in line for line in told)
-    assert not any("…" in line for line in told)
+    row = [RUN, "2026-11-28", "09:46", "finished", "0.1734", "12"]
+    assert told[-1].split() == row
+    judged = {**facts["figures"], "gate": {"promote": False}}
+    reason = "its process ended without a word"
+    told = shown(tables.show_runs, [{**facts, "figures": judged, "reason": reason}])
+    assert told[-2].split() == [*row, "no"]
+    assert told[-1] == f"{RUN}: {reason}"
 
 
 def test_a_command_to_type_is_on_one_line(shown, tiny):
