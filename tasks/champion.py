@@ -72,7 +72,8 @@ def answer(promote: bool, reason: str, tracking: Tracking, name: str, folder: Ru
 
 
 def _show(run: str, version: int, text: str) -> None:
-    create_markdown_artifact(f"Run {run}, version {version}, {text}", key="gate", description="the gate")
+    told = f"Run {run}, version {version}, {text}"
+    create_markdown_artifact(told, key="gate", description=told.partition(":")[0])
 
 
 def _changed(champions: Champions, folder: RunFolder) -> str:

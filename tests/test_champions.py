@@ -161,7 +161,7 @@ def test_no_training_is_promoted_where_nobody_was_asked(tracking, tmp_path, quer
     assert verdict(run).promote == bool(queries)
 
 
-def test_a_late_approval_does_not_replace_another_champion(api, tracking, tmp_path):
+def test_a_late_approval_does_not_replace_another_champion(client, tracking, tmp_path):
     found = champions(tracking, "late", 3)
     found.promote(1, "first")
     folder = RunFolder(tmp_path / "late-2")
@@ -182,6 +182,8 @@ def test_a_late_approval_does_not_replace_another_champion(api, tracking, tmp_pa
     found.rollback("not")
     assert approve()["gate"]["promote"]
     assert found.version() == 2
+    shown = [each.description for each in client.read_artifacts() if each.key == "gate"]
+    assert {"Run late-2, version 2, not promoted", "Run late-2, version 2, promoted"} <= set(shown)
 
 
 def test_a_champion_from_before_there_was_a_history_can_be_gone_back_to(tracking):
