@@ -108,7 +108,8 @@ class Store:
         try:
             return pq.ParquetFile(path).read(columns=columns and list(columns), use_threads=False)
         except (OSError, pa.ArrowException) as error:
-            raise BadData(f"{path}: expected the part that the manifest names, found: {error}") from error
+            remedy = f"restore it, or remove {self.folder(organisation)}: then all files are imported anew"
+            raise BadData(f"{path}: expected the part that the manifest names; {remedy}", error) from error
 
     def verify(self, organisation: str) -> None:
         """Raise `BadData` unless every part is what its content hash says."""

@@ -108,7 +108,7 @@ def test_bad_names_and_missing_data_are_named(store: Store, tmp_path: Path) -> N
     part.write_bytes(b"broken")
     with pytest.raises(BadData, match="expected content"):
         store.verify("shop")
-    with pytest.raises(BadData, match="expected the part that the manifest names"):
+    with pytest.raises(BadData, match="the part that the manifest names; restore it, or remove"):
         store.events("shop")
     manifest = store.folder("shop") / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"rows": 7}))
