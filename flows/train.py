@@ -66,6 +66,8 @@ def prepare(training: Run) -> dict[str, dict[str, Any]]:
     asked = {name: prepare_participant.submit(name, quote(training)) for name in training.doors}
     prepared, lost = arrived(asked)
     require_quorum(training, "prepare", prepared, lost)
+    for name, why in lost.items():
+        training.say(f"{name} is left out: {why}")
     training.begin_with(prepared, lost)
     agree_catalogue(tuple(prepared), training)
     return prepared

@@ -60,11 +60,12 @@ def test_who_tells_of_its_scores_what_is_no_figure_is_lost(trained):
     assert figures["lost"] == {"p003": "missed round 0: p003: told of its scores what is no figure"}
 
 
-def test_a_run_is_resumed_without_one_that_cannot_be_prepared_any_more(trained):
+def test_a_run_is_resumed_without_one_that_cannot_be_prepared_any_more(trained, capsys):
     with pytest.raises(TooFew):
         trained(lambda name, job, number: job == "score")
     figures = trained(lambda name, job, number: (name, job) == ("p003", "prepare"))
     assert (set(figures["lost"]), figures["exposed"]) == ({"p003"}, ["p003"])
+    assert "p003 is left out: p003: its process ended\n" in capsys.readouterr().err
     assert figures["participants"]["p000"]["data_version"] == "0" * 64
 
 
