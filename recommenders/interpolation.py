@@ -37,12 +37,12 @@ class Interpolated(Frozen):
 def choose_share(quality: NDArray[np.float64], shares: Sequence[float]) -> float:
     """The best of `shares` by `quality` (shares, queries), or the first, where none is clearly better.
 
-    Clearly: by more than the standard error of the paired difference (the one-standard-error rule, Breiman et
-    al. 1984, section 3.4.3), since the few queries of a small participant tell little.
+    Clearly: by more than two standard errors of the paired difference, as at the gate. The best of several is
+    beyond one by chance alone, where the few queries of a small participant tell little.
     """
     if quality.shape[1] < 2:
         return shares[0]
     gain = quality - quality[0]
     error = gain.std(axis=1, ddof=1) / np.sqrt(gain.shape[1])
     best = int(np.argmax(gain.mean(axis=1)))
-    return shares[best] if gain[best].mean() > error[best] else shares[0]
+    return shares[best] if gain[best].mean() > 2 * error[best] else shares[0]

@@ -79,7 +79,7 @@ class TwoStage(Frozen):
     own_shares: Annotated[tuple[Share, ...], Field(min_length=1)] = Field(
         (0.25, 0.0, 0.5, 0.75, 1.0),
         description="weights of a participant's own trees beside the consortium's; the first holds unless "
-        "its validation part likes another better by more than a standard error",
+        "its validation part likes another better by more than two standard errors",
     )
     boosting: BoostingConfig = Field(
         BoostingConfig(**_BOOSTING), description="the ranker's trees; what is not given stays as here"
