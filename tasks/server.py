@@ -83,7 +83,13 @@ def _note(file: IO[str], text: str) -> None:
 
 def environment(home: Path, url: str) -> dict[str, str]:
     """The settings under which this process and the server speak."""
-    return {**QUIET, "PREFECT_HOME": str(home / "prefect"), "PREFECT_API_URL": url}
+    return {**QUIET, **no_proxy(), "PREFECT_HOME": str(home / "prefect"), "PREFECT_API_URL": url}
+
+
+def no_proxy() -> dict[str, str]:
+    """The setting under which no proxy that others are reached by is asked for this machine."""
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    return {"no_proxy": given if "127.0.0.1" in given.split(",") else f"{given},127.0.0.1".removeprefix(",")}
 
 
 @contextmanager
@@ -94,6 +100,7 @@ def prefect_server(home: Path, url: str | None = None) -> Iterator[str]:
     this process ends.  Where `chorus serve` runs, its server is used.
     Raises `ChorusError` where it does not start, or that at `url` is silent or refuses what it is asked.
     """
+    os.environ.update(no_proxy())
     url = url or served(home)
     if url is None:
         with started(home, free_port()) as (url, _):

@@ -92,16 +92,18 @@ def client(api):
 
 @pytest.fixture
 def until_paused(client):
-    """Wait for the flow run that waits for an answer; returns it."""
+    """Wait for a flow run that waits for an answer, and did not when the test began; returns it."""
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 
     paused = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=["PAUSED"])))
+    before = {each.id for each in client.read_flow_runs(flow_run_filter=paused)}
 
     def until_paused():
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            if found := client.read_flow_runs(flow_run_filter=paused):
-                return found[0]
+            for found in client.read_flow_runs(flow_run_filter=paused):
+                if found.id not in before:
+                    return found
             time.sleep(0.2)
         pytest.fail("no flow run has paused")
 

@@ -51,8 +51,8 @@ print(flow_run_id, ready - began, done - ready, settled - done, stopped - settle
 """
 
 
-def chorus_python(code, *arguments):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def chorus_python(code, *arguments, **environment):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], env=environment, capture_output=True, text=True
     )
@@ -103,11 +103,14 @@ def test_a_server_that_is_there_is_used_and_outlives_the_block(again, tmp_path):
     *_, url = again
     code = (
         "import sys; from pathlib import Path; from tasks import flow_runs, server\n"
-        "with server.prefect_server(Path(sys.argv[1]), sys.argv[2]) as url: assert url == sys.argv[2]\n"
-        "import prefect\n"
+        "with server.prefect_server(Path(sys.argv[1]), sys.argv[2]) as url:\n"
+        "    assert url == sys.argv[2]\n"
+        "    from prefect import get_client\n"
+        "    get_client(sync_client=True).hello().raise_for_status()\n"
         "assert not [*Path(sys.argv[1]).rglob('*.db')]"
     )
-    done = chorus_python(code, tmp_path / "new", url)
+    proxies = {"http_proxy": "http://127.0.0.1:9", "no_proxy": "", "NO_PROXY": "example.org"}
+    done = chorus_python(code, tmp_path / "new", url, **proxies)
     assert (done.returncode, done.stderr) == (0, "")
     assert ask(url, "/health") is True
 
