@@ -4,7 +4,11 @@ import os
 import time
 
 import pytest
+from hypothesis import HealthCheck, settings
 from small import Small
+
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")  # a busy machine is no failure
 
 
 @pytest.fixture

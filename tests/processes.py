@@ -2,6 +2,8 @@
 
 import json
 import sys
+import threading
+import time
 from pathlib import Path
 
 from federation.door import Door
@@ -42,7 +44,7 @@ class Consortium:
         self.memory = None
         self.number = 0
 
-    def round(self, job="sum_vector", deadline=20.0, rounds=1, **troubles):
+    def round(self, job="sum_vector", deadline=60.0, rounds=1, **troubles):
         self.number += 1
         self.plan = RoundPlan(
             run="r", number=self.number, cohort=tuple(self.doors), deadline_seconds=deadline
@@ -65,3 +67,14 @@ class Consortium:
 
 def vector_of(name):
     return [1.0 + "abcdefgh".index(name), 1 / 3]
+
+
+def when_stopped(door, then):
+    """In a thread, `then()` as soon as the participant's process stands still."""
+
+    def wait():
+        while Path(f"/proc/{door.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.01)
+        then()
+
+    threading.Thread(target=wait, daemon=True).start()

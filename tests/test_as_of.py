@@ -64,7 +64,6 @@ def seen(events: list[Event], key: str | None, at: int | None, strictly: bool = 
 
 
 @given(events_lists, rows_lists, st.booleans(), st.sampled_from([None, 0, 2, 5]))
-@settings(deadline=None)
 def test_join_equals_a_loop(
     events: list[Event], rows: list[Row], strictly: bool, max_age: int | None
 ) -> None:
@@ -83,7 +82,7 @@ def test_join_equals_a_loop(
 
 
 @given(events_lists, rows_lists, st.sampled_from([None, 1, 3, 100]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_counts_and_means_equal_a_loop(events: list[Event], rows: list[Row], window: int | None) -> None:
     """Here events of a key at one time are versions of one: the last of those known counts."""
     values = np.array([np.nan if event[3] == 0 else event[3] / 4 for event in events], np.float64)
@@ -107,7 +106,6 @@ def test_counts_and_means_equal_a_loop(events: list[Event], rows: list[Row], win
 
 
 @given(events_lists, rows_lists, events_lists)
-@settings(deadline=None)
 def test_the_future_changes_nothing(events: list[Event], rows: list[Row], later: list[Event]) -> None:
     future = [(key, at + 16, delay, value) for key, at, delay, value in later]  # rows ask up to 15
     late = [(key, at, 16 + delay, value) for key, at, delay, value in later]
@@ -143,7 +141,6 @@ def test_of_equal_times_the_last_known_then_the_last_in_the_file_is_found() -> N
 
 
 @given(st.permutations(range(40)), st.floats(1e-3, 1e12))
-@settings(deadline=None)
 def test_means_do_not_depend_on_the_order_of_the_file(order: list[int], scale: float) -> None:
     values = scale * np.random.default_rng(0).standard_normal(40)
     at = np.arange(40) // 4

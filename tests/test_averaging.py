@@ -2,7 +2,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from federation.averaging import Averaging, contribution, initial_parameters, mean, train_round
@@ -66,7 +66,6 @@ def test_mean_is_weighted_by_rows_and_by_quality():
         assert np.abs(found - expected).max() <= averaging.resolution(3, sum(own)) + 2**-53
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 5000),
     st.floats(1e-3, 1e6),
@@ -90,7 +89,6 @@ def test_no_sum_within_the_limits_can_overflow(terms, bound, most_rows, weightin
     )
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.floats(-4, 4), st.floats(-4, 4), st.integers(0, 1000)), min_size=1, max_size=12

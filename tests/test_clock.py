@@ -37,7 +37,7 @@ def seen(day):
     return Observation(at=day * DAY, trained=True, interval_seconds=2 * DAY, **told)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.sampled_from([Plateau(), Drift(), Bandit()]),
     st.lists(st.floats(50, 100), min_size=1, max_size=6),

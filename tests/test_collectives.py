@@ -29,7 +29,7 @@ def histogram(r, counts, bits):
     return np.stack([gradient, counts * 1024.0], axis=1).ravel().astype(float)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.integers(1, 20))
 def test_packed_histograms_add_up_without_overflow(seed, participants, bits):
     r = np.random.default_rng(seed)

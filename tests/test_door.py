@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import PROGRAM, door_of
+from processes import PROGRAM, door_of, when_stopped
 
 from federation.door import Door
 from federation.errors import BadInput, ChorusError, Lost, Refused
@@ -118,9 +118,9 @@ def test_who_hangs_is_ended_at_the_deadline(door, job, arguments):
 
 def test_killed_from_another_thread(door):
     door.ask("echo", {})
-    threading.Timer(0.3, door.kill).start()
+    when_stopped(door, door.kill)
     with pytest.raises(Lost, match="a: its process ended"):
-        door.ask("sleep", {"seconds": 600})
+        door.ask("stop")
 
 
 NAGS = """

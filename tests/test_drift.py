@@ -21,7 +21,7 @@ from recommenders.two_stage import STORE
 from tasks.drift import drift
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 9), max_size=30), st.data())
 def test_drift_is_that_of_the_pooled_events(items, data):
     items = np.array(items, np.int64)
@@ -40,7 +40,7 @@ def test_drift_is_that_of_the_pooled_events(items, data):
 ROWS = st.lists(st.tuples(st.floats(-5, 5), st.just(np.nan) | st.integers(0, 1 << 30)), max_size=20)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(ROWS, ROWS, st.data())
 def test_drift_of_features_is_that_of_the_pooled_rows(before, after, data):
     before, after = (np.array(rows, float).reshape(-1, 2) for rows in (before, after))

@@ -3,7 +3,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from federation.errors import Refused
@@ -13,7 +13,6 @@ FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 LARGEST = np.finfo(np.float64).max
 
 
-@settings(deadline=None)
 @given(st.lists(FLOATS.filter(lambda value: abs(value) < 1e300), max_size=60), st.data())
 def test_sum_is_fsum_for_every_partition(values, data):
     owners = np.array([data.draw(st.integers(0, 3)) for _ in values], int)
@@ -23,7 +22,6 @@ def test_sum_is_fsum_for_every_partition(values, data):
     assert total(INTEGERS.decode(words)) == math.fsum(values)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(FLOATS, FLOATS, FLOATS), min_size=1, max_size=20))
 def test_columns_are_summed_exactly(rows):
     table = np.array(rows)

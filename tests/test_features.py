@@ -85,7 +85,7 @@ def slow(events: list[Event], user: int, item: int, at: int, strictly: bool) -> 
 
 
 @given(events_lists, rows_lists, st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_features_equal_a_loop(events: list[Event], rows: list[tuple[int, int, int]], strictly: bool) -> None:
     found = ask(events, rows, strictly)
     assert found.shape == (len(rows), len(FEATURES))
@@ -122,7 +122,6 @@ def test_by_hand() -> None:
 
 
 @given(events_lists, rows_lists, events_lists)
-@settings(deadline=None)
 def test_neither_the_moment_itself_nor_the_future_leaks(
     events: list[Event], rows: list[tuple[int, int, int]], later: list[Event]
 ) -> None:

@@ -60,7 +60,7 @@ def life(loss, steps, policy, costs=None, interval=DAY, noise=lambda step: 0.0, 
     return decisions
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(POLICIES, HISTORIES, SPANS, st.integers(0, 99))
 def test_bounds_always_hold_and_the_same_gives_the_same(policy, history, interval, seed):
     config, before = FrequencyConfig(policy=policy), list(history)
@@ -73,7 +73,7 @@ def test_bounds_always_hold_and_the_same_gives_the_same(policy, history, interva
     assert all(math.isfinite(value) for value in decision.state.values())
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(HISTORIES, SPANS)
 def test_a_decision_made_twice_learns_nothing_twice(history, interval):
     config = FrequencyConfig(policy=Bandit())

@@ -37,7 +37,7 @@ def slow_lambdas(scores, labels, truncation):
     return gradient * factor, hessian * factor
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 8))
 def test_lambdas_are_those_of_a_plain_loop(seed, truncation):
     r = np.random.default_rng(seed)
@@ -137,7 +137,7 @@ def test_what_is_beyond_the_bound_is_clipped_and_counted():
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=20))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_no_hessian_is_zero_under_a_gradient(values):
     integers = rounded("binary", 10, np.array(values), np.zeros(len(values)))
     assert ((integers.hessian > 0) == (np.array(values) != 0)).all()

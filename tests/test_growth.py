@@ -159,14 +159,14 @@ def gains_from(rows, bins, config, growth, held, feature):
     return not booster.update(fobj=lambda *_: (growth[held], np.full(held.sum(), 1024, np.float32)))
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.integers(0, 2**32 - 1))
 def test_trees_are_those_of_the_serial_learner_whoever_holds_the_rows(seed):
     prove_equality(seed, 4)
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 2**32 - 1))
 def test_trees_are_those_of_the_serial_learner_many_times(seed):
     prove_equality(seed, 12)
@@ -191,7 +191,7 @@ def test_the_one_difference_from_the_serial_learner_is_recognised():
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1))
 def test_binary_features_differ_from_the_serial_learner_by_nothing_else(seed):
     r = np.random.default_rng(seed)
@@ -206,7 +206,7 @@ def test_binary_features_differ_from_the_serial_learner_by_nothing_else(seed):
     assert all(same) or regained(rows, state, config, same.index(False))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_outputs_tell_the_leaves(seed):
     """Also where leaves have the same output or nearly, and where a row's output is none of theirs."""

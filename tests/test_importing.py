@@ -150,7 +150,7 @@ def test_slices_hold_whole_days_or_whole_users() -> None:
     assert len(names) == 7
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 70)), max_size=30), st.data())
 def test_any_split_into_imports_gives_the_same_events(
     codes: list[tuple[int, int, int]], data: st.DataObject

@@ -8,7 +8,7 @@ from recommenders.incremental import Inverse, changed_rows, untouched, update
 from recommenders.item_to_item import solve, weights
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(2, 30), st.floats(0.5, 100))
 def test_the_inverse_follows_the_users_as_solving_anew_does(seed, users, items, regularisation):
     """Users gain items, and lose some, five times; the weights are those of X'X at the end.
@@ -26,7 +26,7 @@ def test_the_inverse_follows_the_users_as_solving_anew_does(seed, users, items, 
     assert weights(inverse) == pytest.approx(solve(gram, regularisation), rel=1e-5, abs=1e-6)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(2, 20), st.floats(1, 100))
 def test_terms_beside_the_inverse_are_as_solving_anew(seed, users, items, regularisation):
     """Users gain items, and items are new, four times; only rows of the inverse are asked for."""

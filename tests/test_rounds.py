@@ -3,12 +3,12 @@
 import errno
 import os
 import signal
-import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
-from processes import vector_of
+from processes import vector_of, when_stopped
 from pydantic import ValidationError
 
 from federation.errors import BadInput, TooFew
@@ -61,7 +61,7 @@ def test_an_interruption_waits_for_nobody(consortium, request):
     three = consortium(names="abc")
     for door in three.doors.values():
         door.ask("echo")
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    when_stopped(three.doors["a"], partial(os.kill, os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         three.round(a={"trouble": "stop"})
     started = time.monotonic()

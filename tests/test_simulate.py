@@ -22,7 +22,7 @@ def saying(vector):
     return lambda channel: channel.sum("x", vector, FORM)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.dictionaries(st.text(min_size=1, max_size=4), values, min_size=2, max_size=6))
 def test_masked_equals_unmasked_equals_the_sum_of_rounded_terms(vectors):
     parts = {name: saying(vector) for name, vector in vectors.items()}
@@ -33,7 +33,7 @@ def test_masked_equals_unmasked_equals_the_sum_of_rounded_terms(vectors):
         np.testing.assert_array_equal(plain[name], exact)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(values, min_size=2, max_size=6), st.randoms(use_true_random=False))
 def test_it_does_not_matter_who_says_what(vectors, random):
     names = [f"p{i}" for i in range(len(vectors))]

@@ -39,7 +39,7 @@ def wanted(values, probability, bits):
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(VALUES, VALUES), max_size=30), st.sampled_from([12, 13, 20, 32, 64]), st.data())
 def test_quantiles_are_the_sorted_ones_whoever_holds_which_row(rows, bits, data):
     rows = np.array(rows).reshape(-1, 2)
@@ -57,7 +57,7 @@ def test_quantiles_are_the_sorted_ones_whoever_holds_which_row(rows, bits, data)
             assert found.count[column] + found.missing[column] == len(rows)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 400), st.integers(0, 99), st.sampled_from([0.0, 0.05, 0.3]), st.sampled_from([14, 32]))
 def test_rank_error_holds(rows, seed, tolerance, bits):
     values = np.random.default_rng(seed).normal(size=rows)

@@ -20,7 +20,7 @@ def same(a, b):
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=25), st.data())
 def test_figures_are_exact_and_do_not_depend_on_who_holds_which_row(rows, data):
     rows = np.array(rows)

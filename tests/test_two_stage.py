@@ -49,7 +49,7 @@ def lists_of(scores, seen, many):
     return [item for item in order if item not in seen][:many]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_candidates_are_the_union_of_what_each_source_lists(seed):
     data, asked, r = world(seed)
@@ -74,7 +74,7 @@ def test_candidates_are_the_union_of_what_each_source_lists(seed):
     assert place == len(found.items)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))
 def test_lists_by_score_are_those_of_a_loop(seed, k):
     r = np.random.default_rng(seed)
