@@ -41,6 +41,9 @@ def read_csv(path: Path, columns: Columns, separator: str, header: bool) -> Iter
 
 def _csv_blocks(path: Path, columns: Columns, separator: str, header: bool) -> Iterator[Cells]:
     names, only = _first_line(path, separator, header)
+    wanted_names = {column for column in columns.values() if isinstance(column, str)}
+    if "\ufffd" in "".join(names) and not wanted_names <= {*names}:
+        raise BadData(f"{path}, line 1: expected names of columns in UTF-8", ", ".join(names))
     wanted = positions(path, columns, names)
     if header and only:  # arrow cannot skip a line that nothing ends
         return
@@ -114,7 +117,7 @@ def _first_line(path: Path, separator: str, header: bool) -> tuple[list[str], bo
     with opened(path) as stream:
         block = stream.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8)
     start, *rest = re.split(rb"[\r\n]", block, maxsplit=1)
-    line = start.decode()
+    line = start.decode("utf-8", "replace")
     try:
         found = (
             next(csv.reader([line], delimiter=separator), []) if _quotes(separator) else line.split(separator)

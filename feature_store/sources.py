@@ -62,7 +62,8 @@ class Source(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str = Field(
-        min_length=1, description="a file (text in UTF-8), or a pattern as events-*.csv.gz; ** is any folders"
+        min_length=1,
+        description="a file (text in UTF-8), or a pattern such as events-*.csv.gz; ** is any folders",
     )
     format: Literal["csv", "tsv", "parquet", "jsonl"] | None = Field(
         default=None, description="kind of file; none: from the suffix, csv where only a separator is given"

@@ -54,9 +54,9 @@ def read_json(path: Path, read: Callable[[bytes], Any] | None = None) -> Any:
     try:
         if read is not None:
             return read(content)
-        kept = _Kept(json.loads(content))
-    except (ValueError, TypeError) as error:  # as after a loss of power; else it is the old or the new
-        raise _damaged(path, f"no such JSON ({str(error).splitlines()[0]})") from None
+        kept = _Kept(**json.loads(content))  # refuses what is no object
+    except (ValueError, TypeError, RecursionError) as error:  # as after a loss of power
+        raise _damaged(path, f"no such JSON ({' '.join(str(error).split())[:200]})") from None
     kept.path = path
     return kept
 

@@ -34,8 +34,9 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError) as error:  # of 2024-02-30, or an explicit !!int
-            told = f"found {str(node.value)[:60]!r}, expected {node.tag.rpartition(':')[2]} ({error})"
+        except (ValueError, LookupError, AttributeError, OverflowError) as error:  # of 2024-02-30, or !!int
+            why = f" ({error})" if isinstance(error, ValueError) else ""
+            told = f"found {str(node.value)[:60]!r}, expected {node.tag.rpartition(':')[2]}{why}"
             raise yaml.MarkedYAMLError(None, None, told, node.start_mark) from None
 
 

@@ -135,7 +135,7 @@ def _train(
         server.prefect_server(consortium.home, consortium.prefect_api_url),
     ):
         tables.say(f"the server runs; if this run is interrupted: {again}")
-        mark_crashed(consortium)
+        mark_crashed(consortium, resumed=run)
         try:
             figures = _flow(pooled)(consortium=consortium, run=run, redo=redo)
         except (KeyboardInterrupt, Lost, TooFew):
@@ -184,10 +184,11 @@ def _log(text: str) -> None:
     get_run_logger().info(text)
 
 
-def mark_crashed(consortium: Consortium, but: str | None = None) -> None:
+def mark_crashed(consortium: Consortium, but: str | None = None, resumed: str | None = None) -> None:
     """Note that every run which says that it is running has crashed, `but` the one of that name.
 
-    It is called by who is alone on this state: the processes of such runs have died.
+    It is called by who is alone on this state: the processes of such runs have died.  What becomes of the one
+    that is `resumed` now MLflow hears from itself.
     """
     home, tracking = consortium.home, consortium.mlflow()
     dead = [each for each in all_runs(home) if each.facts.get("status") == "running" and each.run != but]
@@ -197,20 +198,21 @@ def mark_crashed(consortium: Consortium, but: str | None = None) -> None:
     )
     for folder in dead:
         folder.note(status="crashed", reason="its process ended without a word")
-    if dead:
-        _tell_mlflow(tracking, dead)
+    if silent := [each for each in dead if each.run != resumed]:
+        _tell_mlflow(tracking, silent)
 
 
 def _tell_mlflow(tracking: Tracking, dead: Sequence[RunFolder]) -> None:
-    """That these runs have failed; an MLflow that is silent, which it tries for minutes, is left at that."""
+    """Tell MLflow that these runs have failed; one that is silent is left after `SILENCE_SECONDS`."""
 
     def tell() -> None:
         for folder in dead:
             with suppress(Exception):  # what comes now does not fail because MLflow cannot hear of these
-                tracking.finish(folder.facts["mlflow_run_id"], "FAILED")
+                if folder.facts["status"] == "crashed":  # and was not resumed while another was waited for
+                    tracking.finish(folder.facts["mlflow_run_id"], "FAILED")
 
     names = ", ".join(each.run for each in dead)
-    tables.say(f"{names} ended without a word: MLflow is told, for {SILENCE_SECONDS:g} s at most")
+    tables.say(f"{names} ended without a word; telling MLflow ({SILENCE_SECONDS:g} s at most)")
     telling = threading.Thread(target=tell, daemon=True)
     telling.start()
     telling.join(SILENCE_SECONDS)

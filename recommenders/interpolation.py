@@ -37,7 +37,7 @@ class Interpolated(Frozen):
 def choose_share(quality: NDArray[np.float64], shares: Sequence[float]) -> float:
     """The best of `shares` by `quality` (shares, queries), or the first, where none is clearly better.
 
-    Clearly: by more than two standard errors of the paired difference, as at the gate. The best of several is
+    Clearly: by more than two standard errors of the paired difference. The best of several is
     beyond one by chance alone, where the few queries of a small participant tell little.
     """
     if quality.shape[1] < 2:

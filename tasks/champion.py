@@ -45,9 +45,8 @@ def settle(version: int, run: Run) -> dict[str, Any]:
     changed = "".join(f" {kind}: {', '.join(names)}." for kind, names in change.items() if names)
     run.tracking.tag(run.folder.facts["mlflow_run_id"], _tags(told))
     state = "promoted" if found.promote else "waits for a person" if found.waits else "not promoted"
-    text = f"{state}: {found.reason}{changed}"
-    _show(run.name, version, text)
-    run.say(f"version {version} {text}")
+    _show(run.name, version, state, f"{found.reason}{changed}")
+    run.say(f"version {version} {state}: {found.reason}{changed}")
     return told
 
 
@@ -67,13 +66,13 @@ def answer(promote: bool, reason: str, tracking: Tracking, name: str, folder: Ru
     gate = {**figures["gate"], "promote": promote, "waits": False, "reason": said}
     folder.note(figures={**figures, "gate": gate})
     tracking.tag(folder.facts["mlflow_run_id"], _tags(gate))
-    _show(folder.run, version, f"{'promoted' if promote else 'not promoted'}: {said}")
+    _show(folder.run, version, "promoted" if promote else "not promoted", said)
     return {**figures, "gate": gate, "model_version": version}
 
 
-def _show(run: str, version: int, text: str) -> None:
-    told = f"Run {run}, version {version}, {text}"
-    create_markdown_artifact(told, key="gate", description=told.partition(":")[0])
+def _show(run: str, version: int, state: str, why: str) -> None:
+    told = f"Run {run}, version {version}, {state}"
+    create_markdown_artifact(f"{told}: {why}", key="gate", description=told)
 
 
 def _changed(champions: Champions, folder: RunFolder) -> str:

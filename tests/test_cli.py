@@ -80,7 +80,7 @@ def test_a_training_that_can_be_resumed_tells_how(ends, monkeypatch, tiny, endin
 
     monkeypatch.setattr(operate, "at_work", lambda _: nullcontext())
     monkeypatch.setattr(operate.server, "prefect_server", lambda *_: nullcontext())
-    monkeypatch.setattr(operate, "mark_crashed", lambda _: None)
+    monkeypatch.setattr(operate, "mark_crashed", lambda *_, **__: None)
     monkeypatch.setattr(operate, "_flow", lambda _: end)
     path = tiny("tiny")
     *_, hint, last = ends("run", path, "--data", "my data", code=code).splitlines()

@@ -83,7 +83,7 @@ rounds: {minimum: 3}
         ),
         ("name: three", "name: " + "[" * 999, "found lists within lists without end"),
         ("test: 0.9", "cuts: [2018-02-30, 2019-02-24]", "expected timestamp (day is out of range for month"),
-        ("minimum: 3", "minimum: !!bool three", "is not YAML: found 'three', expected bool ("),
+        ("minimum: 3", "minimum: !!bool three", "is not YAML: found 'three', expected bool"),
         ("name: three", r'name: "\UFFFFFFFF"', "is not YAML: "),
         ("test: 0.9", "cuts: [0001-01-01T00:00:00+05:00, 2019-02-24]", "split.cuts: expected a time within"),
         (

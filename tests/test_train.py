@@ -117,7 +117,7 @@ def test_a_run_whose_end_mlflow_did_not_hear_of_is_told_by_what_comes_next(
     find_run(home, "r").note(status="running")  # as one whose process was killed
     operate.mark_crashed(overhead.consortium(tmp_path, 4))
     assert marked == ["Prefect", "MLflow"]  # which may be silent
-    assert "r ended without a word: MLflow is told, for 20 s at most" in capsys.readouterr().err
+    assert "r ended without a word; telling MLflow (20 s at most)" in capsys.readouterr().err
     answers = threading.Event()
     monkeypatch.setattr(operate, "SILENCE_SECONDS", 0.1)
     monkeypatch.setattr(Tracking, "finish", lambda *_: answers.wait())
