@@ -243,7 +243,9 @@ def test_a_run_that_was_interrupted_says_so_in_the_list(tmp_path):
     assert (folder.facts["status"], folder.facts["reason"]) == ("failed", "interrupted")
 
 
-@pytest.mark.parametrize("content", ["", '{"run": "one"', "\x00" * 9, b"\xff\xfe", "[]", "3", "{}"])
+@pytest.mark.parametrize(
+    "content", ["", '{"run": "one"', "\x00" * 9, b"\xff\xfe", "[]", '[["run", 1]]', "3", "{}"]
+)
 def test_a_damaged_record_is_named_without_a_traceback(ends, tiny, tmp_path, content):
     record = tmp_path / "state" / "tiny" / "coordinator" / "runs" / "one" / "run.json"
     record.parent.mkdir(parents=True)

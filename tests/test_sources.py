@@ -180,6 +180,11 @@ def test_other_bad_input_is_named(tmp_path: Path) -> None:
     assert "line 1: expected names of columns in UTF-8" in bad(str(latin), columns={"user": "u", "item": "é"})
 
 
+def test_a_name_in_another_encoding_that_is_not_asked_for_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "latin.csv").write_bytes("u,größe,i\na,1,x\n".encode("latin-1"))
+    assert table(Source(path=str(tmp_path / "latin.csv"), columns=IDS))["item"].to_pylist() == ["x"]
+
+
 def test_a_name_that_two_columns_have_is_refused(tmp_path: Path) -> None:
     told = "columns.item: found several columns 'i', expected one"
     path = written(tmp_path, "e.csv", "u,i,i,t,v\na,x,y,2016-10-08,1\n")

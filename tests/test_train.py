@@ -124,6 +124,10 @@ def test_a_run_whose_end_mlflow_did_not_hear_of_is_told_by_what_comes_next(
     find_run(home, "r").note(status="running")
     operate.mark_crashed(overhead.consortium(tmp_path, 4))  # does not wait for it
     answers.set()
+    monkeypatch.setattr(Tracking, "finish", lambda *_: marked.append("late"))
+    find_run(home, "r").note(status="running")
+    operate.mark_crashed(overhead.consortium(tmp_path, 4), resumed="r")
+    assert "late" not in marked
     monkeypatch.setattr(Tracking, "finish", finish)
     told, run_id = Tracking(TrackingConfig(), home), find_run(home, "r").facts["mlflow_run_id"]
     assert told.client.get_run(run_id).info.status == "FAILED"
