@@ -41,8 +41,8 @@ def read_csv(path: Path, columns: Columns, separator: str, header: bool) -> Iter
 
 def _csv_blocks(path: Path, columns: Columns, separator: str, header: bool) -> Iterator[Cells]:
     names, only = _first_line(path, separator, header)
-    wanted_names = {column for column in columns.values() if isinstance(column, str)}
-    if "\ufffd" in "".join(names) and not wanted_names <= {*names}:
+    asked = {column for column in columns.values() if isinstance(column, str)}
+    if "\ufffd" in "".join(names) and not asked <= {*names}:
         raise BadData(f"{path}, line 1: expected names of columns in UTF-8", ", ".join(names))
     wanted = positions(path, columns, names)
     if header and only:  # arrow cannot skip a line that nothing ends

@@ -58,9 +58,8 @@ def derivatives(
     if objective == "lambdarank":
         assert queries is not None
         return _lambdarank(labels, queries, truncation)
-    plain = {"binary": objectives.binary, "regression": objectives.squared, "poisson": objectives.poisson}[
-        objective
-    ]
+    known = {"binary": objectives.binary, "regression": objectives.squared, "poisson": objectives.poisson}
+    plain = known[objective]
 
     def derive(scores: Floats) -> tuple[Floats, Floats]:
         gradient, hessian = np.empty_like(scores), np.empty_like(scores)

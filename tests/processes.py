@@ -1,9 +1,9 @@
 """Participants that are processes, and rounds among them, for the tests of rounds."""
 
 import json
+import os
 import sys
 import threading
-import time
 from pathlib import Path
 
 from federation.door import Door
@@ -73,8 +73,7 @@ def when_stopped(door, then):
     """In a thread, `then()` as soon as the participant's process stands still."""
 
     def wait():
-        while Path(f"/proc/{door.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-            time.sleep(0.01)
+        os.waitid(os.P_PID, door.pid, os.WSTOPPED)
         then()
 
     threading.Thread(target=wait, daemon=True).start()
