@@ -88,8 +88,10 @@ def environment(home: Path, url: str) -> dict[str, str]:
 
 def no_proxy() -> dict[str, str]:
     """The setting under which no proxy that others are reached by is asked for this machine."""
+    if urllib.request.proxy_bypass("127.0.0.1"):
+        return {}
     given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    return {"no_proxy": given if "127.0.0.1" in given.split(",") else f"{given},127.0.0.1".removeprefix(",")}
+    return {"no_proxy": f"{given},127.0.0.1".removeprefix(",")}
 
 
 @contextmanager

@@ -115,6 +115,16 @@ def test_a_server_that_is_there_is_used_and_outlives_the_block(again, tmp_path):
     assert ask(url, "/health") is True
 
 
+@pytest.mark.parametrize("given", ["", "example.org", "*", "example.org, 127.0.0.1"])
+def test_what_needs_no_proxy_still_needs_none(given, monkeypatch):
+    monkeypatch.setenv("no_proxy", given)
+    for name, value in server.no_proxy().items():
+        monkeypatch.setenv(name, value)
+    assert urllib.request.proxy_bypass("127.0.0.1")
+    assert urllib.request.proxy_bypass("example.org") or not given
+    assert urllib.request.proxy_bypass("elsewhere.org") == (given == "*")
+
+
 def test_only_what_still_runs_is_marked_crashed(again):
     home, finished, url = again
     flow = ask(url, f"/flow_runs/{finished}")["flow_id"]
