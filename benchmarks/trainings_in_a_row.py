@@ -10,7 +10,6 @@ between trainings (server, worker), after each training; the first five warm up 
 
 import argparse
 import contextlib
-import json
 import os
 import platform
 import re
@@ -21,8 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,28 +106,14 @@ def served(path: Path, database: str | None) -> Iterator[tuple[str, int]]:
         process.wait()
 
 
-def ask(url: str, body: Any = None, tries: int = 10) -> Any:
-    """What the API answers; a server that is too busy (503) is asked again, as Prefect's client does."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
-    except urllib.error.HTTPError as error:
-        if error.code != 503 or tries == 1:
-            raise
-    time.sleep(1)
-    return ask(url, body, tries - 1)
-
-
-def train(api: str) -> tuple[str, float]:
+def train(client: Any) -> tuple[str, float]:
     """Ask for a training and wait for its end: its last state and seconds."""
     began = time.monotonic()
-    deployment = ask(f"{api}/deployments/name/train-on-schedule/row")["id"]
-    run = ask(f"{api}/deployments/{deployment}/create_flow_run", {})["id"]
-    while (found := ask(f"{api}/flow_runs/{run}"))["state_type"] not in FINAL:
+    deployment = client.read_deployment_by_name("train-on-schedule/row")
+    run = client.create_flow_run_from_deployment(deployment.id)
+    while (found := client.read_flow_run(run.id)).state_type.value not in FINAL:
         time.sleep(0.3)
-    return found["state_name"], time.monotonic() - began
+    return found.state_name, time.monotonic() - began
 
 
 def resident(pid: int) -> dict[str, float]:
@@ -182,9 +165,13 @@ def main() -> None:
         path = write(Path(folder), options.participants, options.events)
         use = stack.enter_context(postgresql(Path(folder))) if options.database == "postgresql" else None
         api, pid = stack.enter_context(served(path, use))
+        stack.enter_context(server.prefect_server(Path(folder) / "client", api))
+        from prefect.client.orchestration import get_client
+
+        client = stack.enter_context(get_client(sync_client=True))
         ends, sizes = [], []
         for number in range(options.trainings):
-            ends.append(train(api))
+            ends.append(train(client))
             sizes.append(resident(pid))
             print(f"{number + 1}: {ends[-1][0]}, {ends[-1][1]:.1f} s, {sizes[-1]}", flush=True)
         logs = "".join(each.read_text(errors="replace") for each in Path(folder).rglob("*.log"))

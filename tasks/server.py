@@ -31,6 +31,8 @@ QUIET = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_CLI_PROMPT": "false",
     "GIT_PYTHON_REFRESH": "quiet",
+    # Else any web page that a browser of this machine shows could order runs.
+    "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
     # Else each state is a transaction of its own, for which the server needs three times the processor.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
@@ -135,7 +137,8 @@ def started(
     """The API's URL and the process of a server that listens on `port` until the block ends."""
     (home / "prefect").mkdir(parents=True, exist_ok=True, mode=0o700)
     url = f"http://127.0.0.1:{port}/api"
-    os.environ.update(environment(home, url))
+    # Other origins than its own pages', that are web sites in a browser of this machine, may not read it.
+    os.environ.update(environment(home, url), PREFECT_SERVER_CORS_ALLOWED_ORIGINS=f"http://localhost:{port}")
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with leashed(command, home / "prefect" / "server.log", holds) as process:
         wait_for(f"{url}/health", process, home / "prefect" / "server.log")

@@ -99,6 +99,18 @@ def test_its_files_are_private_and_its_settings_stand(again):
     assert os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
 
 
+@pytest.mark.parametrize("site", ["http://example.org", "http://localhost:1"])
+def test_no_web_site_reads_it_or_orders_anything(again, site):
+    """A browser lets a page read what the answer allows it to, and send anything of a form's kinds."""
+    *_, url = again
+    looked = urllib.request.Request(f"{url}/health", headers={"Origin": site})
+    with urllib.request.urlopen(looked) as answer:
+        assert answer.headers["Access-Control-Allow-Origin"] is None
+    ordered = urllib.request.Request(f"{url}/flows/", b'{"name": "theirs"}', {"Origin": site})
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(ordered)
+
+
 def test_a_server_that_is_there_is_used_and_outlives_the_block(again, tmp_path):
     *_, url = again
     code = (
