@@ -1,6 +1,7 @@
 """What the coordinator keeps of a run: opened sums, figures and states, never a contribution."""
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -17,6 +18,9 @@ from federation.files import OWNER_ONLY, read_json, save, write_json
 from federation.fixed_point import FixedPoint
 from federation.summed import Summed
 from federation.update import Update
+
+SUM = re.compile(r"([0-9]{1,9})/((?:[a-z0-9_]{1,99}/){0,9}[a-z0-9_]{1,99})")
+"""The name by which participants ask for an opened sum: its round's number, and a path that stays in it."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +95,12 @@ class RunFolder:
 
         Raises `BadInput` for a sum that was not opened in this run.
         """
-        number, _, sum_name = name.partition("/")
-        for suffix in ("", "under-way") if number.isdecimal() else ():
-            folder = self._round(int(number), suffix).resolve()
-            path = (folder / f"{sum_name}.npy").resolve()
-            # Participants ask by name: none leads out of the round.
-            if path.is_relative_to(folder) and path.is_file():
-                return np.load(path, mmap_mode="r", allow_pickle=False)
-        raise BadInput(f"run {self.run}: no sum '{name}' was opened")
+        if found := SUM.fullmatch(name):
+            for suffix in ("", "under-way"):
+                path = self._round(int(found[1]), suffix) / f"{found[2]}.npy"
+                if path.is_file():
+                    return np.load(path, mmap_mode="r", allow_pickle=False)
+        raise BadInput(f"run {self.run}: no sum {name[:99]!r} was opened")
 
     def keep(self, number: int, name: str, form: FixedPoint, total: Update) -> None:
         """Keep an opened sum of the round under way; integers in the words that they came in."""

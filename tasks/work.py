@@ -7,12 +7,12 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import task
 from prefect.futures import PrefectFuture
 from prefect.states import State, get_state_result
-from pydantic import ValidationError
+from pydantic import StringConstraints, ValidationError
 
 from federation.errors import Lost, Refused
 from federation.frozen import Frozen
@@ -20,7 +20,7 @@ from tasks.grown import ranker
 from tasks.run import Run
 
 Disclosed = dict[str, Any]
-Figures = dict[str, float]
+Figures = dict[Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,99}$")], float]
 
 
 class Scored(Frozen):

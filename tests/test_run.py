@@ -68,8 +68,11 @@ def test_prefect_does_not_look_behind_the_doors_of_a_quoted_run(run_behind):
 
 @pytest.mark.parametrize(
     "name",
-    ["0/../../other/round-0000/sum", "0/../../../participants/b/sum", "0//{}/sum", "x/sum", "/sum", "-1/sum"],
-)
+    [
+        "0/../../other/round-0000/sum", "0/../../../participants/b/sum", "0//{}/sum", "x/sum", "/sum",
+        "-1/sum", "0/sum\0", "0/s\num", "9" * 5000 + "/sum", "0/" + "s" * 5000, "0/" + "s/" * 5000 + "s",
+    ],
+)  # fmt: skip
 def test_a_participant_reads_no_file_but_the_opened_sums_of_its_run(run_behind, tmp_path, name):
     run = run_behind("a")
     run.folder.begin(0)

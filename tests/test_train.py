@@ -54,8 +54,11 @@ def test_who_was_lost_in_the_first_round_is_left_out_of_the_second(trained):
     assert figures["participants"]["p000"]["data_version"] == "0" * 64
 
 
-def test_who_tells_of_its_scores_what_is_no_figure_is_lost(trained):
-    told = {"consortium": {"ndcg_at_10": "high"}}
+@pytest.mark.parametrize(
+    "figure", [{"ndcg_at_10": "high"}, {"ndcg\0": 0.5}, {"../x\n": 0.5}, {"n" * 300: 0.5}]
+)
+def test_who_tells_of_its_scores_what_is_no_figure_is_lost(trained, figure):
+    told = {"consortium": figure}
     figures = trained(lambda name, job, number: told if (name, job) == ("p003", "score") else job == "forget")
     assert figures["lost"] == {"p003": "missed round 0: p003: told of its scores what is no figure"}
 
