@@ -1,6 +1,7 @@
 """Errors as messages between a participant and the coordinator: type and text, never a traceback."""
 
 import os
+from itertools import islice
 from typing import Any
 
 from federation import errors
@@ -11,6 +12,11 @@ GRACE = 5.0
 
 MORE = "its own log says more"
 """Where the text of an error is that others do not see."""
+
+LONGEST = 2_000
+"""Characters of a text that are shown; Prefect's server takes minutes for one of millions."""
+
+MOST_LOST = 100
 
 _KINDS: dict[str, type[ChorusError]] = {
     kind.__name__: kind for kind in (errors.BadInput, errors.Refused, errors.TooFew, ChorusError)
@@ -44,5 +50,11 @@ def from_message(message: Any) -> ChorusError:
     told = message if isinstance(message, dict) else {}
     lost = told.get("participants")
     if told.get("type") == "Lost" and isinstance(lost, dict):
-        return Lost({str(name): str(why) for name, why in lost.items()})
-    return _KINDS.get(str(told.get("type")), ChorusError)(str(told.get("message", "unknown error")))
+        return Lost({_line(name): _line(why) for name, why in islice(lost.items(), MOST_LOST)})
+    return _KINDS.get(str(told.get("type")), ChorusError)(_line(told.get("message", "unknown error")))
+
+
+def _line(text: object) -> str:
+    """What goes into logs and tables of a text that somebody else wrote: one line, cut where it is long."""
+    line = (each if each.isprintable() else ascii(each)[1:-1] for each in str(text)[:LONGEST])
+    return "".join(line)

@@ -21,6 +21,8 @@ from federation.turns import Turns
 from federation.update import Update
 
 Chunk = memoryview | bytes | Words
+Name = Annotated[str, Field(pattern=r"^[\w /.-]+$", max_length=300)]
+"""A name that can be shown in a log."""
 
 
 class Header(NamedTuple):
@@ -29,8 +31,8 @@ class Header(NamedTuple):
     `label` is run/round/attempt, `name` the sum's, once in an attempt; `length` words mean what `form` says.
     """
 
-    label: str
-    name: str
+    label: Name
+    name: Name
     form: FixedPoint
     length: Annotated[int, Field(ge=0)]
 

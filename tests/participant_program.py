@@ -45,7 +45,7 @@ def sum_vector(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
         vector = np.array(arguments["vector"], float)
         if number == arguments.get("at", 0) and not _spared(arguments):
             vector = _trouble(arguments.get("trouble"), vector)
-        total = channel.sum(f"sum/{number}", vector, FORM)
+        total = channel.sum(arguments.get("name", f"sum/{number}"), vector, FORM)
     return {"total": total.tolist(), "pid": os.getpid()}
 
 

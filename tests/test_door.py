@@ -165,6 +165,17 @@ def test_an_error_that_cannot_be_read_is_one_of_the_participant(error, tmp_path)
         door.ask("echo")
 
 
+def test_a_text_goes_into_logs_as_one_short_line(tmp_path):
+    """Else it could clear a terminal, forge lines, or keep the server busy for minutes."""
+    told = {"type": "BadInput", "message": "\x1b[2J\x00two\nlines \u202e" + "x" * 100_000}
+    for text in (told, {"type": "Lost", "participants": {"b": told["message"]}}):
+        door = answering(json.dumps({"say": "error", "error": text}), tmp_path)
+        with door, pytest.raises(ChorusError) as caught:
+            door.ask("echo")
+        assert r"\x1b[2J\x00two\nlines \u202exxx" in str(caught.value)
+        assert len(str(caught.value)) < 2_100
+
+
 @pytest.mark.parametrize("public", [None, "x", "ab" * 31, "00" * 32, "01" + "00" * 31])
 def test_a_key_that_would_serve_nobody_is_refused_by_name(public, tmp_path):
     """Else the others could not agree on masks with it, and were lost in its place."""

@@ -116,6 +116,13 @@ def test_a_part_that_is_none_is_refused(four, part):
     assert "b" in done.lost
 
 
+@pytest.mark.parametrize("name", ["x" * 1_000_000, "\x1b[2J", "\x00", ""])
+def test_a_sum_of_an_odd_name_is_refused(four, name):
+    done = four.round(b={"name": name})
+    assert (done.cohort, done.attempts) == (("a", "c", "d"), 2)
+    assert done.lost == {"b": "its contribution has no readable header"}
+
+
 def test_everyone_invited_has_a_door(four):
     with pytest.raises(BadInput, match=r"no door leads to \['z'\]"):
         together(four.doors, RoundPlan(run="r", number=0, cohort=("a", "z")), "echo")
