@@ -12,15 +12,39 @@ from typing import Annotated, Any
 from prefect import task
 from prefect.futures import PrefectFuture
 from prefect.states import State, get_state_result
-from pydantic import StringConstraints, ValidationError
+from pydantic import Field, ValidationError
 
+from feature_store.cleaning import CleaningReport
 from federation.errors import Lost, Refused
 from federation.frozen import Frozen
 from tasks.grown import ranker
 from tasks.run import Run
 
 Disclosed = dict[str, Any]
-Figures = dict[Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,99}$")], float]
+Figures = dict[Annotated[str, Field(pattern="^[a-z0-9_]{1,99}$")], float]
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+
+
+class Imported(Frozen):
+    """What a participant tells of its data: their version, and how many they are where it discloses that."""
+
+    version: Annotated[str, Field(pattern="^[0-9a-f-]+$", max_length=200)]
+    rows: Count | None = None
+    users: Count | None = None
+    cleaning: CleaningReport | None = None
+
+
+class Trained(Frozen):
+    """Of its training a participant tells nothing; how long it was waited for is known."""
+
+    seconds: float
+
+
+class Tabulated(Frozen):
+    """Whether a participant has rows that teach the ranker."""
+
+    seconds: float
+    teaches: bool
 
 
 class Scored(Frozen):
@@ -89,7 +113,7 @@ def prepare_participant(name: str, run: Run) -> Disclosed:
 
     A run that is resumed goes on with the version that it began with.
     """
-    disclosed = run.ask(name, "prepare", version=run.versions.get(name))
+    disclosed = believed(name, "its data", Imported, run.ask(name, "prepare", version=run.versions.get(name)))
     rows = f"{disclosed['rows']:,} events, " if "rows" in disclosed else ""
     run.say(f"{name}: {rows}data version {disclosed['version'][:12]}")
     return disclosed
@@ -104,7 +128,7 @@ def prepare_participant(name: str, run: Run) -> Disclosed:
 )
 def train_participant(work: Work) -> Disclosed:
     """The participant's local work of a round, on its own partitions; its update is kept at its side."""
-    disclosed = work.ask("train")
+    disclosed = believed(work.name, "its training", Trained, work.ask("train"))
     work.show("has trained")
     return disclosed
 
@@ -119,7 +143,7 @@ def train_participant(work: Work) -> Disclosed:
 def tabulate_participant(work: Work) -> Disclosed:
     """The participant's candidates with their features, as of each part's beginning; kept at its side."""
     with work.run.solving:
-        disclosed = work.ask("tabulate")
+        disclosed = believed(work.name, "its candidates", Tabulated, work.ask("tabulate"))
     work.show("has found its candidates")
     return disclosed
 
@@ -135,13 +159,18 @@ def score_participant(work: Work) -> Disclosed:
     """Fit the round's aggregate to the participant, and score its own queries; returns what it discloses."""
     run, champion = work.run, work.run.folder.facts["champion"] if work.number else None
     with run.solving:
-        disclosed = work.ask("score", state=ranker(work.number, run), champion=champion)
-    try:  # what is no figure would end everybody's run where it is logged
-        scored = Scored.model_validate(disclosed)
-    except ValidationError:
-        raise Refused(f"{work.name}: told of its scores what is no figure") from None
+        told = work.ask("score", state=ranker(work.number, run), champion=champion)
+    disclosed = believed(work.name, "its scores", Scored, told)
     work.show("has scored its queries")
-    return scored.model_dump(exclude_unset=True)
+    return disclosed
+
+
+def believed(name: str, of: str, kind: type[Frozen], told: Disclosed) -> Disclosed:
+    """What a participant has told `of` itself; raises `Refused` for what would end everybody's run later."""
+    try:
+        return kind.model_validate(told).model_dump(exclude_unset=True)
+    except ValidationError:
+        raise Refused(f"{name}: told of {of} what is no figure") from None
 
 
 def arrived(asked: Mapping[str, PrefectFuture[Disclosed]]) -> tuple[dict[str, Disclosed], dict[str, str]]:

@@ -102,15 +102,22 @@ def test_a_newest_window_that_begins_with_validation_is_told(monkeypatch):
         _judged({}, "e", {"a": "1"}, champion, settings)
 
 
+def test_who_tells_no_version_of_its_data_is_left_out():
+    doors = {name: SimpleNamespace(ask=lambda *_, **__: {"version": "0"}) for name in "abc"}
+    doors["d"] = SimpleNamespace(ask=lambda *_, **__: {})
+    found, lost = _versions(doors, SimpleNamespace(rounds=RoundPolicy()))
+    assert (found, lost) == (dict.fromkeys("abc", "0"), {"d": "d: told of its data what is no figure"})
+
+
 def test_what_is_asked_of_one_after_the_other_has_the_deadline_of_a_round():
     asked, policy = [], RoundPolicy(deadline_seconds=3_600)
 
     def ask(job, arguments=None, *, deadline_seconds=600.0):
         asked.append((job, deadline_seconds))
-        return {"version": "v"}
+        return {"version": "0"}
 
     doors = dict.fromkeys("abc", SimpleNamespace(ask=ask))
-    assert _versions(doors, SimpleNamespace(rounds=policy)) == (dict.fromkeys("abc", "v"), {})
+    assert _versions(doors, SimpleNamespace(rounds=policy)) == (dict.fromkeys("abc", "0"), {})
     plan = RoundPlan(run="e", number=0, cohort=("a",), deadline_seconds=policy.deadline_seconds)
     assert _refresh(doors, plan, {"a": {}}) == {}
     assert asked == [("prepare", 3_600), ("prepare", 3_600), ("prepare", 3_600), ("refresh", 3_600)]

@@ -1,16 +1,18 @@
 """A whole training over participants without work: who is left out, what is told, and its resumption."""
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
-from federation.errors import Lost, TooFew
+from federation.errors import Lost, Refused, TooFew
 from mlruns_config.config import TrackingConfig
 from mlruns_config.tracking import Tracking
 from tasks.runs import find_run
+from tasks.work import Work, tabulate_participant
 
 
 @pytest.fixture
@@ -61,6 +63,20 @@ def test_who_tells_of_its_scores_what_is_no_figure_is_lost(trained, figure):
     told = {"consortium": figure}
     figures = trained(lambda name, job, number: told if (name, job) == ("p003", "score") else job == "forget")
     assert figures["lost"] == {"p003": "missed round 0: p003: told of its scores what is no figure"}
+
+
+@pytest.mark.parametrize("odd", [{"users": "many"}, {"rows": 10**4000}, {"version": "x" * 1_000_000}])
+def test_who_tells_of_its_data_what_is_no_figure_is_left_out(trained, odd):
+    told = {"version": "0" * 64, **odd}
+    figures = trained(lambda name, job, number: told if (name, job) == ("p003", "prepare") else None)
+    assert figures["lost"] == {"p003": "p003: told of its data what is no figure"}
+
+
+@pytest.mark.parametrize("told", [{}, {"teaches": "x"}, {"teaches": True, "more": [1]}])
+def test_who_does_not_tell_whether_it_teaches_the_ranker_is_refused(told):
+    asked = SimpleNamespace(solving=nullcontext(), ask=lambda *_, **__: told)
+    with pytest.raises(Refused, match=r"^a: told of its candidates what is no figure$"):
+        tabulate_participant.fn(Work("a", 0, "0", [], asked))
 
 
 def test_a_run_is_resumed_without_one_that_cannot_be_prepared_any_more(trained, capsys):
