@@ -32,9 +32,13 @@ def agree_catalogue(cohort: Sequence[str], run: Run) -> None:
 def _items(name: str, run: Run) -> list[str]:
     """The item ids that a participant has; raises `Refused` where it tells something else."""
     told = run.ask(name, "items", version=run.versions[name]).get("items")
-    if not isinstance(told, list) or not all(isinstance(item, str) for item in told):
-        raise Refused(f"{name}: told no list of item ids")
+    if not isinstance(told, list) or not all(map(_is_item, told)):
+        raise Refused(f"{name}: told no list of item ids, each of one line")
     return told
+
+
+def _is_item(told: Any) -> bool:
+    return isinstance(told, str) and bool(told) and not {"\n", "\r"} & {*told}
 
 
 @task(name="agree cuts", task_run_name="agree cuts in time", cache_policy=NO_CACHE)

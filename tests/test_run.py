@@ -162,11 +162,16 @@ def test_who_has_chosen_nothing_in_the_round_before_has_missed_it(run_behind):
     assert run.missed("abcd") == {"c": "missed round 0: its process ended", "d": "missed round 0: no file"}
 
 
-def test_what_is_no_item_or_not_on_the_grid_is_not_believed(run_behind):
-    run = run_behind({"a": SimpleNamespace(ask=lambda *_, **__: {"items": ["x", 1]})})
+@pytest.mark.parametrize("item", [1, "", "two\nlines", "two\rlines"])
+def test_what_is_no_item_is_refused_by_its_participant_s_name(run_behind, item):
+    run = run_behind({"a": SimpleNamespace(ask=lambda *_, **__: {"items": ["x", item]})})
     run.folder.note(versions={"a": "1"})
     with pytest.raises(Refused, match="a: told no list of item ids"):
         agree_catalogue.fn(("a",), run)
+
+
+def test_what_is_not_on_the_grid_is_not_believed(run_behind):
+    run = run_behind({})
     chosen = {
         name: {"chosen": {"consortium_strength": told}}
         for name, told in {"a": "x", "b": 1e-9, "c": 50}.items()
