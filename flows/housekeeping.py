@@ -3,9 +3,9 @@
 from typing import Any
 
 from prefect import flow
-from prefect.states import Cancelled, Completed, State
+from prefect.states import Cancelled, Completed, Failed, State
 
-from federation.errors import Refused
+from federation.errors import Refused, reasons
 from flows.consortium import read_consortium
 from flows.operate import PATIENCE_SECONDS, at_work
 from mlruns_config.champions import Champions
@@ -22,12 +22,12 @@ def housekeeping(order: Order) -> State[Any]:
         with at_work(consortium, PATIENCE_SECONDS):
             champions = Champions(consortium.mlflow(), consortium.name)
             keep = kept_runs(home, config.keep_runs, champions.standing())
-            folders = tidy_participants(home, consortium.memberships, keep)
+            folders, lost = tidy_participants(home, consortium.memberships, keep)
             sums = tidy_runs(home, keep)
     except Refused as busy:
         return Cancelled(message=str(busy))
     ended = tidy_flow_runs(consortium.tags, consortium.keep_days)
-    return Completed(
-        message=f"dropped {sum(folders.values())} folders of participants, the sums of {sums} runs, "
-        f"{ended} flow runs"
+    told = (
+        f"dropped {sum(folders.values())} folders of participants, the sums of {sums} runs, {ended} flow runs"
     )
+    return Failed(message=f"{told}; not those of {reasons(lost)}") if lost else Completed(message=told)

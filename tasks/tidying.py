@@ -9,9 +9,12 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from federation.errors import ChorusError
+from federation.frozen import Frozen
 from tasks.membership import Membership
 from tasks.run import open_doors
 from tasks.runs import all_runs
+from tasks.work import Count, believed
 
 PAGE = 200
 
@@ -24,15 +27,31 @@ def kept_runs(home: Path, newest: int, champions: Collection[str]) -> list[str]:
     return [each.run for each in runs if each.run not in gone]
 
 
+class Tidied(Frozen):
+    """What a participant tells of it."""
+
+    dropped: Count
+
+
 @task(name="tidy participants", cache_policy=NO_CACHE)
-def tidy_participants(home: Path, memberships: Sequence[Membership], keep: Sequence[str]) -> dict[str, int]:
-    """Each participant drops its models of runs that are not kept; returns how many folders each dropped."""
-    deadlines = {each.name: each.rounds.deadline_seconds for each in memberships}
+def tidy_participants(
+    home: Path, memberships: Sequence[Membership], keep: Sequence[str]
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Each participant drops its models of runs that are not kept.
+
+    Returns how many folders each dropped, and who told nothing of it, and why.
+    """
+    dropped, lost = dict[str, int](), dict[str, str]()
     with open_doors(home, memberships) as doors:
-        return {
-            name: door.ask("tidy", {"keep": [*keep]}, deadline_seconds=deadlines[name])["dropped"]
-            for name, door in doors.items()
-        }
+        for each in memberships:
+            try:
+                told = doors[each.name].ask(
+                    "tidy", {"keep": [*keep]}, deadline_seconds=each.rounds.deadline_seconds
+                )
+                dropped[each.name] = believed(each.name, "its folders", Tidied, told)["dropped"]
+            except ChorusError as error:
+                lost[each.name] = str(error)
+    return dropped, lost
 
 
 @task(name="tidy runs", cache_policy=NO_CACHE)
