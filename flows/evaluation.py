@@ -1,5 +1,6 @@
 """Evaluation as it is deployed: how the champion does on the newest window, for the policies of frequency."""
 
+from contextlib import ExitStack
 from typing import Any
 
 from prefect import flow
@@ -19,13 +20,15 @@ def evaluate(order: Order) -> State[Any]:
     It waits for a training under way.  Where the data are those of the last time, it ends early, as Skipped.
     """
     consortium = read_consortium(order.consortium, order.data, order.folder)
-    try:
-        with at_work(consortium, PATIENCE_SECONDS):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(at_work(consortium, PATIENCE_SECONDS))
+        except Refused as busy:
+            return Cancelled(message=str(busy))
+        try:
             found = evaluate_champion(consortium.home, consortium.memberships, consortium.settings())
-    except Refused as busy:
-        return Cancelled(message=str(busy))
-    except NothingNew as why:
-        return Completed(name="Skipped", message=str(why))
+        except NothingNew as why:
+            return Completed(name="Skipped", message=str(why))
     metric = consortium.model.metric
     value = found["figures"].get(metric)
     figure = "nobody has a user to ask about" if value is None else f"{metric} {value:.4f}"

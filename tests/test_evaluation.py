@@ -7,10 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from federation.door import Door
-from federation.errors import BadInput, Lost, TooFew
+from federation.errors import BadInput, Lost, Refused, TooFew
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
 from federation.rounds import Together
+from flows import evaluation as flow
+from flows import operate
+from flows.deploy import order_of
 from tasks import evaluation
 from tasks.evaluation import _forget, _judged, _refresh, _versions
 
@@ -107,6 +110,19 @@ def test_who_tells_no_version_of_its_data_is_left_out():
     doors["d"] = SimpleNamespace(ask=lambda *_, **__: {})
     found, lost = _versions(doors, SimpleNamespace(rounds=RoundPolicy()))
     assert (found, lost) == (dict.fromkeys("abc", "0"), {"d": "d: told of its data what is no figure"})
+
+
+def test_what_a_participant_is_refused_for_fails_the_evaluation(tiny, monkeypatch):
+    """Else one that tells odd results would pass for a state folder in use, of which nobody is alerted."""
+
+    def odd(*_):
+        raise Refused("e/0/0: d told other results of the same sums than the rest")
+
+    path = tiny("odd")
+    monkeypatch.setattr(flow, "evaluate_champion", odd)
+    monkeypatch.setattr(operate, "_log", lambda _: None)
+    with pytest.raises(Refused, match="d told other results"):
+        flow.evaluate.fn(order_of(path, None))
 
 
 def test_what_is_asked_of_one_after_the_other_has_the_deadline_of_a_round():
