@@ -9,11 +9,12 @@ from prefect.states import Cancelled, Completed, State
 from federation.errors import NothingNew, Refused, reasons
 from flows.consortium import read_consortium
 from flows.operate import PATIENCE_SECONDS, at_work
+from tasks.deployments import named
 from tasks.evaluation import evaluate_champion
 from tasks.order import Order
 
 
-@flow(name="evaluate-champion", flow_run_name="evaluate {order.consortium.stem}")
+@flow(name="evaluate-champion", flow_run_name=named("evaluate"))
 def evaluate(order: Order) -> State[Any]:
     """Evaluate the champion on the newest window of everybody's data, as sums; nothing is trained.
 

@@ -10,10 +10,11 @@ from flows.consortium import read_consortium
 from flows.deploy import training_timing
 from tasks.adjusting import adjust
 from tasks.decisions import observe, report
+from tasks.deployments import named
 from tasks.order import Order
 
 
-@flow(name="adjust-frequency", flow_run_name="adjust {order.consortium.stem}")
+@flow(name="adjust-frequency", flow_run_name=named("adjust"))
 def adjust_frequency(order: Order) -> State[Any]:
     """Decide from past trainings how often to train, and change the training's schedule to it.
 

@@ -9,11 +9,12 @@ from federation.errors import Refused, reasons
 from flows.consortium import read_consortium
 from flows.operate import PATIENCE_SECONDS, at_work
 from mlruns_config.champions import Champions
+from tasks.deployments import named
 from tasks.order import Order
 from tasks.tidying import kept_runs, tidy_flow_runs, tidy_participants, tidy_runs
 
 
-@flow(name="housekeeping", flow_run_name="tidy {order.consortium.stem}")
+@flow(name="housekeeping", flow_run_name=named("tidy"))
 def housekeeping(order: Order) -> State[Any]:
     """Drop what no kept run needs; a training under way is waited for."""
     consortium = read_consortium(order.consortium, order.data, order.folder)

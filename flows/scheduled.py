@@ -12,7 +12,7 @@ from flows.approval import approved
 from flows.consortium import read_consortium
 from flows.operate import PATIENCE_SECONDS, at_work, mark_crashed
 from flows.train import train
-from tasks.deployments import TRAINING
+from tasks.deployments import TRAINING, named
 from tasks.lease import outlive_lease
 from tasks.order import TrainingOrder
 from tasks.straying import strays
@@ -20,7 +20,7 @@ from tasks.straying import strays
 outlive_lease()  # before Prefect's engine begins the flow
 
 
-@flow(name=TRAINING, flow_run_name="train {order.consortium.stem}")
+@flow(name=TRAINING, flow_run_name=named("train"))
 def train_on_schedule(order: TrainingOrder) -> State[Any]:
     """Train the consortium of `order`; a retry goes on with the same run, here and at MLflow.
 

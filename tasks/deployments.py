@@ -4,6 +4,7 @@ Prefect's own `serve` and `deploy` write schedules anew and so undo what a polic
 Here a deployment that exists keeps its schedules; `tasks.timetable` alone changes them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,17 @@ class Deployable:
     def at(self, timings: tuple[Timing, ...]) -> "Deployable":
         """The same at other times."""
         return replace(self, timings=timings)
+
+
+def named(verb: str) -> Callable[[], str]:
+    """How Prefect's page calls a flow run: the verb and the consortium, whose name is its deployment's."""
+
+    def name() -> str:
+        from prefect.runtime import deployment
+
+        return " ".join(filter(None, (verb, deployment.name)))
+
+    return name
 
 
 def find(client: "SyncPrefectClient", full_name: str) -> "DeploymentResponse | None":

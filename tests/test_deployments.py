@@ -11,6 +11,7 @@ import pytest
 from federation.errors import BadInput, ChorusError
 from flows import operate
 from flows.consortium import read_consortium
+from flows.scheduled import train_on_schedule
 from tasks.deployments import ensure_pool
 from tasks.runs import RunFolder, runs_folder
 
@@ -48,6 +49,17 @@ def test_a_second_deploy_changes_nothing(client, deploy, tiny):
     assert after == before
     assert automations(client, "twice") == made  # not even written anew, which forgets what was counted
     assert len(made) == 6
+
+
+def test_a_flow_run_is_named_by_its_consortium_not_by_the_file(client, deploy, tiny, tmp_path):
+    from prefect.flow_engine import run_flow
+
+    path = tiny("shops").rename(tmp_path / "config.yaml")
+    deploy(path)
+    begun = client.create_flow_run_from_deployment(training(client, "shops").id)
+    order = {**begun.parameters["order"], "consortium": tmp_path / "gone.yaml"}
+    run_flow(train_on_schedule, flow_run=begun, parameters={"order": order}, return_type="state")
+    assert client.read_flow_run(begun.id).name == "train shops"
 
 
 def automations(client, name):
