@@ -44,7 +44,7 @@ def _csv_blocks(path: Path, columns: Columns, separator: str, header: bool) -> I
     asked = {column for column in columns.values() if isinstance(column, str)}
     if "\ufffd" in "".join(names) and not asked <= {*names}:
         raise BadData(f"{path}, line 1: expected names of columns in UTF-8", ", ".join(names))
-    wanted = positions(path, columns, names)
+    wanted = positions(path, columns, names, f" where separator is {separator!r}")
     if header and only:  # arrow cannot skip a line that nothing ends
         return
     torn: list[Any] = []
@@ -142,8 +142,11 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Cells]:
             yield {field: batch.column(name) for field, name in wanted.items()}
 
 
-def positions(path: Path, columns: Columns, names: list[str]) -> dict[str, int]:
-    """Position of each mapped field among the columns `names` of a file; `BadData` without just one."""
+def positions(path: Path, columns: Columns, names: list[str], read: str = "") -> dict[str, int]:
+    """Position of each mapped field among the columns `names` of a file; `BadData` without just one.
+
+    It says how the file was `read`.
+    """
     found = {}
     for field, column in columns.items():
         if isinstance(column, str) and names.count(column) > 1:
@@ -154,8 +157,8 @@ def positions(path: Path, columns: Columns, names: list[str]) -> dict[str, int]:
             found[field] = column
         else:
             raise BadData(
-                f"{path}: columns.{field}: found no column {column!r}, expected a name in the file's header"
-                f" or a position from 0 to {len(names) - 1}",
+                f"{path}: columns.{field}: found no column {column!r}{read}, expected a name in the file's "
+                f"header or a position from 0 to {len(names) - 1}",
                 ", ".join(names),
             )
     return found

@@ -156,7 +156,7 @@ def test_other_bad_input_is_named(tmp_path: Path) -> None:
     assert "line 2: found 1 cells, expected 4" in bad(written(tmp_path, "t.csv", "u,i,t,v\na\n"))
     assert "found suffix '.txt'" in bad(written(tmp_path, "e.txt", "u,i\n"))
     found = bad(good, columns={"user": "u", "item": "what"})
-    assert "columns.item: found no column 'what', expected a name in the file's header" in found
+    assert "columns.item: found no column 'what' where separator is ',', expected a name in the" in found
     assert found.endswith("or a position from 0 to 3; found u, i, t, v")
     assert "columns.item: found no column 4" in bad(good, columns={"user": "u", "item": 4})
     assert "line 1: found nothing, expected the names of columns" in bad(written(tmp_path, "empty.csv", ""))
