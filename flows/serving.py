@@ -1,6 +1,7 @@
 """`chorus deploy` and `chorus serve`: deployments at any Prefect server, or a server and a worker here."""
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -32,7 +33,8 @@ def deploy(path: Path, data: Path | None, pool: str, image: str | None) -> None:
         )
     with server.prefect_server(consortium.home, url):
         _deploy(consortium, path, data, pool, image)
-    console.print(f"A worker must be running: prefect worker start --pool {pool}", highlight=False)
+    worker = f"PREFECT_API_URL={url} prefect worker start --pool {shlex.quote(pool)}"
+    console.print(f"A worker must be running: {worker}", highlight=False, soft_wrap=True)
 
 
 def serve(path: Path, data: Path | None, port: int) -> None:

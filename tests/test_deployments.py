@@ -241,6 +241,11 @@ def test_a_pool_has_a_name_that_prefect_takes(name):
         ensure_pool(None, name, None)
 
 
+def test_a_deploy_prints_a_worker_of_the_same_server(api, tiny, chorus):
+    done = chorus("deploy", tiny("worked"), "--pool", "my nights")
+    assert f"running: PREFECT_API_URL={api} prefect worker start --pool 'my nights'\n" in done.stdout
+
+
 def test_a_deploy_without_a_server_says_what_it_needs(tiny, chorus):
     assert "PREFECT_API_URL" in chorus("deploy", tiny("alone"), code=2, PREFECT_API_URL="").stderr
 
