@@ -5,7 +5,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import Popen
@@ -49,13 +49,13 @@ def serve(path: Path, data: Path | None, port: int) -> None:
         _deploy(consortium, path, data, POOL, None)
         with _worker(consortium.home, holds) as worker:
             console.print(f"Prefect: {url.removesuffix('/api')}\nCtrl-C ends it.", highlight=False)
-            _wait(stop, [*processes, worker], consortium.home)
+            _wait(stop, {**processes, "worker": worker}, consortium.home)
         _mark_left_behind(consortium)
 
 
 @contextmanager
-def _served(consortium: Consortium, port: int) -> Iterator[tuple[str, IO[str], list[Popen[bytes]]]]:
-    """The API's URL, the file that says so, and the server's process where it is ours."""
+def _served(consortium: Consortium, port: int) -> Iterator[tuple[str, IO[str], dict[str, Popen[bytes]]]]:
+    """The API's URL, the file that says so, and the server's process, by its name, where it is ours."""
     url = consortium.prefect_api_url
     if url is None and not server.is_free(port):
         raise BadInput(f"--port: found {port}, which is in use; expected a free one")
@@ -66,10 +66,10 @@ def _served(consortium: Consortium, port: int) -> Iterator[tuple[str, IO[str], l
         holds = stack.enter_context(server.serving(consortium.home, url or here))
         if url is None:
             _, process = stack.enter_context(server.started(consortium.home, port, holds))
-            yield here, holds, [process]
+            yield here, holds, {"server": process}
         else:
             stack.enter_context(server.prefect_server(consortium.home, url))
-            yield url, holds, []
+            yield url, holds, {}
 
 
 @contextmanager
@@ -80,11 +80,12 @@ def _worker(home: Path, holds: IO[str]) -> Iterator[Popen[bytes]]:
         yield process
 
 
-def _wait(stop: threading.Event, processes: list[Popen[bytes]], home: Path) -> None:
+def _wait(stop: threading.Event, processes: Mapping[str, Popen[bytes]], home: Path) -> None:
     while not stop.wait(1.0):
-        for process in processes:
-            if process.poll() is not None:
-                raise ChorusError(f"a server or worker ended; the logs are {home / 'prefect'}/*.log")
+        for name, process in processes.items():
+            if (code := process.poll()) is not None:
+                log = home / "prefect" / f"{name}.log"
+                raise ChorusError(f"Prefect's {name} ended with exit code {code}; its log is {log}")
 
 
 def _deploy(consortium: Consortium, path: Path, data: Path | None, pool: str, image: str | None) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -10,8 +11,8 @@ from event_rows import read_batches
 
 from feature_store.world import World, generate
 from feature_store.world_files import sources
-from federation.errors import BadInput, Lost, TooFew
-from flows import cli, operate, setup, tables
+from federation.errors import BadInput, ChorusError, Lost, TooFew
+from flows import cli, operate, serving, setup, tables
 from tasks import server
 from tasks.answers import ask_participant
 from tasks.opening import _noted
@@ -148,6 +149,13 @@ def test_a_version_of_more_digits_than_a_number_may_have_is_not_known(ends, monk
     monkeypatch.setattr("flows.champion.Champions", lambda *_: SimpleNamespace(versions=lambda: [1]))
     told = ends("promote", "1" * 5000, tiny("tiny"), code=2)
     assert "found no such version, nor one of that run; expected one of: 1" in told
+
+
+def test_which_of_the_served_processes_ended_is_told(tmp_path):
+    ends, runs = SimpleNamespace(poll=lambda: -9), SimpleNamespace(poll=lambda: None)
+    log = tmp_path / "prefect" / "worker.log"
+    with pytest.raises(ChorusError, match=f"Prefect's worker ended with exit code -9; its log is {log}"):
+        serving._wait(threading.Event(), {"server": runs, "worker": ends}, tmp_path)
 
 
 @pytest.mark.parametrize("port", [0, 65_536])
