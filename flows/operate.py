@@ -18,6 +18,10 @@ from tasks.runs import RunFolder, all_runs, find_run, new_name
 PATIENCE_SECONDS = 6 * 3_600.0
 """How long what a schedule starts waits for what works on the state folder, as another that began with it."""
 
+SILENT_END = "its process ended without a word; `chorus resume` goes on with it"
+CRASHED = {"status": "crashed", "reason": SILENT_END}
+"""What is noted of a run that says that it is running, and whose process is gone."""
+
 SILENCE_SECONDS = 20.0
 """How long MLflow may take to hear of runs whose process was killed."""
 
@@ -79,9 +83,16 @@ def _retried(consortium: Consortium, flow_run_id: str | None, redo: str | None) 
 
 
 def list_runs(path: Path, json: Path | None) -> None:
-    """The runs of the consortium, oldest first."""
+    """The runs of the consortium, oldest first; of one whose process is gone, that it has crashed."""
     consortium = read_consortium(path)
-    tables.show_runs([folder.facts for folder in all_runs(consortium.home)], json)
+    works = server.user(
+        consortium.home
+    )  # before the runs are read: a run that begins meanwhile has not crashed
+    told = [folder.facts for folder in all_runs(consortium.home)]
+    dead = [each for each in told if each.get("status") == "running" and each.get("process", "") != works]
+    for each in dead:
+        each.update(CRASHED)
+    tables.show_runs(told, json)
 
 
 def recommend(
@@ -193,11 +204,9 @@ def mark_crashed(consortium: Consortium, but: str | None = None, resumed: str | 
     home, tracking = consortium.home, consortium.mlflow()
     dead = [each for each in all_runs(home) if each.facts.get("status") == "running" and each.run != but]
     noted = {each.facts["flow_run_id"] for each in dead if each.facts.get("flow_run_id")}
-    flow_runs.mark_crashed(
-        sorted(noted | set(flow_runs.unfinished(home))), "its process ended without a word"
-    )
+    flow_runs.mark_crashed(sorted(noted | set(flow_runs.unfinished(home))), SILENT_END)
     for folder in dead:
-        folder.note(status="crashed", reason="its process ended without a word")
+        folder.note(**CRASHED)
     if silent := [each for each in dead if each.run != resumed]:
         _tell_mlflow(tracking, silent)
 

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -43,6 +44,7 @@ def open_run(
     folder.note(
         run=run,
         status="running",
+        process=str(os.getpid()),
         fingerprint=settings.fingerprint,
         created_at=created_at,
         flow_run_id=_flow_run_id(),

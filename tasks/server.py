@@ -40,6 +40,8 @@ QUIET = {
 }
 START_SECONDS = 120.0
 ANSWER_SECONDS = 20.0
+GLANCE_SECONDS = 0.2
+"""More than a look at who has locked a file takes."""
 LEASH_SECONDS = 20.0
 """How long what a killed process had started may take to end."""
 
@@ -54,7 +56,7 @@ def exclusive(
     """
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (home / "lock").open("a+") as lock:
-        if not _lock(lock, 0.0):
+        if not _lock(lock, GLANCE_SECONDS):
             lock.seek(0)
             used = f"{home} is in use by process {lock.read().strip() or 'unknown'}"
             say(f"{used}: waits for it")
@@ -163,7 +165,16 @@ def serving(home: Path, url: str) -> Iterator[IO[str]]:
 
 def served(home: Path) -> str | None:
     """The URL of the server that `chorus serve` runs on this state folder; none where it does not run."""
-    path = home / "serving"
+    return _holder(home / "serving")
+
+
+def user(home: Path) -> str | None:
+    """The id of the process that works on this state folder; none where none does."""
+    return _holder(home / "lock")
+
+
+def _holder(path: Path) -> str | None:
+    """What the process that has locked the file has written there; none where none has."""
     if not path.is_file():
         return None
     with path.open() as file:

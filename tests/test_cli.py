@@ -16,7 +16,7 @@ from flows import cli, operate, serving, setup, tables
 from tasks import server
 from tasks.answers import ask_participant
 from tasks.opening import _noted
-from tasks.runs import RunFolder
+from tasks.runs import RunFolder, runs_folder
 
 
 @pytest.fixture
@@ -249,6 +249,18 @@ def test_a_run_that_was_interrupted_says_so_in_the_list(tmp_path):
     with pytest.raises(KeyboardInterrupt), _noted(folder, SimpleNamespace(finish=lambda *_: None)):
         raise KeyboardInterrupt
     assert (folder.facts["status"], folder.facts["reason"]) == ("failed", "interrupted")
+
+
+def test_a_run_whose_process_is_gone_is_not_listed_as_running(ends, tiny, tmp_path):
+    home, path = tmp_path / "state" / "tiny", tiny("tiny")
+    for name, process in (("killed", "1"), ("works", str(os.getpid()))):
+        RunFolder(runs_folder(home) / name).note(run=name, status="running", process=process)
+    with server.exclusive(home):
+        told = ends("runs", path, code=0)
+        assert re.search(r"works +running", told)
+        assert re.search(r"killed +crashed", told)
+        assert "killed: its process ended without a word; `chorus resume` goes on with it" in told
+    assert re.search(r"works +crashed", ends("runs", path, code=0))
 
 
 @pytest.mark.parametrize(
