@@ -199,15 +199,16 @@ def mark_crashed(consortium: Consortium, but: str | None = None, resumed: str | 
     """Note that every run which says that it is running has crashed, `but` the one of that name.
 
     It is called by who is alone on this state: the processes of such runs have died.  What becomes of the one
-    that is `resumed` now MLflow hears from itself.
+    that is `resumed` now it tells itself, as soon as it begins; where it does not, the next call does.
     """
     home, tracking = consortium.home, consortium.mlflow()
     dead = [each for each in all_runs(home) if each.facts.get("status") == "running" and each.run != but]
     noted = {each.facts["flow_run_id"] for each in dead if each.facts.get("flow_run_id")}
     flow_runs.mark_crashed(sorted(noted | set(flow_runs.unfinished(home))), SILENT_END)
-    for folder in dead:
+    silent = [each for each in dead if each.run != resumed]
+    for folder in silent:
         folder.note(**CRASHED)
-    if silent := [each for each in dead if each.run != resumed]:
+    if silent:
         _tell_mlflow(tracking, silent)
 
 

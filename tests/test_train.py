@@ -147,7 +147,11 @@ def test_a_run_whose_end_mlflow_did_not_hear_of_is_told_by_what_comes_next(
     find_run(home, "r").note(status="running")
     operate.mark_crashed(overhead.consortium(tmp_path, 4), resumed="r")
     assert "late" not in marked
+    assert (
+        find_run(home, "r").facts["status"] == "running"
+    )  # or nobody tells MLflow of a resume that ends now
     monkeypatch.setattr(Tracking, "finish", finish)
+    operate.mark_crashed(overhead.consortium(tmp_path, 4))
     told, run_id = Tracking(TrackingConfig(), home), find_run(home, "r").facts["mlflow_run_id"]
     assert told.client.get_run(run_id).info.status == "FAILED"
     trained(lambda *_: False)
