@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 INTERVAL = re.compile(r"(\d+(?:\.\d+)?)([wdhms])")
 CRON_FIELDS = 5
+SHORTEST_SECONDS = 60
+"""Of an interval that a person types, as of a cron line: more often hardly any run ends before the next."""
 LONGEST_SECONDS = LONGEST_DAYS * 86_400
 """Beyond some thousands of years the next time of a schedule is no date any more."""
 
@@ -80,8 +82,8 @@ def parse_timing(text: str, anchor: datetime, timezone: str = "UTC") -> Timing:
         raise BadInput(
             f"schedule: found {text!r}, expected an interval such as 1d, 6h or 30m, or a cron line"
         )
-    if not 1 <= seconds <= LONGEST_SECONDS:
-        raise BadInput(f"schedule: found {text!r}, expected an interval from 1s to a hundred years")
+    if not SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS:
+        raise BadInput(f"schedule: found {text!r}, expected an interval from 1m to a hundred years")
     return Timing(seconds=seconds, anchor=anchor)
 
 

@@ -34,13 +34,13 @@ def test_anything_else_is_refused_with_what_was_expected(text):
         parse_timing(text, ANCHOR)
 
 
-@pytest.mark.parametrize("text", ["0s", "0.5s", "99999999999d", "36525d1s", "9" * 400 + "d"])
+@pytest.mark.parametrize("text", ["0s", "3s", "59s", "99999999999d", "36525d1s", "9" * 400 + "d"])
 def test_an_interval_that_no_schedule_can_have_is_refused(text):
-    with pytest.raises(BadInput, match=f"found '{text}', expected an interval from 1s to a hundred years"):
+    with pytest.raises(BadInput, match=f"found '{text}', expected an interval from 1m to a hundred years"):
         parse_timing(text, ANCHOR)
 
 
-@given(st.integers(1, 10**8))
+@given(st.integers(60, 10**8))
 def test_an_interval_reads_back(seconds):
     assert parse_timing(interval_text(seconds), ANCHOR).seconds == seconds
 
