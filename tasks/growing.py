@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from federation.errors import BadInput, TooFew
+from federation.errors import BadInput
 from recommenders.trees import any_split
 from tasks.run import Run
 from tasks.sums import common, summary
@@ -17,13 +17,13 @@ def grow_trees(number: int, trees: int, cohort: Sequence[str], run: Run) -> None
     """`trees` more trees of the ranker, checkpointed, then told; all of the cohort hold the same ones.
 
     Whoever was lost in an earlier step is not asked again: the others would be summed among another cohort.
-    Raises `TooFew` where fewer have rows to learn from than may be summed, `BadInput` where no tree has a
-    split.
+    Raises `BadInput`, which a resume would only repeat, where fewer have rows to learn from than may be
+    summed, or no tree has a split.
     """
     began, known = time.monotonic(), run.folder.steps(number, "grown")
     cohort = known[-1]["cohort"] if known else cohort
     if len(cohort) < (least := run.policy.minimum):
-        raise TooFew(
+        raise BadInput(
             f"round {number}: needs {least} participants with rows that teach the ranker, found "
             f"{len(cohort)} ({', '.join(cohort) or 'nobody'}); at the rest nobody came back for a candidate "
             "in the windows before validation, as far as was known at their ends: bring more events, or "

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from feature_store.splits import TemporalSplit
-from federation.errors import BadInput, Refused, TooFew
+from federation.errors import BadInput, Refused
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
 from federation.rounds import Together
@@ -60,7 +60,7 @@ def test_who_was_lost_in_a_step_is_not_asked_in_the_next(tmp_path):
 def test_too_few_whose_rows_teach_are_told_as_such(teach, told, tmp_path):
     asked, run = run_in(tmp_path / "r", [])
     with pytest.raises(
-        TooFew, match=rf"needs 3 participants with rows that teach the ranker, {told}.* as far as was known"
+        BadInput, match=rf"needs 3 participants with rows that teach the ranker, {told}.* as far as was known"
     ):
         grow_trees.fn(0, 1, teach, run)
     assert asked == []
