@@ -44,3 +44,10 @@ class Lost(ChorusError):
 def reasons(participants: Mapping[str, str]) -> str:
     """Whom what befell, in the order of the names: `east: silent; north: its process ended`."""
     return "; ".join(f"{name}: {why}" for name, why in sorted(participants.items()))
+
+
+def reason(name: str, error: BaseException) -> str:
+    """What befell the participant `name`, by the error that came of it, without the name."""
+    if isinstance(error, Lost):
+        return error.participants.get(name, str(error))
+    return str(error).removeprefix(f"{name}: ") or type(error).__name__

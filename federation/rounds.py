@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from federation.door import Door, Read
-from federation.errors import BadInput, ChorusError, Lost, TooFew, reasons
+from federation.errors import BadInput, ChorusError, Lost, TooFew, reason, reasons
 from federation.fixed_point import FixedPoint
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
@@ -185,7 +185,7 @@ class _Round:
                 deadline_seconds=plan.deadline_seconds,
             )
         except Exception as error:
-            relay.fail(name, _reason(name, error))
+            relay.fail(name, reason(name, error))
             raise
         relay.leave(name)
         return result
@@ -218,10 +218,4 @@ def _in_threads(
         if not isinstance(error, ChorusError):
             raise error
     results = {name: each.result() for name, each in asked.items() if name not in errors}
-    return results, {name: _reason(name, error) for name, error in errors.items()}
-
-
-def _reason(name: str, error: BaseException) -> str:
-    if isinstance(error, Lost):
-        return error.participants.get(name, str(error))
-    return str(error).removeprefix(f"{name}: ") or type(error).__name__
+    return results, {name: reason(name, error) for name, error in errors.items()}

@@ -15,7 +15,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from federation.door import Door
-from federation.errors import ChorusError, NothingNew, TooFew, reasons
+from federation.errors import ChorusError, NothingNew, TooFew, reason, reasons
 from federation.plan import RoundPlan
 from federation.rounds import Together, together
 from mlruns_config.champions import Champions
@@ -68,7 +68,7 @@ def _versions(doors: Mapping[str, Door], settings: Settings) -> tuple[dict[str, 
             told = door.ask("prepare", deadline_seconds=settings.rounds.deadline_seconds)
             found[name] = believed(name, "its data", Imported, told)["version"]
         except ChorusError as error:
-            lost[name] = str(error)
+            lost[name] = reason(name, error)
     if len(found) < settings.rounds.needed(len(doors)):
         raise TooFew(reasons(lost))
     return found, lost
@@ -122,7 +122,7 @@ def _refresh(
         try:
             doors[name].ask("refresh", asked[name], deadline_seconds=plan.deadline_seconds)
         except ChorusError as error:
-            lost[name] = str(error)
+            lost[name] = reason(name, error)
     return lost
 
 

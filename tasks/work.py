@@ -15,7 +15,7 @@ from prefect.states import State, get_state_result
 from pydantic import Field, ValidationError
 
 from feature_store.cleaning import CleaningReport
-from federation.errors import Lost, Refused
+from federation.errors import Lost, Refused, reason
 from federation.frozen import Frozen
 from tasks.grown import ranker
 from tasks.run import Run
@@ -180,7 +180,7 @@ def arrived(asked: Mapping[str, PrefectFuture[Disclosed]]) -> tuple[dict[str, Di
     states = {name: future.state for name, future in asked.items()}
     told = dict(zip(states, asyncio.run(_told(states.values())), strict=True))
     arrived = {name: told[name] for name, state in states.items() if state.is_completed()}
-    return arrived, {name: str(told[name]) for name in told.keys() - arrived}
+    return arrived, {name: reason(name, told[name]) for name in told.keys() - arrived}
 
 
 async def _told(states: Iterable[State]) -> list[Any]:

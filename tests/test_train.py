@@ -51,7 +51,7 @@ def test_who_was_lost_in_the_first_round_is_left_out_of_the_second(trained):
 
     figures = trained(trouble)
     assert {name for name, job, number in asked if (job, number) == ("train", 1)} == {"p000", "p001", "p002"}
-    assert figures["lost"] == {"p003": "missed round 0: p003: its process ended"}
+    assert figures["lost"] == {"p003": "missed round 0: its process ended"}
     assert figures["exposed"] == ["p003"]  # the round's sum had its terms, the next has not
     assert figures["participants"]["p000"]["data_version"] == "0" * 64
 
@@ -62,7 +62,7 @@ def test_who_was_lost_in_the_first_round_is_left_out_of_the_second(trained):
 def test_who_tells_of_its_scores_what_is_no_figure_is_lost(trained, figure):
     told = {"consortium": figure}
     figures = trained(lambda name, job, number: told if (name, job) == ("p003", "score") else job == "forget")
-    assert figures["lost"] == {"p003": "missed round 0: p003: told of its scores what is no figure"}
+    assert figures["lost"] == {"p003": "missed round 0: told of its scores what is no figure"}
 
 
 @pytest.mark.parametrize("odd", [{"users": "many"}, {"rows": 10**4000}, {"version": "x" * 1_000_000}])
@@ -84,7 +84,7 @@ def test_a_run_is_resumed_without_one_that_cannot_be_prepared_any_more(trained, 
         trained(lambda name, job, number: job == "score")
     figures = trained(lambda name, job, number: (name, job) == ("p003", "prepare"))
     assert (set(figures["lost"]), figures["exposed"]) == ({"p003"}, ["p003"])
-    assert "p003 is left out: p003: its process ended\n" in capsys.readouterr().err
+    assert "p003 is left out: its process ended\n" in capsys.readouterr().err
     assert figures["participants"]["p000"]["data_version"] == "0" * 64
 
 
