@@ -104,9 +104,9 @@ def rerun(
 @app.command()
 def runs(consortium: Config, json: Json = None) -> None:
     """List the runs of a consortium: when, how far, how good."""
-    from flows import operate
+    from flows import listing
 
-    operate.list_runs(consortium, json)
+    listing.list_runs(consortium, json)
 
 
 @app.command()

@@ -82,19 +82,6 @@ def _retried(consortium: Consortium, flow_run_id: str | None, redo: str | None) 
         return True
 
 
-def list_runs(path: Path, json: Path | None) -> None:
-    """The runs of the consortium, oldest first; of one whose process is gone, that it has crashed."""
-    consortium = read_consortium(path)
-    works = server.user(
-        consortium.home
-    )  # before the runs are read: a run that begins meanwhile has not crashed
-    told = [folder.facts for folder in all_runs(consortium.home)]
-    dead = [each for each in told if each.get("status") == "running" and each.get("process", "") != works]
-    for each in dead:
-        each.update(CRASHED)
-    tables.show_runs(told, json)
-
-
 def recommend(
     path: Path, participant: str | None, user: str | None, history: str | None, top: int, json: Path | None
 ) -> None:
@@ -223,6 +210,11 @@ def _tell_mlflow(tracking: Tracking, dead: Sequence[RunFolder]) -> None:
 
     names = ", ".join(each.run for each in dead)
     tables.say(f"{names} ended without a word; telling MLflow ({SILENCE_SECONDS:g} s at most)")
-    telling = threading.Thread(target=tell, daemon=True)
-    telling.start()
-    telling.join(SILENCE_SECONDS)
+    within_silence(tell)
+
+
+def within_silence(speak: Callable[[], None]) -> None:
+    """Speak with MLflow, and leave it after `SILENCE_SECONDS`, done or not."""
+    speaking = threading.Thread(target=speak, daemon=True)
+    speaking.start()
+    speaking.join(SILENCE_SECONDS)

@@ -62,8 +62,8 @@ def show_next(path: Path) -> None:
     console.print(Text.assemble("The runs so far:                  ", runs), soft_wrap=True)
 
 
-def show_runs(facts: Sequence[Mapping[str, Any]], path: Path | None) -> None:
-    """When, how far, how good and whether promoted; below it why, where a run was not finished."""
+def show_runs(facts: Sequence[Mapping[str, Any]], champion: str | None, path: Path | None) -> None:
+    """When, how far, how good, whether promoted or the champion now; below it why one was not finished."""
     names = "created (UTC)", "status", "NDCG", "version", "promoted"
     columns = Column("run", no_wrap=True), *(Column(name, overflow="fold") for name in names)
     table = Table(*columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
@@ -72,12 +72,13 @@ def show_runs(facts: Sequence[Mapping[str, Any]], path: Path | None) -> None:
         overall = figures.get("overall", {}).get("consortium", {})
         ndcg = next((f"{value:.4f}" for name, value in overall.items() if name.startswith("ndcg_at_")), "")
         promoted = {True: "yes", False: "no"}.get(figures.get("gate", {}).get("promote"), "")
+        promoted = "champion" if each["run"] == champion else promoted
         when = _minute(each.get("created_at", ""))
         table.add_row(each["run"], when, each.get("status", ""), ndcg, version, promoted)
     console.print(table if facts else "No runs yet.")
     for each in filter(lambda told: told.get("reason"), facts):
         console.print(f"{each['run']}: {each['reason']}", highlight=False)
-    write_json(path, {"runs": list(facts)})
+    write_json(path, {"champion": champion, "runs": list(facts)})
 
 
 def show_list(answer: Mapping[str, Any], path: Path | None) -> None:

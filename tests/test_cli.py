@@ -12,7 +12,7 @@ from event_rows import read_batches
 from feature_store.world import World, generate
 from feature_store.world_files import sources
 from federation.errors import BadInput, ChorusError, Lost, TooFew
-from flows import cli, operate, serving, setup, tables
+from flows import cli, listing, operate, serving, setup, tables
 from tasks import server
 from tasks.answers import ask_participant
 from tasks.opening import _noted
@@ -261,6 +261,18 @@ def test_a_run_whose_process_is_gone_is_not_listed_as_running(ends, tiny, tmp_pa
         assert re.search(r"killed +crashed", told)
         assert "killed: its process ended without a word; `chorus resume` goes on with it" in told
     assert re.search(r"works +crashed", ends("runs", path, code=0))
+
+
+def test_the_runs_are_listed_though_mlflow_does_not_know_the_champion(ends, tiny, tmp_path, monkeypatch):
+    RunFolder(runs_folder(tmp_path / "state" / "tiny") / "one").note(
+        run="one", status="finished", model_version=1
+    )
+    (tmp_path / "state" / "tiny" / "mlflow").mkdir()
+    (tmp_path / "state" / "tiny" / "mlflow" / "mlflow.db").write_text("no database, but something else")
+    told = " ".join(ends("runs", tiny("tiny"), code=0).split())
+    assert "one finished 1 Which model is the champion is not known: tracking.uri: found sqlite" in told
+    monkeypatch.setattr(listing, "within_silence", lambda _: None)
+    assert "not known: MLflow does not answer within 20 s\n" in ends("runs", tiny("tiny"), code=0)
 
 
 @pytest.mark.parametrize(

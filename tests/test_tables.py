@@ -32,14 +32,16 @@ def test_ids_are_printed_as_they_are(shown):
 def test_names_and_times_of_runs_are_whole(shown):
     facts = {"run": RUN, "created_at": "2026-11-28T09:46:13+00:00", "status": "finished", "model_version": 12}
     facts |= {"figures": {"overall": {"consortium": {"ndcg_at_10": 0.1734}}}}
-    told = shown(tables.show_runs, [facts])
+    told = shown(tables.show_runs, [facts], None)
     row = [RUN, "2026-11-28", "09:46", "finished", "0.1734", "12"]
     assert told[-1].split() == row
     judged = {**facts["figures"], "gate": {"promote": False}}
     reason = "its process ended without a word"
-    told = shown(tables.show_runs, [{**facts, "figures": judged, "reason": reason}])
+    told = shown(tables.show_runs, [{**facts, "figures": judged, "reason": reason}], None)
     assert told[-2].split() == [*row, "no"]
     assert told[-1] == f"{RUN}: {reason}"
+    told = shown(tables.show_runs, [{**facts, "figures": judged}], RUN)
+    assert told[-1].split() == [*row, "champion"]  # since a person promoted it
 
 
 def test_a_command_to_type_is_on_one_line(shown, tiny):
@@ -49,7 +51,7 @@ def test_a_command_to_type_is_on_one_line(shown, tiny):
 
 
 def test_a_reason_with_brackets_is_printed_as_it_is(shown):
-    told = shown(tables.show_runs, [{"run": RUN, "reason": "found [a]"}])
+    told = shown(tables.show_runs, [{"run": RUN, "reason": "found [a]"}], None)
     assert any("found [a]" in line for line in told)
 
 
