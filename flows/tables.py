@@ -71,7 +71,8 @@ def show_runs(facts: Sequence[Mapping[str, Any]], champion: str | None, path: Pa
         figures, version = each.get("figures", {}), str(each.get("model_version") or "")
         overall = figures.get("overall", {}).get("consortium", {})
         ndcg = next((f"{value:.4f}" for name, value in overall.items() if name.startswith("ndcg_at_")), "")
-        promoted = {True: "yes", False: "no"}.get(figures.get("gate", {}).get("promote"), "")
+        gate = figures.get("gate", {})
+        promoted = "waits" if gate.get("waits") else {True: "yes", False: "no"}.get(gate.get("promote"), "")
         promoted = "champion" if each["run"] == champion else promoted
         when = _minute(each.get("created_at", ""))
         table.add_row(each["run"], when, each.get("status", ""), ndcg, version, promoted)

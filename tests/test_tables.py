@@ -40,6 +40,9 @@ def test_names_and_times_of_runs_are_whole(shown):
     told = shown(tables.show_runs, [{**facts, "figures": judged, "reason": reason}], None)
     assert told[-2].split() == [*row, "no"]
     assert told[-1] == f"{RUN}: {reason}"
+    asks = {**judged, "gate": {"promote": False, "waits": True}}
+    told = shown(tables.show_runs, [{**facts, "figures": asks}], None)
+    assert told[-1].split() == [*row, "waits"]
     told = shown(tables.show_runs, [{**facts, "figures": judged}], RUN)
     assert told[-1].split() == [*row, "champion"]  # since a person promoted it
 
