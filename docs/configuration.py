@@ -68,14 +68,15 @@ def page() -> str:
         "a key that is not here, or is there twice, is refused.\n"
         "Keys that begin with `x-` are ignored, for YAML anchors.\n"
     )
-    return head + "".join(f"\n## {title}\n\n{_table(model)}" for title, model in SECTIONS.items())
+    return head + "".join(f"\n## {title}\n\n{_table(title, model)}" for title, model in SECTIONS.items())
 
 
-def _table(model: type[BaseModel]) -> str:
+def _table(title: str, model: type[BaseModel]) -> str:
     rows = ["| key | default | meaning |", "|---|---|---|"]
     for name, field in model.model_fields.items():
         default = getattr(RANKER, name) if model is BoostingConfig else field.default
-        default = "required" if default is PydanticUndefined else _shown(default)
+        required = default is PydanticUndefined or (name == "kind" and ", kind:" in title)
+        default = "required" if required else _shown(default)
         rows.append(f"| `{name}` | {default} | {field.description or ''}{_choices(field.annotation)} |")
     return "\n".join(rows) + "\n"
 

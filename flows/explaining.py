@@ -30,8 +30,10 @@ def _said(wrong: "ErrorDetails", model: type[BaseModel]) -> str:
     """What was found and what is expected, in the words of YAML where pydantic has those of Python."""
     place, found = wrong["loc"], _short(wrong["input"])
     match wrong["type"]:
-        case "missing" | "union_tag_not_found":
+        case "missing":
             return "found nothing, expected this key"
+        case "union_tag_not_found":
+            return f"found nothing, expected one of {', '.join(_kinds(place, model))}"
         case "extra_forbidden":
             return f"found this key, expected one of {', '.join(_keys(place[:-1], model))}"
         case "invalid_key":
@@ -70,14 +72,24 @@ def _within(place: Sequence[int | str], whole: Sequence[int | str]) -> bool:
 
 
 def _keys(place: Sequence[int | str], model: type[BaseModel]) -> list[str]:
-    """The keys that are known at a place of the file, by the schema of the whole."""
+    """The keys that are known at a place of the file."""
+    return sorted({key for each in _known(place, model) for key in each.get("properties", {})})
+
+
+def _kinds(place: Sequence[int | str], model: type[BaseModel]) -> list[str]:
+    """The kinds that what stands at a place of the file may be of."""
+    return [each["properties"]["kind"]["const"] for each in _known(place, model)]
+
+
+def _known(place: Sequence[int | str], model: type[BaseModel]) -> list[dict[str, Any]]:
+    """What may stand at a place of the file, by the schema of the whole."""
     schema = model.model_json_schema()
     here = [schema]
     for part in place:
         below = [each.get("properties", {}).get(part) or each.get("items") for each in here]
         below += [each for each in here if part == each.get("properties", {}).get("kind", {}).get("const")]
         here = [choice for each in below if each for choice in _choices(each, schema["$defs"])]
-    return sorted({key for each in here for key in each.get("properties", {})})
+    return here
 
 
 def _choices(schema: dict[str, Any], known: Mapping[str, Any]) -> list[dict[str, Any]]:

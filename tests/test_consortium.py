@@ -113,7 +113,16 @@ rounds: {minimum: 3}
             "\nrounds: 3",
             "rounds: found 3, expected some of the keys agreed_to_two, deadline",
         ),
-        ("kind: temporal, ", "", "consortium.yaml: split.kind: found nothing, expected this key"),
+        (
+            "kind: temporal, ",
+            "",
+            "split.kind: found nothing, expected one of temporal, leave-last-out, given",
+        ),
+        (
+            "name: three",
+            "name: three\nfrequency: {policy: {days: 1}}",
+            "frequency.policy.kind: found nothing, expected one of periodic, plateau, drift, bandit",
+        ),
         ("kind: temporal", "kind: last", "split.kind: found 'last', expected one of 'temporal', 'leave-last"),
         ("name: three", "name: three\nstate: 3", "consortium.yaml: state: found 3, expected a path"),
         (
