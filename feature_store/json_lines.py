@@ -33,16 +33,16 @@ def read_jsonl(path: Path, columns: Columns) -> Iterator[Cells]:
 
 def _check_first(path: Path, columns: Columns, line: bytes, events: list[dict[str, Any]]) -> None:
     """Raise `BadData` for a first `line` of an array, where no object of the first block has a key, and where
-    times are lists or objects: none could be read."""
+    all that a key has is lists or objects: none could be read."""
     if line.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
         raise BadData(f"{path}: found a JSON array, expected one object a line without commas between")
     if not any(events):
         raise BadData(f"{path}, from line 1: expected one JSON object a line", repr(line[:100]))
     positions(path, columns, sorted(set().union(*events)))
-    key = str(columns.get("time"))
-    cells = [cell for event in events if (cell := event.get(key)) is not None]
-    if cells and all(isinstance(cell, dict | list) for cell in cells):
-        raise BadData(f"{path}: columns.time: expected text or numbers in {key!r}", cells[0])
+    for field, key in columns.items():
+        cells = [cell for event in events if (cell := event.get(str(key))) is not None]
+        if cells and all(isinstance(cell, dict | list) for cell in cells):
+            raise BadData(f"{path}: columns.{field}: expected text or numbers in {key!r}", cells[0])
 
 
 def _blocks(stream: Any, path: Path) -> Iterator[list[bytes]]:

@@ -163,8 +163,10 @@ def test_other_bad_input_is_named(tmp_path: Path) -> None:
     assert "after row 0: expected readable parquet" in bad(written(tmp_path, "e.parquet", "no parquet"))
     (tmp_path / "e.csv.gz").write_text("u,i,t,v\n")
     assert "e.csv.gz: after row 0: expected readable csv" in bad(str(tmp_path / "e.csv.gz"))
-    nested = written(tmp_path, "nested.jsonl", '{"u": "a", "i": "x", "v": 1, "t": {"date": 3}}\n')
-    assert "columns.time: expected text or numbers in 't'; found {'date': 3}" in bad(nested)
+    for field, key in {"user": "u", "item": "i", "time": "t", "value": "v"}.items():
+        cells = {"u": "a", "i": "x", "v": 1, "t": "2016-10-08"} | {key: {"$is": 3}}
+        nested = written(tmp_path, "nested.jsonl", json.dumps(cells))
+        assert f"columns.{field}: expected text or numbers in {key!r}; found {{'$is': 3}}" in bad(nested)
     found = bad(written(tmp_path, "e.jsonl", '{"u": "a"}\n'))
     assert "columns.item: found no column 'i'" in found
     assert found.endswith("found u")
