@@ -15,7 +15,7 @@ from federation.durations import LONGEST_DAYS, Days
 from federation.errors import BadInput
 from federation.frequency import FrequencyConfig
 from federation.frozen import Frozen
-from federation.gate import GateConfig
+from federation.gate import GateConfig, Share
 from federation.policy import RoundPolicy
 from flows.explaining import explain
 from flows.keys import read_keys
@@ -38,7 +38,7 @@ class Participant(Frozen):
     test: Source | None = Field(None, description="its test events, for the split `given`")
     reachable: Path | None = Field(None, description="the true best lists, where a generator knows them")
     discloses: Disclosures = Field(Disclosures(), description="what it says of itself alone")
-    tolerance: Annotated[float, Field(ge=0)] | None = Field(
+    tolerance: Share | None = Field(
         None, description="share of the champion's NDCG that it may lose by a promotion; none: gate.tolerance"
     )
     cadence_days: Days | None = Field(

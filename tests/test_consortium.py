@@ -138,6 +138,11 @@ rounds: {minimum: 3}
         ),
         (
             "  - {name: b, ",
+            "  - {name: b, tolerance: .inf, ",
+            "participants.b.tolerance: Input should be a finite number; found inf",
+        ),
+        (
+            "  - {name: b, ",
             "  - {name: b, reachable: best.parquet, ",
             "reachable of some, expected it of all",
         ),
