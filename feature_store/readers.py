@@ -166,7 +166,7 @@ def positions(path: Path, columns: Columns, names: list[str], read: str = "") ->
 
 def opened(path: Path) -> Any:
     """The bytes of a file, unpacked where it is gzipped, as a stream."""
-    return pa.input_stream(str(path), compression="gzip" if path.suffix == ".gz" else None)
+    return pa.input_stream(str(path), compression="gzip" if path.suffix.lower() == ".gz" else None)
 
 
 class _Lines:

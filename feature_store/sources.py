@@ -124,8 +124,8 @@ class Source(BaseModel):
 
     def format_of(self, path: Path) -> str:
         """`format`, or what the suffix of `path` says."""
-        suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
-        found = self.format or _SUFFIXES.get(suffixes[-1].lower() if suffixes else "")
+        suffixes = [suffix for suffix in map(str.lower, path.suffixes) if suffix != ".gz"]
+        found = self.format or _SUFFIXES.get(suffixes[-1] if suffixes else "")
         if found is None and self.separator is None:
             raise BadData(
                 f"{path}: format? found suffix {path.suffix!r}, expected one of {', '.join(_SUFFIXES)}"

@@ -49,7 +49,7 @@ def table(source: Source) -> pa.Table:
 
 def written(folder: Path, name: str, text: str) -> str:
     path = folder / name
-    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    path.write_bytes(gzip.compress(text.encode()) if name.lower().endswith(".gz") else text.encode())
     return str(path)
 
 

@@ -35,6 +35,7 @@ def json_lines() -> str:
     [
         ("e.csv", lines(",", True), {}),
         ("e.csv.gz", lines(",", True), {}),
+        ("E.CSV.GZ", lines(",", True), {}),
         ("e.csv", "\ufeff" + lines(",", True).replace("\n", "\r\n"), {}),
         ("e.tsv", lines("\t", True), {}),
         ("e.tsv.gz", lines("\t", True), {"format": "tsv"}),
