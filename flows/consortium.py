@@ -50,8 +50,14 @@ class Consortium(Frozen):
     """What all participants agreed on."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="lower-case letters, digits, -")]
-    data: Path = Field(Path("."), description="folder that the participants' paths start from; --data wins")
-    state: Path = Field(Path(".chorus"), description="folder for everything that runs leave behind")
+    data: Path = Field(
+        Path("."),
+        description="folder that the participants' paths start from, itself from the file's; --data wins",
+    )
+    state: Path = Field(
+        Path(".chorus"),
+        description="folder for everything that runs leave behind, from where the command is typed",
+    )
     participants: Annotated[
         tuple[Participant, ...], Field(min_length=1, description="the organisations, at least rounds.minimum")
     ]

@@ -20,6 +20,7 @@ def test_every_key_of_the_configuration_is_documented_as_it_is():
     page = (ROOT / "docs" / "configuration.md").read_text()
     assert page == module.page()
     assert "or stop (`drop`, `refuse`) |" in page
+    assert "runs leave behind, from where the command is typed |" in page
     for model in module.SECTIONS.values():
         for name, field in model.model_fields.items():
             assert field.description or name == "kind", f"{model.__name__}.{name} has no description"
