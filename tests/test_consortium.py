@@ -105,6 +105,16 @@ rounds: {minimum: 3}
         ),
         (
             "name: three",
+            "name: three\nmodel: {regularisations: [.inf]}",
+            "model.regularisations.0: Input should be a finite number; found inf",
+        ),
+        (
+            "name: three",
+            "name: three\nmodel: {two_stage: {regularisation: .inf}}",
+            "model.two_stage.regularisation: Input should be a finite number; found inf",
+        ),
+        (
+            "name: three",
             "name: three\nmodel: {windows: [7, 30, 7]}",
             "windows: a window is named twice in (7, 30, 7)",
         ),
