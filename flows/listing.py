@@ -13,9 +13,8 @@ from tasks.runs import all_runs
 def list_runs(path: Path, json: Path | None) -> None:
     """The runs of the consortium, oldest first; of one whose process is gone, that it has crashed."""
     consortium = read_consortium(path)
-    works = server.user(
-        consortium.home
-    )  # before the runs are read: one that begins meanwhile has not crashed
+    # Before the runs are read: one that begins meanwhile has not crashed.
+    works = server.user(consortium.home)
     told = [folder.facts for folder in all_runs(consortium.home)]
     for each in told:
         if each.get("status") == "running" and each.get("process", "") != works:

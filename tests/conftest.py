@@ -165,3 +165,22 @@ def consortium(tmp_path):
     yield make
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def ends(monkeypatch, capsys):
+    """Run a command in this process, and expect its exit code; returns what it told."""
+    from flows import cli
+
+    def ends(*arguments, code):
+        umask = os.umask(0o077)
+        monkeypatch.setattr("sys.argv", ["chorus", *map(str, arguments)])
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        os.umask(umask)
+        told = "".join(capsys.readouterr())
+        assert (ended.value.code or 0) == code, told
+        return told
+
+    return ends

@@ -109,7 +109,7 @@ def test_who_tells_no_version_of_its_data_is_left_out():
     doors = {name: SimpleNamespace(ask=lambda *_, **__: {"version": "0"}) for name in "abc"}
     doors["d"] = SimpleNamespace(ask=lambda *_, **__: {})
     found, lost = _versions(doors, SimpleNamespace(rounds=RoundPolicy()))
-    assert (found, lost) == (dict.fromkeys("abc", "0"), {"d": "d: told of its data what is no figure"})
+    assert (found, lost) == (dict.fromkeys("abc", "0"), {"d": "told of its data what is no figure"})
 
 
 def test_what_a_participant_is_refused_for_fails_the_evaluation(tiny, monkeypatch):

@@ -69,7 +69,7 @@ def test_who_tells_of_its_scores_what_is_no_figure_is_lost(trained, figure):
 def test_who_tells_of_its_data_what_is_no_figure_is_left_out(trained, odd):
     told = {"version": "0" * 64, **odd}
     figures = trained(lambda name, job, number: told if (name, job) == ("p003", "prepare") else None)
-    assert figures["lost"] == {"p003": "p003: told of its data what is no figure"}
+    assert figures["lost"] == {"p003": "told of its data what is no figure"}
 
 
 @pytest.mark.parametrize("told", [{}, {"teaches": "x"}, {"teaches": True, "more": [1]}])
