@@ -6,7 +6,7 @@ from flows import tables
 from flows.consortium import Consortium, read_consortium
 from flows.operate import CRASHED, SILENCE_SECONDS, within_silence
 from mlruns_config.champions import Champions
-from tasks import server
+from tasks import locks
 from tasks.runs import all_runs
 
 
@@ -14,7 +14,7 @@ def list_runs(path: Path, json: Path | None) -> None:
     """The runs of the consortium, oldest first; of one whose process is gone, that it has crashed."""
     consortium = read_consortium(path)
     # Before the runs are read: one that begins meanwhile has not crashed.
-    works = server.user(consortium.home)
+    works = locks.user(consortium.home)
     told = [folder.facts for folder in all_runs(consortium.home)]
     for each in told:
         if each.get("status") == "running" and each.get("process", "") != works:

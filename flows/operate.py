@@ -12,7 +12,7 @@ from flows.consortium import Consortium, read_consortium
 from flows.schedule import server_client
 from mlruns_config.champions import Champions
 from mlruns_config.tracking import Tracking
-from tasks import flow_runs, server
+from tasks import flow_runs, locks, server
 from tasks.runs import RunFolder, all_runs, find_run, new_name
 
 PATIENCE_SECONDS = 6 * 3_600.0
@@ -171,7 +171,7 @@ def at_work(consortium: Consortium, patience_seconds: float = 0.0) -> Iterator[N
     With patience it is in a flow run, whose log says that it waits.
     """
     say = _log if patience_seconds else lambda _: None
-    with server.exclusive(consortium.home, patience_seconds, say):
+    with locks.exclusive(consortium.home, patience_seconds, say):
         consortium.generate_world()
         yield
 

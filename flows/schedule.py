@@ -10,7 +10,7 @@ from typing import Any
 from federation.errors import BadInput
 from flows import tables
 from flows.consortium import Consortium, read_consortium
-from tasks import server, timetable
+from tasks import locks, server, timetable
 from tasks.deployments import TRAINING
 from tasks.timetable import Timetable
 from tasks.timing import parse_timing
@@ -56,7 +56,7 @@ def history(path: Path, json: Path | None) -> None:
 def server_url(consortium: Consortium) -> str | None:
     """The Prefect server that the configuration names, or the environment, or that serves here."""
     configured = consortium.prefect_api_url or os.environ.get("PREFECT_API_URL")
-    return configured or server.served(consortium.home)
+    return configured or locks.served(consortium.home)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from federation.errors import BadInput, ChorusError, Refused
 from flows.consortium import Consortium, read_consortium
 from flows.schedule import server_url
 from flows.tables import console
-from tasks import flow_runs, server
+from tasks import flow_runs, locks, server
 from tasks.deployments import POOL
 
 POLL_SECONDS = "5"
@@ -63,7 +63,7 @@ def _served(consortium: Consortium, port: int) -> Iterator[tuple[str, IO[str], d
     os.environ["PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS"] = str(late)
     with ExitStack() as stack:
         here = f"http://127.0.0.1:{port}/api"
-        holds = stack.enter_context(server.serving(consortium.home, url or here))
+        holds = stack.enter_context(locks.serving(consortium.home, url or here))
         if url is None:
             _, process = stack.enter_context(server.started(consortium.home, port, holds))
             yield here, holds, {"server": process}
@@ -102,7 +102,7 @@ def _mark_left_behind(consortium: Consortium) -> None:
     if consortium.prefect_api_url is None:
         flow_runs.mark_tagged_crashed(consortium.tags, "the serving process ended")
     try:
-        with server.exclusive(consortium.home):
+        with locks.exclusive(consortium.home):
             mark_crashed(consortium)
     except Refused:
         return  # a command trains here, and does the same when it is alone

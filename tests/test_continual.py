@@ -20,7 +20,7 @@ from flows.scheduled import run_name, train_on_schedule
 from mlruns_config.champions import Champions
 from mlruns_config.tracking import Tracking
 from recommenders.two_stage import STORE
-from tasks import server, timetable
+from tasks import locks, timetable
 from tasks.decisions import observe
 from tasks.deployments import TRAINING
 from tasks.order import Order, TrainingOrder
@@ -103,7 +103,7 @@ def test_trainings_in_a_row(trained, tiny, tmp_path):
 
     order = Order(consortium=path, folder=tmp_path)
     with ExitStack() as busy:  # what begins at the same moment is waited for
-        busy.enter_context(server.exclusive(consortium.home))
+        busy.enter_context(locks.exclusive(consortium.home))
         Timer(1.0, busy.close).start()
         assert evaluate(order, return_state=True).name == "Skipped"
     add_events(consortium.data, "east", "north", "south")
@@ -210,7 +210,7 @@ def test_a_person_answers_in_prefects_page(trained, tiny, client, until_paused, 
         assert (
             RunFolder(runs_folder(consortium.home) / run_name(str(paused.id))).facts["status"] == "finished"
         )
-        with server.exclusive(consortium.home):  # the state folder is free meanwhile
+        with locks.exclusive(consortium.home):  # the state folder is free meanwhile
             client.resume_flow_run(paused.id, run_input={"promote": yes, "reason": "as I see it"})
         state, facts = training.result()
     assert state.is_completed(), state.message

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from federation.errors import Refused
-from tasks import server
+from tasks import locks, server
 
 HOLDER = """
 import subprocess, sys, time
@@ -66,23 +66,23 @@ def test_the_command_ends_with_the_block(tmp_path):
 
 
 def test_a_state_folder_serves_one_at_a_time(tmp_path):
-    with server.exclusive(tmp_path):
+    with locks.exclusive(tmp_path):
         code = (
-            "import sys; from pathlib import Path; from tasks import server\n"
-            "with server.exclusive(Path(sys.argv[1])): pass"
+            "import sys; from pathlib import Path; from tasks import locks\n"
+            "with locks.exclusive(Path(sys.argv[1])): pass"
         )
         done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
         assert done.returncode != 0
         assert f"in use by process {os.getpid()}" in done.stderr
         assert Refused.__name__ in done.stderr
     with ExitStack() as other:
-        other.enter_context(server.exclusive(tmp_path))
+        other.enter_context(locks.exclusive(tmp_path))
         said = []
 
         def say(text):
             said.append(text)
             other.close()
 
-        with server.exclusive(tmp_path, 20, say):
+        with locks.exclusive(tmp_path, 20, say):
             pass
     assert said == [f"{tmp_path} is in use by process {os.getpid()}: waits for it"]

@@ -8,7 +8,7 @@ import pytest
 
 from federation.errors import BadInput
 from flows import listing
-from tasks import server
+from tasks import locks
 from tasks.answers import ask_participant
 from tasks.opening import _noted
 from tasks.runs import RunFolder, runs_folder
@@ -26,7 +26,7 @@ def test_a_run_whose_process_is_gone_is_not_listed_as_running(ends, tiny, tmp_pa
     home, path = tmp_path / "state" / "tiny", tiny("tiny")
     for name, process in (("killed", "1"), ("works", str(os.getpid()))):
         RunFolder(runs_folder(home) / name).note(run=name, status="running", process=process)
-    with server.exclusive(home):
+    with locks.exclusive(home):
         told = ends("runs", path, code=0)
         assert re.search(r"works +running", told)
         assert re.search(r"killed +crashed", told)
