@@ -19,6 +19,8 @@ from flows.telling import writable
 from tasks.room import Room
 
 TEMPLATE = Path(__file__).with_name("template.yaml")
+MISSPELT = 0.05
+"""Share of a participant's item ids; fewer that others write a little differently are chance."""
 
 
 def write_template(path: Path) -> None:
@@ -125,11 +127,23 @@ def _warn(consortium: Consortium, found: Mapping[str, Mapping[str, Any]]) -> Non
 
 
 def _warn_of_strangers(items: Mapping[str, set[str]]) -> None:
-    """Of those whose item ids nobody else has, though they have some."""
+    """Of those whose item ids nobody else has, or many of which others write a little differently."""
     for name, own in items.items():
-        others = [each for other, each in items.items() if other != name and each]
-        if own and others and all(own.isdisjoint(each) for each in others):
+        others = set[str]().union(*(each for other, each in items.items() if other != name))
+        plain = {_plain(item) for item in others}
+        almost = sum(_plain(item) in plain for item in own - others)
+        if own and others and own.isdisjoint(others):
             console.print(
                 f"Warning: {name} has no item in common with anybody, and so learns nothing from them. Where "
                 "they are the same, their ids are written differently, as 14.0 and 14: see events.aliases."
             )
+        elif almost > MISSPELT * len(own):
+            console.print(
+                f"Warning: {almost:,} items of {name} nobody else has but with other capitals, leading zeros "
+                "or .0. Where they are the same, write their ids alike: see events.aliases."
+            )
+
+
+def _plain(item: str) -> str:
+    """An id without what programs add to it or take away."""
+    return item.strip().casefold().removesuffix(".0").lstrip("0")

@@ -214,6 +214,20 @@ def test_items_that_nobody_else_has_are_told(ends, tmp_path):
     assert warning.startswith("Warning: c has no item in common with anybody")
 
 
+def test_items_that_others_write_a_little_differently_are_counted(ends, tmp_path):
+    columns, path = "{user: u, item: i, time: t}", tmp_path / "three.yaml"
+    for name, items in (("a", ("tt1", "0133", "3")), ("b", ("TT1", "133.0", "3")), ("c", ("3", "4", "5"))):
+        rows = "".join(f"{user},{item},2024-01-0{user}\n" for item in items for user in (1, 2))
+        (tmp_path / f"{name}.csv").write_text("u,i,t\n" + rows)
+    each = (f"  - {{name: {name}, events: {{path: {name}.csv, columns: {columns}}}}}\n" for name in "abc")
+    path.write_text("name: three\nparticipants:\n" + "".join(each))
+    told = ends("check", path, code=0)
+    warnings = [line for line in told.splitlines() if line.startswith("Warning: ")]
+    assert [each[:46] for each in warnings] == [
+        f"Warning: 2 items of {name} nobody else has but with" for name in "ab"
+    ]
+
+
 def test_a_check_that_could_read_nobody_shows_no_table(ends, tmp_path):
     ends("init", tmp_path / "consortium.yaml", code=0)
     told = ends("check", tmp_path / "consortium.yaml", code=2)
