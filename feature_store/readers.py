@@ -22,6 +22,8 @@ BLOCK_BYTES = 8 << 20
 BATCH_ROWS = 1 << 18
 csv.field_size_limit(BLOCK_BYTES)  # of the check of quotes; else it calls a long text a stray quote
 _UNIT = "\x1f"  # ASCII's unit separator stands in for separators longer than a character
+_GZIPPED = b"\x1f\x8b\x08"  # how such a file begins (RFC 1952, with deflate)
+
 Cells = dict[str, pa.Array]
 Columns = Mapping[str, str | int]
 
@@ -165,8 +167,10 @@ def positions(path: Path, columns: Columns, names: list[str], read: str = "") ->
 
 
 def opened(path: Path) -> Any:
-    """The bytes of a file, unpacked where it is gzipped, as a stream."""
-    return pa.input_stream(str(path), compression="gzip" if path.suffix.lower() == ".gz" else None)
+    """The bytes of a file, as a stream; unpacked where its name or how it begins says that it is gzipped."""
+    with path.open("rb") as file:
+        packed = path.suffix.lower() == ".gz" or file.read(len(_GZIPPED)) == _GZIPPED
+    return pa.input_stream(str(path), compression="gzip" if packed else None)
 
 
 class _Lines:

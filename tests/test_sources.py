@@ -59,6 +59,11 @@ def test_every_format_gives_the_same_events(
     assert found["known_time"].null_count == len(ROWS)
 
 
+def test_a_gzipped_file_is_unpacked_whatever_its_name(tmp_path: Path) -> None:
+    path = Path(written(tmp_path, "e.csv.gz", lines(",", True))).rename(tmp_path / "e.csv")
+    assert table(Source(path=str(path), columns=COLUMNS, time_unit="s")).num_rows == len(ROWS)
+
+
 @pytest.mark.parametrize(
     "kinds",
     [
