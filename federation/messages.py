@@ -16,7 +16,8 @@ MORE = "its own log says more"
 LONGEST = 2_000
 """Characters of a text that are shown; Prefect's server takes minutes for one of millions."""
 
-MOST_LOST = 100
+SHORT, MOST_LOST = 200, 64
+"""Characters of each name and reason, and how many of them, where a text says who was lost."""
 
 _KINDS: dict[str, type[ChorusError]] = {
     kind.__name__: kind for kind in (errors.BadInput, errors.Refused, errors.TooFew, ChorusError)
@@ -50,11 +51,12 @@ def from_message(message: Any) -> ChorusError:
     told = message if isinstance(message, dict) else {}
     lost = told.get("participants")
     if told.get("type") == "Lost" and isinstance(lost, dict):
-        return Lost({_line(name): _line(why) for name, why in islice(lost.items(), MOST_LOST)})
+        first = islice(lost.items(), MOST_LOST)
+        return Lost({_line(name, SHORT): _line(why, SHORT) for name, why in first})
     return _KINDS.get(str(told.get("type")), ChorusError)(_line(told.get("message", "unknown error")))
 
 
-def _line(text: object) -> str:
+def _line(text: object, longest: int = LONGEST) -> str:
     """What goes into logs and tables of a text that somebody else wrote: one line, cut where it is long."""
-    line = (each if each.isprintable() else ascii(each)[1:-1] for each in str(text)[:LONGEST])
-    return "".join(line)
+    line = (each if each.isprintable() else ascii(each)[1:-1] for each in str(text)[:longest])
+    return "".join(line)[:longest]
