@@ -1,7 +1,9 @@
 """Before a run: a first consortium.yaml, a look at everybody's data, and the common catalogue."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +130,12 @@ def _warn(consortium: Consortium, found: Mapping[str, Mapping[str, Any]]) -> Non
 
 def _warn_of_strangers(items: Mapping[str, set[str]]) -> None:
     """Of those whose item ids nobody else has, or many of which others write a little differently."""
+    held = Counter(chain.from_iterable(items.values()))
+    plain = Counter(chain.from_iterable({*map(_plain, own)} for own in items.values()))
     for name, own in items.items():
-        others = set[str]().union(*(each for other, each in items.items() if other != name))
-        plain = {_plain(item) for item in others}
-        almost = sum(_plain(item) in plain for item in own - others)
-        if own and others and own.isdisjoint(others):
+        alone = [item for item in own if held[item] == 1]
+        almost = sum(plain[_plain(item)] > 1 for item in alone)
+        if own and len(alone) == len(own) < len(held):
             console.print(
                 f"Warning: {name} has no item in common with anybody, and so learns nothing from them. Where "
                 "they are the same, their ids are written differently, as 14.0 and 14: see events.aliases."
