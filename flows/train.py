@@ -110,5 +110,5 @@ def grow_ranker(
     require_quorum(training, ROUNDS[number], found, lost)
     growing = tuple(name for name, told in found.items() if told["teaches"])
     while (trees := trees_wanted(number, training)) > 0:
-        grow_trees(number, trees, growing, training)
+        grow_trees(number, trees, growing, lost, training)
     return found, lost

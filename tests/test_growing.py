@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from feature_store.splits import TemporalSplit
-from federation.errors import BadInput, Refused
+from federation.errors import BadInput, Refused, TooFew
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
 from federation.rounds import Together
@@ -52,7 +52,7 @@ def told(names, tree="split_feature=0"):
 def test_who_was_lost_in_a_step_is_not_asked_in_the_next(tmp_path):
     asked, run = run_in(tmp_path / "r", [told("abc"), told("abc")])
     for _ in range(2):
-        grow_trees.fn(0, 1, ("a", "b", "c", "d"), run)
+        grow_trees.fn(0, 1, ("a", "b", "c", "d"), {}, run)
     assert asked == [("a", "b", "c", "d"), ("a", "b", "c")]
 
 
@@ -62,7 +62,10 @@ def test_too_few_whose_rows_teach_are_told_as_such(teach, told, tmp_path):
     with pytest.raises(
         BadInput, match=rf"needs 3 participants with rows that teach the ranker, {told}.* as far as was known"
     ):
-        grow_trees.fn(0, 1, teach, run)
+        grow_trees.fn(0, 1, teach, {}, run)
+    # Whom a resume asks again may teach.
+    with pytest.raises(TooFew, match=rf"{told}; missing: d: its process ended"):
+        grow_trees.fn(0, 1, teach, {"d": "its process ended"}, run)
     assert asked == []
 
 
@@ -70,13 +73,13 @@ def test_trees_without_a_split_are_told_with_the_floor(tmp_path):
     _, run = run_in(tmp_path / "r", [told("abc", STUMP)])
     run.model = ModelConfig()
     with pytest.raises(BadInput, match="min_data_in_leaf: found 200, with which no tree has a split"):
-        grow_trees.fn(0, 1, ("a", "b", "c"), run)
+        grow_trees.fn(0, 1, ("a", "b", "c"), {}, run)
     assert run.folder.steps(0, "grown") == []
 
 
 STEPS = {
     "cuts": lambda run: agree_cuts.fn(("a", "b", "c"), run),
-    "trees": lambda run: grow_trees.fn(0, 1, ("a", "b", "c"), run),
+    "trees": lambda run: grow_trees.fn(0, 1, ("a", "b", "c"), {}, run),
     "figures": lambda run: evaluate.fn(0, ("a", "b", "c"), run),
 }
 
