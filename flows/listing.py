@@ -17,7 +17,7 @@ def list_runs(path: Path, json: Path | None) -> None:
     works = locks.user(consortium.home)
     told = [folder.facts for folder in all_runs(consortium.home)]
     for each in told:
-        if each.get("status") == "running" and each.get("process", "") != works:
+        if each.get("status") == "running" and (works is None or each.get("process", works) != works):
             each.update(CRASHED)
     trained = any("model_version" in each for each in told)
     champion, trouble = _champion(consortium) if trained else (None, None)

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ def exclusive(
             say(f"{used}: waits for it")
             if not _lock(lock, patience_seconds):
                 raise Refused(f"{used}; wait for it, or use another state folder")
-        _note(lock, str(os.getpid()))
+        _note(lock, me())
         yield
 
 
@@ -57,8 +58,13 @@ def served(home: Path) -> str | None:
     return _holder(home / "serving")
 
 
+def me() -> str:
+    """This process: its id, and the machine or container that this is an id of."""
+    return f"{os.getpid()} on {socket.gethostname()}"
+
+
 def user(home: Path) -> str | None:
-    """The id of the process that works on this state folder; none where none does."""
+    """The process that works on this state folder, as `me` tells it; none where none does."""
     return _holder(home / "lock")
 
 

@@ -2,7 +2,6 @@
 
 import gc
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from federation.gate import GateConfig
 from federation.policy import RoundPolicy
 from mlruns_config.config import TrackingConfig
 from mlruns_config.tracking import Tracking
+from tasks.locks import me
 from tasks.membership import Membership
 from tasks.run import Run, open_doors
 from tasks.runs import RunFolder, runs_folder
@@ -44,7 +44,7 @@ def open_run(
     folder.note(
         run=run,
         status="running",
-        process=str(os.getpid()),
+        process=me(),
         fingerprint=settings.fingerprint,
         created_at=created_at,
         flow_run_id=_flow_run_id(),

@@ -1,6 +1,5 @@
 """A server on a leash ends with whoever holds it, with all that it started."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -73,7 +72,7 @@ def test_a_state_folder_serves_one_at_a_time(tmp_path):
         )
         done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
         assert done.returncode != 0
-        assert f"in use by process {os.getpid()}" in done.stderr
+        assert f"in use by process {locks.me()}" in done.stderr
         assert Refused.__name__ in done.stderr
     with ExitStack() as other:
         other.enter_context(locks.exclusive(tmp_path))
@@ -85,4 +84,4 @@ def test_a_state_folder_serves_one_at_a_time(tmp_path):
 
         with locks.exclusive(tmp_path, 20, say):
             pass
-    assert said == [f"{tmp_path} is in use by process {os.getpid()}: waits for it"]
+    assert said == [f"{tmp_path} is in use by process {locks.me()}: waits for it"]

@@ -24,11 +24,13 @@ def test_a_run_that_was_interrupted_says_so_in_the_list(tmp_path):
 
 def test_a_run_whose_process_is_gone_is_not_listed_as_running(ends, tiny, tmp_path):
     home, path = tmp_path / "state" / "tiny", tiny("tiny")
-    for name, process in (("killed", "1"), ("works", str(os.getpid()))):
-        RunFolder(runs_folder(home) / name).note(run=name, status="running", process=process)
+    processes = {"killed": {"process": f"{os.getpid()} on another"}, "works": {"process": locks.me()}}
+    for name, process in (processes | {"old": {}}).items():
+        RunFolder(runs_folder(home) / name).note(run=name, status="running", **process)
     with locks.exclusive(home):
         told = ends("runs", path, code=0)
         assert re.search(r"works +running", told)
+        assert re.search(r"old +running", told)  # of which the version that began it did not note whose it is
         assert re.search(r"killed +crashed", told)
         assert "killed: its process ended without a word; `chorus resume` goes on with it" in told
     assert re.search(r"works +crashed", ends("runs", path, code=0))
