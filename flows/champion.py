@@ -6,7 +6,7 @@ from federation.errors import BadInput
 from flows import tables
 from flows.consortium import read_consortium
 from mlruns_config.champions import Champions
-from tasks.runs import find_run
+from tasks.runs import all_runs, find_run
 
 
 def promote(which: str, path: Path, json: Path | None) -> None:
@@ -21,7 +21,16 @@ def promote(which: str, path: Path, json: Path | None) -> None:
         known = ", ".join(map(str, champions.versions())) or "none yet"
         raise BadInput(f"'{which}': found no such version, nor one of that run; expected one of: {known}")
     champions.promote(version, "A person promoted it.")
+    _answered(consortium.home, version)
     tables.show_champions(champions, json)
+
+
+def _answered(home: Path, version: int) -> None:
+    """Note of the run of `version`, where it waited for a person, that it waits no more."""
+    for folder in all_runs(home):
+        figures = folder.facts.get("figures", {})
+        if folder.facts.get("model_version") == version and figures.get("gate", {}).get("waits"):
+            folder.note(figures={**figures, "gate": {**figures["gate"], "promote": True, "waits": False}})
 
 
 def rollback(path: Path, json: Path | None) -> None:

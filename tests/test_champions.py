@@ -19,7 +19,7 @@ from mlruns_config.champions import Champions, Change, stack
 from mlruns_config.config import TrackingConfig
 from mlruns_config.tracking import Tracking
 from tasks.champion import answer, cohort_change, verdict
-from tasks.runs import RunFolder, runs_folder
+from tasks.runs import RunFolder, all_runs, runs_folder
 
 
 @pytest.fixture(scope="module")
@@ -223,8 +223,12 @@ def test_a_person_promotes_by_run_or_version_and_goes_back(tiny, tmp_path, capsy
     found = champions(tracking, "tiny", 2)
     for number in (1, 2):
         folder = RunFolder(runs_folder(consortium.home) / f"tiny-{number}")
-        folder.note(mlflow_run_id=tracking.client.get_model_version("tiny", str(number)).run_id)
+        run_id = tracking.client.get_model_version("tiny", str(number)).run_id
+        asks = {"gate": {"promote": False, "waits": True}}
+        folder.note(mlflow_run_id=run_id, model_version=number, figures=asks)
     champion.promote("tiny-2", path, None)
+    gates = [each.facts["figures"]["gate"] for each in all_runs(consortium.home)]
+    assert gates == [{"promote": False, "waits": True}, {"promote": True, "waits": False}]
     assert (found.run(), promoted(found, 2)) == ("tiny-2", ("true", "A person promoted it."))
     champion.promote("1", path, None)
     assert (found.run(), promoted(found, 1)) == ("tiny-1", ("true", "A person promoted it."))
