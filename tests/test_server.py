@@ -100,7 +100,7 @@ def test_its_files_are_private_and_its_settings_stand(again):
 
 
 @pytest.mark.parametrize("site", ["http://example.org", "http://localhost:1"])
-def test_no_web_site_reads_it_or_orders_anything(again, site):
+def test_no_other_origin_reads_it_or_orders_anything(again, site):
     """A browser lets a page read what the answer allows it to, and send anything of a form's kinds."""
     *_, url = again
     looked = urllib.request.Request(f"{url}/health", headers={"Origin": site})
