@@ -12,7 +12,7 @@ from federation.errors import Lost, Refused, TooFew
 from mlruns_config.config import TrackingConfig
 from mlruns_config.tracking import Tracking
 from tasks.runs import find_run
-from tasks.work import Work, tabulate_participant
+from tasks.work import Imported, Scored, Work, believed, tabulate_participant
 
 
 @pytest.fixture
@@ -56,20 +56,32 @@ def test_who_was_lost_in_the_first_round_is_left_out_of_the_second(trained):
     assert figures["participants"]["p000"]["data_version"] == "0" * 64
 
 
-@pytest.mark.parametrize(
-    "figure", [{"ndcg_at_10": "high"}, {"ndcg\0": 0.5}, {"../x\n": 0.5}, {"n" * 300: 0.5}]
-)
-def test_who_tells_of_its_scores_what_is_no_figure_is_lost(trained, figure):
-    told = {"consortium": figure}
+def test_who_tells_of_its_scores_what_is_no_figure_is_lost(trained):
+    told = {"consortium": {"ndcg_at_10": "high"}}
     figures = trained(lambda name, job, number: told if (name, job) == ("p003", "score") else job == "forget")
     assert figures["lost"] == {"p003": "missed round 0: told of its scores what is no figure"}
 
 
-@pytest.mark.parametrize("odd", [{"users": "many"}, {"rows": 10**4000}, {"version": "x" * 1_000_000}])
-def test_who_tells_of_its_data_what_is_no_figure_is_left_out(trained, odd):
-    told = {"version": "0" * 64, **odd}
+def test_who_tells_of_its_data_what_is_no_figure_is_left_out(trained):
+    told = {"version": "0" * 64, "users": "many"}
     figures = trained(lambda name, job, number: told if (name, job) == ("p003", "prepare") else None)
     assert figures["lost"] == {"p003": "told of its data what is no figure"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        *((Scored, {"consortium": {name: 0.5}}) for name in ("ndcg\0", "../x", "x\n", "n" * 300, "")),
+        (Imported, {"rows": 10**4000}),
+        (Imported, {"version": "x" * 1_000_000}),
+        (Imported, {"version": "0" * 1_000_000}),
+    ],
+)
+def test_what_no_honest_participant_tells_is_not_believed(kind, told):
+    honest = {"version": "0" * 64} if kind is Imported else {"seconds": 1.0}
+    assert believed("a", "itself", kind, honest) == honest
+    with pytest.raises(Refused, match=r"^a: told of itself what is no figure$"):
+        believed("a", "itself", kind, honest | told)
 
 
 @pytest.mark.parametrize("told", [{}, {"teaches": "x"}, {"teaches": True, "more": [1]}])
