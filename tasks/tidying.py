@@ -9,7 +9,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from federation.errors import ChorusError
+from federation.errors import ChorusError, reason
 from federation.frozen import Frozen
 from tasks.membership import Membership
 from tasks.run import open_doors
@@ -50,7 +50,7 @@ def tidy_participants(
                 )
                 dropped[each.name] = believed(each.name, "its folders", Tidied, told)["dropped"]
             except ChorusError as error:
-                lost[each.name] = str(error)
+                lost[each.name] = reason(each.name, error)
     return dropped, lost
 
 

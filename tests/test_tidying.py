@@ -56,7 +56,7 @@ def test_each_participant_tidies_its_own_folder(tiny):
     assert (dropped, lost) == ({"east": 0, "north": 3, "south": 0}, {})
     hurried = read_consortium(tiny("tidy", "rounds: {deadline_seconds: 0.01}")).memberships
     dropped, lost = tidy_participants.fn(consortium.home, hurried, ["kept"])
-    assert (dropped, lost["east"]) == ({}, "east: silent until its deadline of 0.01 s")
+    assert (dropped, lost["east"]) == ({}, "silent until its deadline of 0.01 s")
     with pytest.raises(Lost, match=r"east: silent until its deadline of 0\.01 s"):
         ask_participant(consortium.home, consortium.names, "east", "kept", "u", 10)
     assert not [each for each in gone if each.exists()]
@@ -85,5 +85,5 @@ def test_one_that_does_not_tidy_keeps_nobody_else_from_it(tiny, monkeypatch):
     assert [each.run for each in all_runs(home) if [*each.path.glob("round-*")]] == ["b"]
     assert state.message == (
         "dropped 2 folders of participants, the sums of 1 runs, 0 flow runs; not those of "
-        "east: east: will not; north: north: told of its folders what is no figure"
+        "east: will not; north: told of its folders what is no figure"
     )
