@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from feature_store.cells import INSTANT
 from feature_store.cleaning import DAY, microseconds
@@ -57,7 +57,9 @@ class World(BaseModel):
     )
     turn_at: Annotated[float, Field(gt=0, lt=1, description="share of the time before a sudden change")] = 0.7
     new_items: Annotated[float, Field(ge=0, le=1, description="share of the items that come out later")] = 0.5
-    strength: Annotated[float, Field(ge=0, description="how much taste counts against popularity")] = 2.5
+    strength: Annotated[FiniteFloat, Field(ge=0, description="how much taste counts against popularity")] = (
+        2.5
+    )
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Bandit(Bounds):
     kind: Literal["bandit"] = Field(
         default="bandit", description="learns the interval that is worth its cost"
     )
-    exploration: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+    exploration: Annotated[float, Field(ge=0)] = Field(
         default=0.1, description="scale of what is drawn around the estimate; 0 takes the estimate"
     )
     forget: Annotated[float, Field(gt=0, le=1)] = Field(

@@ -6,12 +6,12 @@ error; each participant judges for itself whether it would be worse off, and onl
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from federation.durations import Hours
 from federation.frozen import Frozen
 
-Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0)]
 
 
 class GateConfig(Frozen):
@@ -42,8 +42,11 @@ class GateConfig(Frozen):
 class Compared(Frozen):
     """Challenger less champion over `participants` of the cohort, `worse` of which would be worse off.
 
-    Those of them that disclose it are `named`; gain and error are none where too few have both models.
+    Those of them that disclose it are `named`; gain and error are none where too few have both models,
+    and NaN where these were asked nothing.
     """
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
     champion: str
     participants: int

@@ -5,18 +5,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from federation.durations import DAY, Days
 from federation.frozen import Frozen
 
 LEAST_ERROR = 0.01  # of a gain, as a share: no training tells more exactly
 LARGEST = 1e9
-Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Price = Annotated[float, Field(ge=0)]
 
 
 class Observation(Frozen):
     """What was seen when a window of events was complete; None, or NaN, is what is not known."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
     at: float = Field(description="end of the window, seconds since 1970")
     trained: bool = Field(

@@ -48,7 +48,7 @@ class Plateau(Bounds):
         default="plateau", description="follows what a training gains for its cost"
     )
     memory: Annotated[int, Field(ge=1)] = Field(default=12, description="trainings whose gains are looked at")
-    hysteresis: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+    hysteresis: Annotated[float, Field(ge=1)] = Field(
         default=1.4, description="the interval stays while the right one is within this factor of it"
     )
     cooldown: Annotated[int, Field(ge=0)] = Field(

@@ -63,7 +63,7 @@ class TwoStage(Frozen):
     share: Share = Field(
         0.1, description="how much of the others' X'X the item-to-item source adds to the own"
     )
-    regularisation: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+    regularisation: Annotated[float, Field(gt=0)] = Field(
         50.0, description="lambda of the item-to-item source (EASE, Steck 2019)"
     )
     learn_from: Annotated[int, Field(ge=1)] = Field(

@@ -27,7 +27,7 @@ class ModelConfig(Frozen):
         min_length=1,
         description="how much of the others' X'X a participant may add to its own; 0 is alone",
     )
-    regularisations: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
+    regularisations: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (10.0, 20.0, 50.0, 200.0), min_length=1, description="lambda of EASE (Steck 2019)"
     )
     users_bound: Annotated[int, Field(ge=1)] = Field(

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from prefect import task
 from prefect.futures import PrefectFuture
 from prefect.states import State, get_state_result
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from feature_store.cleaning import CleaningReport
 from federation.errors import Lost, Refused, reason
@@ -49,6 +49,8 @@ class Tabulated(Frozen):
 
 class Scored(Frozen):
     """What a participant may disclose of its scores: each arm's figures by name, and what it chose."""
+
+    model_config = ConfigDict(allow_inf_nan=True)  # where nobody was asked a figure is NaN
 
     seconds: float
     alone: Figures | None = None

@@ -110,8 +110,13 @@ rounds: {minimum: 3}
         ),
         (
             "name: three",
-            "name: three\nmodel: {two_stage: {regularisation: .inf}}",
-            "model.two_stage.regularisation: Input should be a finite number; found inf",
+            "name: three\nmodel: {two_stage: {boosting: {max_step: .inf}}}",
+            "model.two_stage.boosting.max_step: Input should be a finite number; found inf",
+        ),
+        (
+            "name: three",
+            "name: three\nworld: {strength: .inf}",
+            "world.strength: Input should be a finite number; found inf",
         ),
         (
             "name: three",
@@ -187,7 +192,7 @@ def test_what_is_wrong_is_told_with_what_was_expected(good, bad, told, tmp_path)
 def test_a_duration_that_no_date_can_be_moved_by_is_refused(duration, tmp_path):
     path = tmp_path / "consortium.yaml"
     path.write_text(GOOD + duration)
-    with pytest.raises(BadInput, match=r"Input should be (greater|less) than or equal to"):
+    with pytest.raises(BadInput, match=r"Input should be (greater|less|a finite number)"):
         read_consortium(path)
 
 
