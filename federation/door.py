@@ -205,7 +205,7 @@ class _Conversation:
         while True:
             message, size = self.frames.receive(deadline=self.deadline)
             if message.get("say") == "error":
-                raise from_message(message.get("error"))
+                raise from_message(message.get("error"), self.name)
             if message.get("say") in ("result", "ready"):
                 return message
             try:

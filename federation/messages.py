@@ -46,14 +46,19 @@ def to_message(error: Exception, shown: tuple[type[Exception], ...] = ()) -> dic
     return {"type": "ChorusError", "message": f"{what} ({MORE})"}
 
 
-def from_message(message: Any) -> ChorusError:
-    """The error that `to_message` was given; an unknown one for whatever else a participant may say."""
+def from_message(message: Any, teller: str = "") -> ChorusError:
+    """The error that `to_message` was given; an unknown one for whatever else a participant may say.
+
+    Where a `teller` is given its text begins with that name.
+    """
     told = message if isinstance(message, dict) else {}
     lost = told.get("participants")
     if told.get("type") == "Lost" and isinstance(lost, dict):
         first = islice(lost.items(), MOST_LOST)
         return Lost({_line(name, SHORT): _line(why, SHORT) for name, why in first})
-    return _KINDS.get(str(told.get("type")), ChorusError)(_line(told.get("message", "unknown error")))
+    begin = f"{teller}: " if teller else ""
+    text = _line(told.get("message", "unknown error")).removeprefix(begin)
+    return _KINDS.get(str(told.get("type")), ChorusError)(begin + text)
 
 
 def _line(text: object, longest: int = LONGEST) -> str:

@@ -81,7 +81,7 @@ def test_errors_say_what_is_known_and_never_data(door, tmp_path):
 def test_a_file_name_that_is_no_text_is_told_and_logged(tmp_path):
     log = tmp_path / "own.log"
     with door_of("a", tmp_path, "--log", str(log)) as door:
-        with pytest.raises(BadInput, match=r"^caf\\udce9.csv: found nothing"):
+        with pytest.raises(BadInput, match=r"^a: caf\\udce9.csv: found nothing"):
             door.ask("odd_error")
         assert r"caf\udce9.csv" in log.read_text()
         assert door.starts == 1
@@ -161,7 +161,7 @@ def answering(answer, folder):
 @pytest.mark.parametrize("error", ["null", '"x"', '{"type": "Lost", "participants": ["b"]}', '{"type": []}'])
 def test_an_error_that_cannot_be_read_is_one_of_the_participant(error, tmp_path):
     door = answering(f'{{"say": "error", "error": {error}}}', tmp_path)
-    with door, pytest.raises(ChorusError, match="unknown error"):
+    with door, pytest.raises(ChorusError, match=r"^a: unknown error"):
         door.ask("echo")
 
 
