@@ -102,7 +102,7 @@ def lightgbm_parameters(config: BoostingConfig, bins: Bins, threads: int) -> dic
         "min_data_in_leaf": config.min_data_in_leaf,
         "feature_fraction": config.feature_fraction,
         "max_cat_to_onehot": config.max_cat_to_onehot,
-        "max_cat_threshold": config.max_cat_threshold if bins.categorical else 1,
+        "max_cat_threshold": min(config.max_cat_threshold, bins.max_bin) if bins.categorical else 1,
         "min_data_per_group": config.min_data_per_group,
         "cat_smooth": config.cat_smooth,
         **bins.parameters,

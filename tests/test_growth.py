@@ -253,6 +253,21 @@ def test_rows_walk_as_lightgbm_predicts_them():
     np.testing.assert_array_equal(np.transpose(walked), leaf)
 
 
+def test_a_split_cannot_have_more_categories_than_there_are_bins():
+    """LightGBM told of 2^31 - 1 took the process with it: it reserves a place for each of them."""
+    r = np.random.default_rng(0)
+    category = r.integers(0, 20, 400)
+    rows = Rows(np.stack([category, r.normal(size=400)], axis=1), category % 3 + r.normal(size=400))
+    config = BoostingConfig(objective="regression", max_bin=63, min_data_per_group=1, cat_smooth=0.0)
+    bins = agree(Solo(), rows.features, ["c", "x"], {"c": range(20)}, config.max_bin)
+    known, *others = (
+        together(deal(rows, 3, 0), bins, config.model_copy(update={"max_cat_threshold": most}), [2])
+        for most in (63, 1000, (1 << 31) - 1)
+    )
+    assert all(other == known for other in others)
+    assert (read_tree(known.trees[0]).decision & 1).any()
+
+
 @pytest.mark.parametrize("floor", [7, 40])
 def test_no_leaf_has_fewer_rows_than_the_floor(floor):
     rows, _, _ = world(5)
