@@ -40,7 +40,7 @@ class BoostingConfig(Frozen):
     )
     num_leaves: Annotated[int, Field(ge=2, le=4096)] = Field(default=31, description="most leaves of a tree")
     max_depth: Annotated[int, Field(ge=-1, lt=1 << 31)] = Field(
-        default=-1, description="most splits above a leaf; -1: any"
+        default=-1, description="most splits above a leaf; -1 or 0: any"
     )
     min_data_in_leaf: Natural = Field(
         default=20, description="consortium's rows below which no leaf forms; counted, not estimated"
