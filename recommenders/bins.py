@@ -136,8 +136,9 @@ def agree(
     wanted = (np.arange(max_bin - 2) + 0.5) / (max_bin - 2)
     if numbers:
         tolerance = 0.25 / max_bin
-        found = quantiles(channel, features[:, numbers], wanted, tolerance=tolerance, label="bins").values
-        lists |= {names[place]: _rising(row) for place, row in zip(numbers, found, strict=True)}
+        named, values = [names[place] for place in numbers], features[:, numbers]
+        found = quantiles(channel, values, wanted, tolerance=tolerance, names=named, label="bins").values
+        lists |= {name: _rising(row) for name, row in zip(named, found, strict=True)}
     try:
         columns = tuple(
             Column(name=name, values=lists[name], categorical=place not in numbers)

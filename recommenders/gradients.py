@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federation.errors import BadInput
+from federation.statistics import LARGEST
 from recommenders import objectives
 from recommenders.compiled import compiled
 from recommenders.objectives import Floats, Integers
@@ -84,8 +85,12 @@ def rounded(objective: Objective, bits: int, gradient: Floats, hessian: Floats) 
 
 def check_labels(objective: Objective, labels: Floats, queries: Integers | None) -> None:
     """Raise `BadInput` for labels or queries that `objective` does not know."""
-    if not labels.size or not np.isfinite(labels).all():
-        raise BadInput(f"{objective}: expected one or more finite labels, found {labels.size}")
+    strange = int((~(np.abs(labels) <= LARGEST)).sum())
+    if strange or not labels.size:
+        raise BadInput(
+            f"{objective}: expected one or more labels, each finite and up to {LARGEST:.0e}; "
+            f"found {labels.size}, {strange} of them otherwise"
+        )
     if objective == "binary" and not np.isin(labels, (0.0, 1.0)).all():
         raise BadInput("binary: expected labels 0 and 1")
     if objective == "poisson" and (labels < 0).any():

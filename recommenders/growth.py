@@ -136,7 +136,7 @@ def _totals(channel: Channel, name: str, *columns: Floats) -> list[Fraction]:
 
 def _start(objective: Objective, weight: Fraction, mean: float, deviation: float) -> tuple[float, float]:
     """Start score and scale of labels."""
-    least = min(nearest(1 / (2 * weight)), 0.5)
+    least = nearest(min(1 / (2 * weight), Fraction(1, 2)))
     if objective == "binary":
         share = min(max(mean, least), 1.0 - least)
         return log2(share / (1.0 - share)) * LN_2, 1.0

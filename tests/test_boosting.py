@@ -10,7 +10,7 @@ from parties import agreed
 from pydantic import ValidationError
 
 from federation.channel import Solo
-from federation.errors import BadInput
+from federation.errors import BadInput, Refused
 from federation.plan import RoundPlan
 from federation.simulate import simulate
 from recommenders import boosting, growth
@@ -126,7 +126,7 @@ def test_a_row_of_half_the_weight_counts_half_in_start_and_leaves():
         assert state.scores(np.array([[half]]))[0] == pytest.approx(state.start + step, rel=1e-6)
 
 
-@pytest.mark.parametrize("weight", [1e-3, 0.22, 0.4])
+@pytest.mark.parametrize("weight", [5e-324, 1e-3, 0.22, 0.4])
 def test_a_single_light_row_has_a_start(weight):
     for labels in ([1.0], [0.0], [1.0, 0.0]):
         rows = Rows(
@@ -223,6 +223,8 @@ def test_strange_rows_and_states_are_refused():
         begin(Solo(), rows, bins, config.model_copy(update={"max_bin": 63}))
     with pytest.raises(BadInput, match="infinite"):
         agree(Solo(), np.full((3, 1), np.inf), "x")
+    with pytest.raises(Refused, match=r"^column 'y': the value in row 1 is beyond"):
+        agree(Solo(), np.array([[0.0, 1.0], [1.0, 1e200]]), "xy", {"x": (0, 1)})
     with pytest.raises(BadInput, match=r"^y: found 15 categories, expected 14 or fewer with max_bin 15$"):
         agree(Solo(), np.ones((3, 2)), "xy", {"y": range(15)}, max_bin=15)
 
