@@ -182,8 +182,18 @@ def balanced_interaction():
     return Rows(features, labels), agree(Solo(), features, "abc"), config
 
 
-def test_the_one_difference_from_the_serial_learner_is_recognised():
-    rows, bins, config = balanced_interaction()
+def group_too_small():
+    """At the root no group of `c` that may be split off has 100 rows; once `z` is known one has."""
+    cell = np.repeat(range(6), [150, 150, 30, 30, 30, 30])
+    features = np.stack([np.maximum(cell - 1, 0), cell == 1], axis=1) * 1.0
+    labels = (np.arange(420) % 10 < np.array([0, 10, 1, 2, 8, 9])[cell]) * 1.0
+    bins = agree(Solo(), features, "cz", {"c": range(5)})
+    return Rows(features, labels), bins, BoostingConfig(objective="binary")
+
+
+@pytest.mark.parametrize("difference", [balanced_interaction, group_too_small])
+def test_the_one_difference_from_the_serial_learner_is_recognised(difference):
+    rows, bins, config = difference()
     first, second = (together(deal(rows, 3, seed), bins, config, [1]) for seed in (1, 2))
     assert first == second
     assert alone(rows, bins, config, 1) != first
