@@ -35,7 +35,9 @@ shrinkage=1"""
 
 
 NEAR = 1e-9
-"""How exactly LightGBM's scores tell its outputs: scores below 2^20 are rounded by less than 2^-33."""
+"""How exactly LightGBM's scores tell its outputs: those up to `LARGEST` are rounded by less than 2^-33."""
+
+LARGEST = 2.0**20
 
 BUCKETS = 1 << 13
 """Of the outputs of leaves: so many that two leaves seldom share one, so few that they stay in the cache."""
@@ -139,7 +141,8 @@ def _infos(bins: Bins) -> list[str]:
 def find_leaves(block: str, before: Floats, after: Floats, features: Floats) -> Leaves:
     """The leaf of each row of `features` (n, f), told by LightGBM's scores (n,) before and after it.
 
-    Only where two leaves have nearly the same output, or none has the row's, a row walks down the tree.
+    Only where two leaves have nearly the same output, none has the row's, or the score is too large to tell,
+    a row walks down the tree.
     """
     values = read_leaves(block)
     order = np.argsort(values, kind="stable").astype(np.int32)
@@ -192,7 +195,7 @@ def _walk(
 
 @compiled
 def _nearest(before: Floats, after: Floats, values: Floats, order: Leaves, leaf: Leaves) -> None:
-    """The leaf that each row's score moved by, -1 if none or several are within `NEAR`; `values` rise.
+    """The leaf that each row's score moved by, -1 if none, several or too far to tell; `values` rise.
 
     The range of values is cut into buckets; a bucket in whose reach there are several is not told apart.
     """
@@ -207,7 +210,7 @@ def _nearest(before: Floats, after: Floats, values: Floats, order: Leaves, leaf:
         output = after[row] - before[row]
         bucket = int((output - lowest) * scale)
         which = place[bucket] if 0 <= bucket < BUCKETS else -1
-        found = which >= 0 and abs(output - values[which]) <= NEAR
+        found = which >= 0 and abs(output - values[which]) <= NEAR and abs(after[row]) <= LARGEST
         leaf[row] = order[which] if found else -1
 
 

@@ -231,6 +231,16 @@ def test_outputs_tell_the_leaves(seed):
     np.testing.assert_array_equal(found, leaf)
 
 
+def test_large_scores_do_not_tell_the_leaves():
+    """What is added to them is rounded, here to the output of the other leaf."""
+    rows = Rows(np.arange(100.0).reshape(-1, 1), (np.arange(100) < 50) * 1.0)
+    bins, config = agree(Solo(), rows.features, "x"), BoostingConfig(objective="binary", num_leaves=2)
+    block = set_leaves(alone(rows, bins, config, 1).trees[0], np.array([1.0, 1.0 + 4e-9]))
+    leaf, before = walk(read_tree(block), rows.features), np.full(100, 1e8)
+    found = find_leaves(block, before, before + read_leaves(block)[leaf], rows.features)
+    np.testing.assert_array_equal(found, leaf)
+
+
 @pytest.mark.parametrize("fraction", [0.5, 1.0])
 def test_trees_are_those_of_lightgbms_own_update(fraction):
     """Also the features that a tree is drawn: else a model could not be had again from earlier versions."""
