@@ -44,7 +44,8 @@ def check_width(gradient_bits: int, rows: int) -> None:
     if needed > 64:
         raise Refused(
             f"a cell needs {needed} bits, a word has 64: {gradient_bits} of a gradient, "
-            f"{rows.bit_length()} twice for {rows} rows, 1 sign"
+            f"{rows.bit_length()} twice for {rows} rows, 1 sign; choose a gradient_bits smaller by "
+            f"{needed - 64}"
         )
 
 
