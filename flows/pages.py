@@ -27,21 +27,21 @@ def show(home: Path, config: TrackingConfig, prefect_api_url: str | None = None)
         _mlflow_server(Tracking(config, home)) as mlflow,
         server.prefect_server(home, prefect_api_url) as prefect,
     ):
-        console.print(f"Prefect: {prefect.removesuffix('/api')}\nMLflow:  {mlflow}")
+        console.print(f"Prefect: {prefect.removesuffix('/api')}\nMLflow:  {mlflow}", soft_wrap=True)
         console.print("Ctrl-C ends what was started here.")
         stop.wait()
 
 
 @contextmanager
 def _mlflow_server(tracking: Tracking) -> Iterator[str]:
-    """The address of MLflow's pages: of the tracking server in use, or of one for its store.
+    """The address of MLflow's pages: of the tracking server in use, or of the runs at one for its store.
 
     Raises `NoTracking` where the store cannot be opened.
     """
     if tracking.uri.startswith(("http://", "https://")):
         yield tracking.uri
         return
-    tracking.client.search_experiments(max_results=1)  # else what is wrong is told in the server's log only
+    runs = _runs(tracking)  # before it starts: else what is wrong is told in the server's log only
     port, log = server.free_port(), tracking.folder / "server.log"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     os.environ["MLFLOW_BACKEND_STORE_URI"] = tracking.uri  # its password is not for the list of processes
@@ -49,4 +49,10 @@ def _mlflow_server(tracking: Tracking) -> Iterator[str]:
     tracking.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with server.leashed(command, log) as process:
         server.wait_for(f"http://127.0.0.1:{port}/health", process, log)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}{runs}"
+
+
+def _runs(tracking: Tracking) -> str:
+    """Where the pages show the runs: MLflow's front, and those without a kind of work, are for agents."""
+    found = tracking.client.get_experiment_by_name(tracking.config.experiment)
+    return "" if found is None else f"/#/experiments/{found.experiment_id}?workflowType=machine_learning"

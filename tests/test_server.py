@@ -226,6 +226,13 @@ def test_a_store_that_pages_cannot_show_is_told_before_a_server_starts(monkeypat
         shown.__enter__()
 
 
+def test_mlflow_s_pages_open_at_the_runs_of_trained_models(tmp_path):
+    tracking = Tracking(TrackingConfig(), tmp_path)
+    assert pages._runs(tracking) == ""  # nothing has run yet
+    number = tracking.experiment_id
+    assert pages._runs(tracking) == f"/#/experiments/{number}?workflowType=machine_learning"
+
+
 @pytest.mark.slow
 def test_both_pages_are_shown_until_a_signal_and_end(ran):
     home, _ = ran
