@@ -3,10 +3,11 @@
 import gc
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from federation.errors import BadInput, NothingNew
 from federation.frozen import Frozen
@@ -125,17 +126,24 @@ def _mlflow_run(
     interval: dict[str, str],
 ) -> str:
     """The id of the run at MLflow, begun there or gone on with."""
-    model = memberships[0].model
+    agreed = memberships[0].model_dump(mode="json", include={"cleaning", "split", "model", "rounds"})
     params = {
         "consortium": settings.name,
         "participants": len(memberships),
-        "split": memberships[0].split.kind,
         "seed": settings.seed,
-        "masks": settings.rounds.masks,
-        **{f"model.{key}": str(value) for key, value in model.model_dump().items()},
+        **dict(_each({**agreed, "gate": settings.gate.model_dump()})),
     }
     tags = {"chorus.fingerprint": settings.fingerprint, **interval, **_prefect_tags()}
     return tracking.start_or_continue(run, f"{settings.name} {run}", params, tags)
+
+
+def _each(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting by its key in the consortium's file, so that MLflow finds and compares runs by it."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _each(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
 
 
 def _prefect_tags() -> dict[str, str]:

@@ -109,7 +109,9 @@ def test_mlflow_holds_one_run_with_metrics_inputs_figures_and_a_registered_model
     assert [each.step for each in client.get_metric_history(run.info.run_id, "reachable/ndcg_at_10")] == [1]
     assert {"bytes_up", "bytes_down", "seconds", "participant/north/ndcg_at_10"} <= run.data.metrics.keys()
     assert run.data.metrics["participant/north/bytes_up"] > 0
-    assert {"seed", "split", "masks", "model.kind"} <= run.data.params.keys()
+    told = "seed", "split.test", "rounds.masks", "gate.least_gain", "model.two_stage.boosting.learning_rate"
+    assert {*told, "cleaning.duplicates"} <= run.data.params.keys()
+    assert run.data.params["rounds.minimum"] == "3"
     assert len(run.data.tags["mlflow.source.git.commit"]) == 40
     assert "if that server has ended, `chorus ui` shows it\n" in run.data.tags["mlflow.note.content"]
     assert "| all users |" in run.data.tags["mlflow.note.content"]
