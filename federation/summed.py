@@ -22,15 +22,15 @@ class Summed:
 
     def cohort(self, plan: RoundPlan, job: str) -> Cohort | None:
         """Among whom the job's terms were sent in this round before; None for a first time."""
-        return self._of(plan.run).get(f"{plan.number}/{job}")
+        return self.of(plan.run).get(f"{plan.number}/{job}")
 
     def everyone(self, run: str) -> set[str]:
         """Who had terms in a sum of the run that was opened, or may have been."""
-        return {name for cohort in self._of(run).values() for name in cohort}
+        return {name for cohort in self.of(run).values() for name in cohort}
 
     def note(self, plan: RoundPlan, job: str, cohort: Cohort | None) -> None:
         """Remember that the job's terms go to `cohort`; None: that they were not opened, and will not be."""
-        known = dict(self._of(plan.run))
+        known = dict(self.of(plan.run))
         known.pop(f"{plan.number}/{job}", None)
         if cohort is not None:
             known[f"{plan.number}/{job}"] = cohort
@@ -38,7 +38,8 @@ class Summed:
             write_json(self._path(plan.run), known)
         self._known[plan.run] = known
 
-    def _of(self, run: str) -> dict[str, Cohort]:
+    def of(self, run: str) -> dict[str, Cohort]:
+        """Cohorts of the run by round and job."""
         if run not in self._known:
             path = None if self._folder is None else self._path(run)
             kept = read_json(path) if path is not None and path.is_file() else {}

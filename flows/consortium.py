@@ -1,6 +1,5 @@
 """`consortium.yaml`: who takes part, with which data, and what is trained. The one type of `flows`."""
 
-import hashlib
 from os.path import realpath
 from pathlib import Path
 from typing import Annotated
@@ -194,7 +193,7 @@ class Consortium(Frozen):
         """The part that the coordinator reads."""
         return Settings(
             name=self.name,
-            fingerprint=self.fingerprint(),
+            decides=self.decides(),
             rounds=self.rounds,
             gate=self.gate,
             tracking=self.tracking,
@@ -206,13 +205,12 @@ class Consortium(Frozen):
         """Where its runs and models are kept."""
         return Tracking(self.tracking, self.home)
 
-    def fingerprint(self) -> str:
-        """A short hash of what decides the model: everything but where things lie."""
-        decides = self.model_dump_json(
+    def decides(self) -> str:
+        """What decides the model, as JSON: everything but where things lie."""
+        return self.model_dump_json(
             include={"name", "participants", "cleaning", "split", "model", "seed"},
             exclude={"participants": {"__all__": {"cadence_days"}}},
         )
-        return hashlib.sha256(decides.encode()).hexdigest()[:12]
 
 
 def read_consortium(path: Path, data: Path | None = None, folder: Path | None = None) -> Consortium:

@@ -167,6 +167,10 @@ class Tracking:
         """A figure as an artifact of the run."""
         self.client.log_figure(run_id, figure, path)
 
+    def log_text(self, run_id: str, text: str, path: str) -> None:
+        """A text as an artifact of the run."""
+        self.client.log_text(run_id, text, path)
+
     def log_json(self, run_id: str, value: Any, path: str) -> None:
         """A value as a JSON artifact of the run."""
         self.client.log_dict(run_id, value, path)

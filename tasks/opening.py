@@ -1,6 +1,7 @@
 """Opening a run: its folder, its participants' processes, its place in MLflow."""
 
 import gc
+import hashlib
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,12 +27,17 @@ class Settings(Frozen):
     """What the coordinator needs to know of the consortium."""
 
     name: str
-    fingerprint: str
+    decides: str
     rounds: RoundPolicy
     gate: GateConfig = GateConfig()
     tracking: TrackingConfig
     catalogue: Path
     seed: int
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of what decides the model."""
+        return hashlib.sha256(self.decides.encode()).hexdigest()[:12]
 
 
 @contextmanager
@@ -51,6 +57,7 @@ def open_run(
         flow_run_id=_flow_run_id(),
         mlflow_run_id=_mlflow_run(tracking, run, memberships, settings, interval_tag(home)),
     )
+    tracking.log_text(folder.facts["mlflow_run_id"], settings.decides, "configuration.json")
     _tell(tracking, folder)
     logging.getLogger("prefect.task_runs").addFilter(_tells_more)
     gc.freeze()  # what is imported stays: else each full collection walks all of it

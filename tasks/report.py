@@ -87,6 +87,8 @@ def close_run(prepared: Mapping[str, Disclosed], run: Run) -> dict[str, Any]:
         "lost": run.folder.lost(last),
         "exposed": sorted({name for record in run.folder.rounds for name in record["exposed"]}),
         "judged": last["judged"],
+        "cuts": run.folder.facts["cuts"],
+        "cohorts": run.cohorts,
         **_trees(run),
     }
     version = figures["model_version"] = publish(figures, run)

@@ -132,6 +132,11 @@ class Run:
         return reply
 
     @property
+    def cohorts(self) -> dict[str, tuple[str, ...]]:
+        """Among whom the sums of each round's jobs were opened, or may have been."""
+        return self._memory.of(self.name)
+
+    @property
     def summed(self) -> set[str]:
         """Who had terms in a sum of the run that was opened, or may have been."""
         return self._memory.everyone(self.name)

@@ -277,10 +277,10 @@ def test_a_pattern_is_of_the_files_not_of_the_folder_that_they_lie_in(tmp_path):
     assert pattern.source.files() == whole.source.files() == [meant]
 
 
-def test_where_things_lie_does_not_change_the_fingerprint_and_settings_do(tmp_path):
+def test_where_things_lie_does_not_decide_the_model_and_settings_do(tmp_path):
     path = tmp_path / "consortium.yaml"
     path.write_text(GOOD)
-    first = read_consortium(path).fingerprint()
-    assert read_consortium(path, tmp_path / "elsewhere").fingerprint() == first
+    first = read_consortium(path).decides()
+    assert read_consortium(path, tmp_path / "elsewhere").decides() == first
     path.write_text(GOOD + "seed: 1\n")
-    assert read_consortium(path).fingerprint() != first
+    assert read_consortium(path).decides() != first

@@ -1,5 +1,6 @@
 """The main job from the command line: real processes, a real Prefect server, a real MLflow store."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -118,6 +119,16 @@ def test_mlflow_holds_one_run_with_metrics_inputs_figures_and_a_registered_model
     assert "| south |  |  |  |" in run.data.tags["mlflow.note.content"]
     assert "participant/south/ndcg_at_10" not in run.data.metrics
     assert len(run.inputs.dataset_inputs) == 3
+    kept = ran.home / "mlflow" / "artifacts" / run.info.run_id / "artifacts"
+    decides = (kept / "configuration.json").read_bytes()
+    assert hashlib.sha256(decides).hexdigest()[:12] == run.data.tags["chorus.fingerprint"]
+    assert json.loads(decides)["participants"][2]["discloses"]["rows"] is False
+    opened, facts = (
+        json.loads((kept / "figures.json").read_text()),
+        json.loads((ran.run / "run.json").read_text()),
+    )
+    assert opened["cuts"] == facts["cuts"]
+    assert opened["cohorts"]["1/evaluate"] == ["east", "north", "south"]
     found = [each.path for path in (None, "ranker") for each in client.list_artifacts(run.info.run_id, path)]
     assert {"gain.png", "learning.png", "figures.json", "ranker/shapley.png"} <= {*found}
     handbook = (Path(__file__).parents[1] / "docs" / "operations.md").read_text()

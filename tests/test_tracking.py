@@ -193,7 +193,7 @@ def test_it_loads_in_a_clean_environment(registered, tmp_path):
 def test_a_history_with_an_item_that_the_champion_does_not_know_is_refused(registered, tmp_path):
     settings = Settings(
         name="demo",
-        fingerprint="",
+        decides="",
         rounds=RoundPolicy(),
         tracking=registered.config,
         catalogue=tmp_path,
