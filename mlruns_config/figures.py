@@ -101,7 +101,7 @@ def replay_figure(
             panels[spent].plot(moments, np.nancumsum(course[spent]), **style)
     _draw_kept(panels["kept"], courses, fixed, colours)
     _label(panels, metric)
-    figure.legend(loc="outside lower center", ncols=len(courses), frameon=False)
+    figure.legend(loc="outside lower center", ncols=(len(courses) + 1) // 2, frameon=False)
     return figure
 
 

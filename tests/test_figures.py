@@ -71,6 +71,11 @@ def test_a_replay_s_plot_tells_fixed_intervals_from_policies(tmp_path):
     figure = replay_figure(moments, courses, ["every 1 d", "every 2 d"], "NDCG@10")
     figure.savefig(tmp_path / "replay.png")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [*names]
+    many = {f"every {224 - number} d": courses["every 1 d"] for number in range(10)}
+    wide = replay_figure(moments, many, [*many], "NDCG@10")
+    wide.savefig(tmp_path / "wide.png")
+    legend = wide.legends[0].get_window_extent()
+    assert wide.bbox.x0 < legend.x0 < legend.x1 < wide.bbox.x1  # its names are whole
     line, *dots = figure.axes[-1].lines
     np.testing.assert_allclose(line.get_xydata(), [[1 / 3, 0.8], [2 / 3, 1.0]])
     assert [text.get_text() for text in figure.axes[-1].texts] == ["1 d", "2 d"]
