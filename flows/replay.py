@@ -110,7 +110,8 @@ def report(consortium: Consortium, found: Replayed, json: Path | None, plot: Pat
         figure.savefig(plot)
     tracking = consortium.mlflow()
     run = f"replay-{new_name()}"
-    run_id = tracking.start_or_continue(run, f"{consortium.name} {run}", found.params(), {})
+    kind = {"chorus.kind": "replay"}
+    run_id = tracking.start_or_continue(run, f"{consortium.name} {run}", found.params(), kind)
     tracking.log_metrics(run_id, 0, found.metrics())
     tracking.log_json(run_id, figures, "replay.json")
     tracking.log_figure(run_id, figure, "replay.png")

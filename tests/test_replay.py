@@ -232,6 +232,7 @@ def test_the_command_writes_table_figures_plot_and_run(tmp_path, tiny):
     client = MlflowClient(f"sqlite:///{tmp_path}/state/small/mlflow/mlflow.db")
     (run,) = client.search_runs([client.get_experiment_by_name("chorus").experiment_id])
     assert run.data.metrics["plateau/ndcg_at_10"] == found["policies"]["plateau"]["ndcg_at_10"]
+    assert run.data.tags["chorus.kind"] == "replay"
     assert {each.path for each in client.list_artifacts(run.info.run_id)} == {"replay.json", "replay.png"}
 
 
