@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 RUN_TAG = "chorus.run"
 NOTE = "mlflow.note.content"
 CHAMPION = "champion"
-ABOUT = "The common models, of sums alone: item-to-item or popularity, for anybody's history of items."
+ABOUT = """The common models, of sums alone: item-to-item or popularity, for anybody's history of items.
+Figures of their runs are of the lists of participants' own models, not of these."""
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 

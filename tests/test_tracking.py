@@ -120,7 +120,9 @@ def registered(tracking, tmp_path_factory):
     version = tracking.register(run_id, folder, "demo", {"run": "model"})
     assert tracking.register(run_id, folder, "demo", {"run": "model"}) == version
     Champions(tracking, "demo").promote(version, "the first")
-    assert "@champion" in tracking.client.get_registered_model("demo").description
+    about = tracking.client.get_registered_model("demo").description
+    assert "@champion" in about
+    assert "Figures of their runs are of the lists of participants' own models, not of these." in about
     assert "@champion" not in (tracking.client.get_model_version("demo", version).description or "")
     return tracking
 
