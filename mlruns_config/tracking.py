@@ -133,14 +133,14 @@ class Tracking:
         self.client.log_batch(run_id, params=missing)
         return run_id
 
-    def log_inputs(self, run_id: str, versions: Mapping[str, str]) -> None:
-        """Each participant's data version as a dataset that went into the run; nothing of its content."""
+    def log_inputs(self, run_id: str, versions: Mapping[str, str], use: str) -> None:
+        """Each participant's data version as a dataset that the run had for a use; nothing of its content."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         inputs = [
             DatasetInput(
                 Dataset(name, digest[:36], "local", json.dumps({"participant": name})),
-                [InputTag("mlflow.data.context", "training")],
+                [InputTag("mlflow.data.context", use)],
             )
             for name, digest in versions.items()
         ]

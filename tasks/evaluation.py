@@ -55,7 +55,8 @@ def evaluate_champion(home: Path, memberships: Sequence[Membership], settings: S
         told = dict(common(reply))
         told |= {"seconds": time.monotonic() - began, "participants": len(reply.cohort)}
         told |= {f"bytes_{way}": sum(getattr(reply, f"bytes_{way}").values()) for way in ("up", "down")}
-        _log(tracking, run, champion, told, settings, interval_tag(home))
+        summed = {name: versions[name] for name in reply.cohort}
+        _log(tracking, run, champion, told, summed, settings, interval_tag(home))
         _forget(doors, run, settings)
     return {"run": run, "champion": champion, "figures": told, "lost": {**lost, **silent}}
 
@@ -131,12 +132,14 @@ def _log(
     run: str,
     champion: str,
     told: Mapping[str, float],
+    summed: Mapping[str, str],
     settings: Settings,
     interval: dict[str, str],
 ) -> None:
     params = {"consortium": settings.name}
     tags = {"chorus.kind": KIND, "chorus.champion": champion, **interval}
     run_id = tracking.start_or_continue(run, f"{settings.name} {run}", params, tags)
+    tracking.log_inputs(run_id, summed, KIND)
     tracking.log_metrics(run_id, 0, told)
     tracking.finish(run_id, "FINISHED")
 

@@ -29,7 +29,7 @@ def publish(figures: dict[str, Any], run: Run) -> int:
     versions = {
         name: told["data_version"] for name, told in figures["participants"].items() if told["data_version"]
     }
-    run.tracking.log_inputs(run_id, versions)
+    run.tracking.log_inputs(run_id, versions, "training")
     run.tracking.log_json(run_id, figures, "figures.json")
     _show_gain(figures, run_id, run)
     if run.model.kind == "two_stage":

@@ -125,6 +125,14 @@ def test_trainings_in_a_row(trained, tiny, tmp_path):
     (evaluation,) = champions.client.search_runs(
         [Tracking(consortium.tracking, consortium.home).experiment_id], "tags.`chorus.kind` = 'evaluation'"
     )
+    judged_on = json.loads((consortium.home / f"coordinator/runs/{first['run']}/run.json").read_text())[
+        "evaluated"
+    ]
+    inputs = evaluation.inputs.dataset_inputs
+    assert {each.dataset.name: each.dataset.digest for each in inputs} == {
+        name: version[:36] for name, version in judged_on[-1].items()
+    }
+    assert {tag.value for each in inputs for tag in each.tags} == {"evaluation"}
     drift = {
         name: index for name, index in evaluation.data.metrics.items() if name.startswith("feature_drift/")
     }

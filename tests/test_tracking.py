@@ -104,7 +104,7 @@ def test_a_run_tells_its_source_and_is_described_below_what_it_says(tracking):
 def test_data_versions_are_inputs_once(tracking):
     run_id = tracking.start_or_continue("inputs", "inputs", {}, {})
     for _ in range(2):
-        tracking.log_inputs(run_id, {"north": "a" * 64, "south": "b" * 64})
+        tracking.log_inputs(run_id, {"north": "a" * 64, "south": "b" * 64}, "training")
     inputs = tracking.client.get_run(run_id).inputs.dataset_inputs
     assert sorted(each.dataset.name for each in inputs) == ["north", "south"]
     assert {each.dataset.digest for each in inputs} == {"a" * 36, "b" * 36}
