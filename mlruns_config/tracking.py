@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mlruns_config.config import TrackingConfig, without_password
+from mlruns_config.places import settle
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,9 +61,12 @@ class Tracking:
         Raises `NoTracking` where the store cannot be opened or does not answer.
         """
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        if self.config.uri is None:
-            self._make_store()
-        return self._opened(self.uri)
+        if self.config.uri is not None:
+            return self._opened(self.uri)
+        self._make_store()
+        client = self._opened(self.uri)
+        settle(self._database, self.folder / "artifacts")
+        return client
 
     def _make_store(self) -> None:
         """The SQLite store, by one process, beside and renamed: MLflow does not mend half a one."""

@@ -1,6 +1,7 @@
 """Runs and models at a real MLflow store."""
 
 import math
+import shutil
 import subprocess
 import sys
 from multiprocessing import get_context
@@ -148,6 +149,19 @@ def test_a_champion_whose_files_have_moved_is_told_with_where_they_were(register
     with pytest.raises(NoTracking, match=f"demo@champion: .*in {artifacts.as_uri()}"):
         registered.champion("demo")
     (registered.folder / "moved").rename(artifacts)
+    assert registered.champion("demo")([{"history": ["apple"], "k": 1}])
+
+
+def test_a_copied_state_folder_has_its_files_in_itself(registered, tmp_path):
+    shutil.copytree(registered.folder.parent, tmp_path / "100% copied")
+    copy = Tracking(registered.config, tmp_path / "100% copied")
+    (run,) = copy.client.search_runs([copy.experiment_id], "tags.`chorus.run` = 'model'")
+    assert copy.client.get_run(run.info.run_id).info.artifact_uri.startswith(copy.folder.as_uri())
+    registered.folder.rename(registered.folder.with_name("away"))
+    assert copy.champion("demo")([{"history": ["apple"], "k": 1}])[0].items == ["chalk"]
+    registered.folder.with_name("away").rename(registered.folder)
+    copy.client.log_text(run.info.run_id, "late", "late.txt")
+    assert [*copy.folder.rglob("late.txt")]
     assert registered.champion("demo")([{"history": ["apple"], "k": 1}])
 
 
