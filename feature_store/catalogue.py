@@ -1,5 +1,6 @@
 """The items that a consortium has in common: ids in a fixed order, whose positions are the items' indices."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -35,6 +36,12 @@ def write_catalogue(path: Path, ids: Sequence[str]) -> None:
     _check(ids, f"{path}, line")
     path.parent.mkdir(parents=True, exist_ok=True)
     replace(path, "".join(f"{item}\n" for item in ids).encode())
+
+
+def digest(path: Path, items: int | None = None) -> str:
+    """What tells the first `items` ids of a catalogue from those of another; none: all of them."""
+    ids = read_catalogue(path)[:items].to_pylist()
+    return hashlib.sha256("".join(f"{item}\n" for item in ids).encode()).hexdigest()
 
 
 def union(lists: Iterable[Iterable[str]]) -> list[str]:

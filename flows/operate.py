@@ -10,6 +10,7 @@ from federation.errors import BadInput, Lost, TooFew
 from flows import tables
 from flows.consortium import Consortium, read_consortium
 from flows.schedule import server_client
+from flows.unlisted import warn_of_unlisted
 from mlruns_config.champions import Champions
 from mlruns_config.tracking import Tracking
 from tasks import flow_runs, locks, server
@@ -140,6 +141,7 @@ def _train(
             tables.say(f"what is done is kept; to go on: {again}")
             raise
     tables.show_figures(figures, consortium, json)
+    warn_of_unlisted(figures["participants"], consortium, path, data)
     tables.show_next(path)
 
 

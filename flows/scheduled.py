@@ -12,6 +12,7 @@ from flows.approval import approved
 from flows.consortium import read_consortium
 from flows.operate import PATIENCE_SECONDS, at_work, mark_crashed
 from flows.train import train
+from flows.unlisted import unlisted
 from tasks.deployments import TRAINING, named
 from tasks.lease import outlive_lease
 from tasks.order import TrainingOrder
@@ -56,6 +57,8 @@ def ended(figures: dict[str, Any]) -> State[Any]:
     told = f"run {figures['run']}, registered as version {figures['model_version']}. {why}"
     lost = reasons(figures["lost"])
     told += f" Without {lost}" if lost else ""
+    left_out = unlisted(figures["participants"])
+    told += f" The catalogue leaves out {left_out}, whose items it does not know." if left_out else ""
     exposed = ", ".join(figures["exposed"])
     told += f" Lost between two sums: {exposed}; these terms can be inferred" if exposed else ""
     return Completed(name="Degraded" if lost or exposed else None, message=told)

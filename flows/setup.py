@@ -18,6 +18,7 @@ from federation.files import replacing
 from flows.consortium import Consortium, Participant, read_consortium
 from flows.tables import console, figure_columns, typed, typed_file, write_json
 from flows.telling import writable
+from flows.unlisted import warn_of_unlisted
 from tasks.room import Room
 
 TEMPLATE = Path(__file__).with_name("template.yaml")
@@ -39,7 +40,7 @@ def write_template(path: Path) -> None:
 
 
 def make_catalogue(path: Path, data: Path | None) -> None:
-    """The union of the participants' item ids, where the consortium keeps its catalogue."""
+    """The union of the participants' item ids, where it keeps its catalogue; new ones come last."""
     consortium = read_consortium(path, data)
     if consortium.catalogue is not None:
         raise BadInput(
@@ -52,11 +53,13 @@ def make_catalogue(path: Path, data: Path | None) -> None:
             room = Room(Path(scratch) / participant.name, consortium.membership(participant))
             room.import_all()
             lists.append(room.item_ids())
-    ids = union(lists)
-    write_catalogue(consortium.catalogue_path, ids)
+    path = consortium.catalogue_path
+    known = read_catalogue(path).to_pylist() if path.exists() else []
+    new = sorted({*union(lists)} - {*known})
+    write_catalogue(path, [*known, *new])  # at the end: models know items by their place
     console.print(
-        f"{consortium.catalogue_path}: {len(ids):,} items. This is a disclosure: who made it "
-        "has seen which items each participant has, and everybody sees which items exist."
+        f"{path}: {len(known) + len(new):,} items, {len(new):,} of them new. This is a disclosure: who made "
+        "it has seen which items each participant has, and everybody sees which items exist."
     )
 
 
@@ -70,37 +73,39 @@ def check(path: Path, data: Path | None, json: Path | None = None) -> None:
     found, items, problems = {}, {}, []
     for participant in consortium.participants:
         try:
-            manifest, items[participant.name] = _imported(consortium, participant)
-            found[participant.name] = _facts(manifest, participant)
+            manifest, items[participant.name], unlisted = _imported(consortium, participant)
+            found[participant.name] = _facts(manifest, unlisted, participant)
         except BadData as error:
             problems.append(f"{participant.name}: {error}")
     if found:
         _show(path, found)
     _warn(consortium, found)
     _warn_of_strangers(items)
+    warn_of_unlisted(found, consortium, path, data)
     write_json(json, {"participants": found})
     if problems:
         raise BadInput("\n".join(problems))
     console.print(f"{path} is ready: {typed()} run {typed_file(path, data)}", soft_wrap=True)
 
 
-def _imported(consortium: Consortium, participant: Participant) -> tuple[Manifest, set[str]]:
-    """What a run would find, and the item ids."""
+def _imported(consortium: Consortium, participant: Participant) -> tuple[Manifest, set[str], int]:
+    """What a run would find, the item ids, and how many events a catalogue leaves out."""
     with tempfile.TemporaryDirectory() as scratch:
         room = Room(Path(scratch), consortium.membership(participant))
         manifest, items = room.import_all(), room.item_ids()
-        if consortium.catalogue is not None:
-            require_known(items, consortium.catalogue_path)
-        return manifest, set(items)
+        if not consortium.catalogue_path.exists():
+            return manifest, set(items), 0
+        require_known(items, consortium.catalogue_path)
+        return manifest, set(items), room.unlisted()
 
 
-def _facts(manifest: Manifest, participant: Participant) -> dict[str, Any]:
+def _facts(manifest: Manifest, unlisted: int, participant: Participant) -> dict[str, Any]:
     """Rows, cleaning and time range, as far as the participant tells the others."""
     if not participant.discloses.rows:
-        return {"rows": None, "cleaning": None, "from": None, "to": None}
+        return {"rows": None, "unlisted": None, "cleaning": None, "from": None, "to": None}
     spans = [(part.first_at, part.last_at) for part in manifest.parts if part.first_at and part.last_at]
     ends = (f"{min(spans)[0]:%Y-%m-%d}", f"{max(last for _, last in spans):%Y-%m-%d}") if spans else ("", "")
-    facts = {"rows": manifest.rows, "cleaning": manifest.report.model_dump()}
+    facts = {"rows": manifest.rows, "unlisted": unlisted, "cleaning": manifest.report.model_dump()}
     return {**facts, "from": ends[0], "to": ends[1]}
 
 

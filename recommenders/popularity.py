@@ -24,6 +24,11 @@ def returning(data: Interactions) -> Interactions:
     return data.where(data.times - DAY >= first[data.users])
 
 
+def widened(counts: NDArray[Any], items: int) -> NDArray[Any]:
+    """Counts (windows, catalogue) of a catalogue that now has `items`: none of those that came to its end."""
+    return np.pad(counts, ((0, 0), (0, max(0, items - counts.shape[1]))))
+
+
 def blend(own: NDArray[np.int64], total: NDArray[Any], share: float) -> NDArray[np.float32]:
     """Own counts plus a share of the others', shape (items,)."""
     return (own + share * (total - own)).astype(np.float32)

@@ -94,6 +94,7 @@ def _judged(
         plan = plan.model_copy(update={"cohort": agreed.cohort})
     each = {"run": run, "number": 0, "cuts": cuts, "champion": folder.run}
     each |= {"learned": folder.part(1), "learned_cuts": folder.facts["cuts"]}
+    each |= {"windows": folder.facts.get("windows")}
     asked = {name: {**each, "version": version} for name, version in versions.items()}
     silent |= _refresh(doors, plan, asked)
     plan = plan.model_copy(update={"cohort": tuple(name for name in plan.cohort if name not in silent)})

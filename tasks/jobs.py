@@ -18,6 +18,7 @@ from federation.errors import Refused
 from federation.files import save, write_json
 from recommenders.boosting import State
 from recommenders.metrics import COUNTS, SUMS, intervals, metrics
+from recommenders.popularity import widened
 from tasks import comparison, own_model, personal, ranking, tables, terms
 from tasks.comparison import Counts, Terms
 from tasks.moments import moments
@@ -36,9 +37,10 @@ def prepare(room: Room, asked: Told, _: Channel) -> Told:
     """
     version = asked.get("version") or room.bring()
     manifest, discloses = room.manifest(version), room.membership.discloses
+    told: Told = {"version": version}
     if room.membership.catalogue.exists():
         require_known(room.item_ids(version), room.membership.catalogue)
-    told: Told = {"version": version}
+        told |= {"unlisted": room.unlisted(version)} if discloses.rows else {}
     if discloses.rows:
         told |= {"rows": manifest.rows, "cleaning": manifest.report.model_dump()}
     if discloses.users:
@@ -154,7 +156,9 @@ def judge(room: Room, told: Told, channel: Channel) -> Told:
     """How the own model of the run `champion` does on the newest window; all return the same."""
     prepared, path = _prepared(room, told), _listed(room, told)
     part, held = prepared.scored_in(1), np.load(path) if path.is_file() else None
-    known = _counts(room, f"1/popularity/{told['learned']}", channel)
+    windows = told["windows"] or len(room.membership.model.windows)
+    known = _counts(f"1/popularity/{told['learned']}", channel, windows)
+    known = widened(known, prepared.data.item_count)
     then = comparison.describe(
         room.prepared(told["version"], tuple(told["learned_cuts"])), told["learned"] - 1
     )
@@ -205,15 +209,16 @@ def _compared(room: Room, told: Told, channel: Channel) -> Told:
     """Errors, drift and the champion's comparison, from the sums of everyone's kept terms."""
     folder, model = room.work(told["run"], told["number"]), room.membership.model
     kept = Terms(*(np.load(folder / f"compared-{name}.npy") for name in Terms._fields))
-    known = _counts(room, f"{told['number']}/popularity/{told['part']}", channel)
+    windows = len(model.windows)
+    known = _counts(f"{told['number']}/popularity/{told['part']}", channel, windows)
     return comparison.add(channel, kept, known, room.membership.rounds.minimum, model.top)
 
 
-def _counts(room: Room, name: str, channel: Channel) -> tuple[Counts, Counts]:
-    """Recent counts of each item and all, from the opened popularity `name`."""
-    windows = room.membership.model.windows
-    counts, order = channel.read(name).reshape(len(windows), -1), np.argsort(windows)
-    return counts[order[(len(order) - 1) // 2]], counts[order[-1]]
+def _counts(name: str, channel: Channel, windows: int) -> Counts:
+    """Recent counts of each item and all, (2, catalogue), from the opened popularity `name` by window."""
+    counts = channel.read(name).reshape(windows, -1)
+    order = np.argsort(counts.sum(axis=1), kind="stable")  # a longer window has what a shorter one has
+    return counts[order[[(windows - 1) // 2, -1]]]
 
 
 def _listed(room: Room, told: Told) -> Path:

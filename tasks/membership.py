@@ -20,7 +20,10 @@ from tasks.model import ModelConfig
 class Disclosures(Frozen):
     """What a participant says of itself alone, to the others and to the tables."""
 
-    rows: bool = Field(True, description="how many events it has after cleaning, and the cleaning report")
+    rows: bool = Field(
+        True,
+        description="how many events it has after cleaning, how many are left out, and the cleaning report",
+    )
     users: bool = Field(True, description="how many users it has")
     metrics: bool = Field(True, description="its own figures, alone and in the consortium")
 

@@ -53,6 +53,7 @@ def open_run(
         status="running",
         process=me(),
         fingerprint=settings.fingerprint,
+        windows=len(memberships[0].model.windows),
         created_at=created_at,
         flow_run_id=_flow_run_id(),
         mlflow_run_id=_mlflow_run(tracking, run, memberships, settings, interval_tag(home)),

@@ -5,7 +5,6 @@ is taken from its store: counts whenever a list is asked for; what has to be sol
 evaluated.  Between trainings nothing leaves the participant for it.
 """
 
-import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy import sparse
 
-from feature_store.catalogue import index, read_catalogue
+from feature_store.catalogue import digest, index, read_catalogue
 from feature_store.features import AsOfFeatures, events_of
 from federation.errors import BadInput
 from federation.files import named, save, write_json
@@ -27,7 +26,7 @@ from recommenders.choice import Choice
 from recommenders.interactions import Interactions
 from recommenders.interpolation import Interpolated
 from recommenders.metrics import Queries
-from recommenders.popularity import blend, left_of, moved
+from recommenders.popularity import blend, left_of, moved, widened
 from recommenders.snapshot import Others, Snapshot
 from recommenders.topk import top_items, top_popular
 from tasks.model import ModelConfig
@@ -62,36 +61,32 @@ def keep(room: Room, run: str, known: Snapshot, choice: Choice, ranker: Interpol
         write_json(folder / "ranker.json", ranker.model_dump())
     told = {"run": run, "model": room.membership.model, "choice": choice, "ranks": ranker is not None}
     names = two_stage.names(room.membership.model.windows)
-    model = Kept(**told, catalogue=catalogue_hash(room), features=names, served=run)
+    model = Kept(**told, catalogue=digest(room.membership.catalogue), features=names, served=run)
     serve(room, model, run, _made(model, known))
 
 
 def kept(room: Room, run: str) -> Kept | None:
     """The participant's model of `run`; none where it has none, a damaged one, or another catalogue since.
 
-    Items are known by their place in the catalogue.  The ranker of another version knows other features.
+    Items are known by their place in the catalogue; new ones may have come to its end.  The ranker of another
+    version knows other features.
     """
     try:
         model = Kept.model_validate_json((room.model(run) / "model.json").read_text())
-        _others(room, model)
+        items = _others(room, model).counts.shape[1]
         if model.ranks:
             _ranker(room.model(run))
     except (FileNotFoundError, ValueError, EOFError):
         return None
     same = not model.ranks or model.features == two_stage.names(model.model.windows)
-    return model if same and model.catalogue == catalogue_hash(room) else None
-
-
-def catalogue_hash(room: Room) -> str:
-    """Which catalogue the places of items are in."""
-    return hashlib.sha256(room.membership.catalogue.read_bytes()).hexdigest()
+    return model if same and model.catalogue == digest(room.membership.catalogue, items) else None
 
 
 def fresh(room: Room, model: Kept, prepared: Prepared, part: int, items: NDArray[np.int32]) -> Arrays:
     """What lists of `items` are made of, anew: own events before `part`, the others' of the training."""
     data, at = prepared.before(part), prepared.begins(part)
     own = own_snapshot(data, at, items, model.model)
-    return _made(model, own.joined(_others(room, model), model.model.windows))
+    return _made(model, own.joined(_others(room, model, data.item_count), model.model.windows))
 
 
 def serve(room: Room, model: Kept, name: str, arrays: Arrays) -> None:
@@ -185,16 +180,19 @@ def _made(model: Kept, known: Snapshot) -> Arrays:
     return {"own_items": known.own_items, "weights": known.weights(share, strength)}
 
 
-def _others(room: Room, model: Kept) -> Others:
+def _others(room: Room, model: Kept, items: int = 0) -> Others:
+    """What is kept of the others, who had none of the newer ones of the catalogue's `items`."""
     folder = room.model(model.run) / "others"
-    return Others(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Others._fields))
+    found = Others(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Others._fields))
+    counts, own_counts = (widened(each, items) for each in (found.counts, found.own_counts))
+    return found._replace(counts=counts, own_counts=own_counts)
 
 
 def _counts(
     room: Room, model: Kept, own: Interactions, at: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The own counts as of the moment `at`, and with them everybody's as estimated, (windows, catalogue)."""
-    mine, others = counts(own, at, model.model), _others(room, model)
+    mine, others = counts(own, at, model.model), _others(room, model, own.item_count)
     left = left_of(model.model.windows, at - int(others.moment[0]))
     return mine, mine + moved(others.counts, others.own_counts, mine, left)
 

@@ -142,8 +142,13 @@ def _tell(number: int, run: Run) -> None:
 def _told(prepared: Mapping[str, Disclosed], last: Mapping[str, Any], name: str) -> dict[str, Any]:
     said = prepared.get(name, {})
     figures = last["participants"].get(name, {})
-    told = {"rows": said.get("rows"), "users": said.get("users"), "data_version": said.get("version")}
-    return {**told, **{arm: figures.get(arm) for arm in ARMS}, "chosen": figures.get("chosen")}
+    told = {name: said.get(name) for name in ("rows", "unlisted", "users")}
+    return {
+        **told,
+        "data_version": said.get("version"),
+        **{arm: figures.get(arm) for arm in ARMS},
+        "chosen": figures.get("chosen"),
+    }
 
 
 def _added(*counts: Mapping[str, float]) -> dict[str, float]:

@@ -30,6 +30,7 @@ class Imported(Frozen):
 
     version: Annotated[str, Field(pattern="^[0-9a-f-]+$", max_length=200)]
     rows: Count | None = None
+    unlisted: Count | None = None
     users: Count | None = None
     cleaning: CleaningReport | None = None
 
@@ -117,6 +118,8 @@ def prepare_participant(name: str, run: Run) -> Disclosed:
     """
     disclosed = believed(name, "its data", Imported, run.ask(name, "prepare", version=run.versions.get(name)))
     rows = f"{disclosed['rows']:,} events, " if "rows" in disclosed else ""
+    if left_out := disclosed.get("unlisted"):
+        rows += f"{left_out:,} of them left out, since {run.catalogue} does not know their items, "
     run.say(f"{name}: {rows}data version {disclosed['version'][:12]}")
     return disclosed
 

@@ -1,5 +1,7 @@
 """A job works on the data version that its run began with, however the store has grown since."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from federation.plan import RoundPlan
 from federation.simulate import simulate
 from flows.consortium import read_consortium
 from tasks import jobs
+from tasks.membership import Disclosures
 from tasks.room import Room
 
 
@@ -74,6 +77,27 @@ def test_a_changed_test_file_is_another_version_and_the_old_one_can_be_read(tmp_
     assert jobs.prepare(east, {"version": first}, None)["rows"] == len(days)
     asked = [np.sort(east.prepared(each, ()).queries(2).users).tolist() for each in (first, again)]
     assert asked == [[0, 1], [0, 1, 2, 3]]
+
+
+def test_events_on_items_that_the_catalogue_does_not_know_are_counted(tmp_path):
+    (tmp_path / "east.csv").write_text("u,i,t\na,x,2020-01-01\na,new,2020-01-02\nb,new,2020-01-03\n")
+    (tmp_path / "test.csv").write_text("u,i,t\na,y,2020-02-01\n")
+    (tmp_path / "given.yaml").write_text(GIVEN.format(folder=tmp_path))
+    consortium = read_consortium(tmp_path / "given.yaml")
+    membership = consortium.membership(consortium.participants[0])
+    told = jobs.prepare(Room(tmp_path / "east", membership), {}, None)
+    assert "unlisted" not in told
+    (tmp_path / "catalogue.txt").write_text("x\ny\n")
+    told = jobs.prepare(Room(tmp_path / "east", membership), {}, None)
+    assert (told["rows"], told["unlisted"]) == (3, 2)
+    silent = membership.model_copy(update={"discloses": Disclosures(rows=False)})
+    assert "unlisted" not in jobs.prepare(Room(tmp_path / "east", silent), {}, None)
+
+
+def test_counts_of_a_champion_with_other_windows_are_known_by_their_size():
+    by_window = np.array([[3, 1, 0], [1, 0, 0], [5, 1, 2]])  # of 30, 7 and 90 days
+    channel = SimpleNamespace(read={"1/popularity/2": by_window.ravel()}.__getitem__)
+    assert jobs._counts("1/popularity/2", channel, 3).tolist() == [[3, 1, 0], [5, 1, 2]]
 
 
 def test_which_items_it_has_is_told_only_to_make_a_catalogue(tmp_path):

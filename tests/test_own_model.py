@@ -92,6 +92,23 @@ def sums(rooms, prepared):
     return SimpleNamespace(read=opened.__getitem__)
 
 
+def test_items_that_come_to_the_end_of_the_catalogue_leave_the_model(trained):
+    room, catalogue = trained.room, trained.room.membership.catalogue
+    model, known = own_model.kept(room, "first"), trained.known
+    before = own_model.fresh_lists(room, model, trained.prepared["east"], TEST)
+    user = trained.prepared["east"].user_ids[0].as_py()
+    asked = own_model.recommend(room, "first", user, 3)
+    catalogue.write_text(catalogue.read_text() + "new\nnewer\n")
+    again = Room(room.home, room.membership)
+    wider = again.prepared(again.version, CUTS)
+    assert wider.data.item_count == known.total_counts.shape[1] + 2
+    assert own_model.kept(again, "first") == model
+    assert np.array_equal(own_model.fresh_lists(again, model, wider, TEST), before)
+    assert own_model.recommend(again, "first", user, 3)["items"] == asked["items"]
+    catalogue.write_text("other\n" + catalogue.read_text())
+    assert own_model.kept(again, "first") is None
+
+
 def served(room, model):
     folder = room.model("first") / "served" / model.served
     return {path.stem: np.load(path) for path in folder.glob("*.npy")}
