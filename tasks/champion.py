@@ -30,8 +30,13 @@ def verdict(run: Run) -> Verdict:
         return Verdict(promote=False, reason=changed)
     if not last["overall"]["consortium"]["queries"]:
         return Verdict(promote=False, reason="Nobody has a user to ask about in the test part: no figures.")
-    compared = None if champion is None else _compared(champion, last)
-    return judge(run.gate, run.policy.minimum, compared)
+    if champion is None:
+        return judge(run.gate, run.policy.minimum, None)
+    found = judge(run.gate, run.policy.minimum, _compared(champion, last))
+    passed = found.promote or found.waits
+    return (
+        found if passed else found.model_copy(update={"reason": found.reason + _ahead(champion, run.folder)})
+    )
 
 
 def settle(version: int, run: Run) -> dict[str, Any]:
@@ -80,6 +85,22 @@ def _changed(champions: Champions, folder: RunFolder) -> str:
     now = champions.run()
     same = now in (folder.facts["champion"], folder.run)
     return "" if same else f"The champion changed meanwhile, to that of run {now}."
+
+
+def _ahead(champion: str, folder: RunFolder) -> str:
+    """That the champion knew events of the window on which the run of `folder` met it; else empty.
+
+    Where the cuts or the split were others, or the cuts went back, since old events came late.
+    """
+    known = (each.facts["cuts"] for each in all_runs(folder.home) if each.run == champion)
+    now = folder.facts["cuts"]
+    then = next(known, now)
+    if bool(then) == bool(now) and then[-1:] <= now[-1:]:
+        return ""
+    return (
+        " It has learned from events of this window, since its split was another or its test began later, "
+        f"which favours it: see `chorus promote {folder.run}`."
+    )
 
 
 def cohort_change(run: Run) -> dict[str, list[str]]:

@@ -44,6 +44,10 @@ def evaluate_champion(home: Path, memberships: Sequence[Membership], settings: S
     if champion is None:
         raise NothingNew("there is no champion yet")
     folder = find_run(home, champion)
+    if bool(folder.facts["cuts"]) != (memberships[0].split.kind == "temporal"):
+        raise NothingNew(
+            f"the champion of run {champion} was trained under another split; see `chorus promote`"
+        )
     with open_doors(home, memberships) as doors:
         versions, lost = _versions(doors, settings)
         run = f"{KIND}-{_digest(champion, versions)}"

@@ -17,10 +17,11 @@ from federation.policy import RoundPolicy
 from federation.summed import Summed
 from mlruns_config.config import TrackingConfig
 from mlruns_config.tracking import Tracking
+from tasks.champion import _ahead
 from tasks.model import ModelConfig
 from tasks.publish import _regularisation, by_arm
 from tasks.run import Run, open_doors
-from tasks.runs import RunFolder
+from tasks.runs import RunFolder, runs_folder
 from tasks.sums import agree_catalogue
 
 
@@ -168,6 +169,32 @@ def test_what_is_no_item_is_refused_by_its_participant_s_name(run_behind, item):
     run.folder.note(versions={"a": "1"})
     with pytest.raises(Refused, match="a: told no list of item ids"):
         agree_catalogue.fn(("a",), run)
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "ahead"),
+    [
+        (
+            ["2026-01-01T00:00:00", "2026-02-01T00:00:00"],
+            ["2026-01-03T00:00:00", "2026-02-01T00:00:00"],
+            False,
+        ),
+        (
+            ["2026-01-01T00:00:00", "2026-02-01T00:00:00"],
+            ["2026-01-01T00:00:00", "2026-01-31T00:00:00"],
+            True,
+        ),
+        ([], ["2026-01-01T00:00:00", "2026-02-01T00:00:00"], True),
+        (["2026-01-01T00:00:00", "2026-02-01T00:00:00"], [], True),
+        ([], [], False),
+    ],
+)
+def test_a_champion_that_has_learned_from_the_window_is_told(tmp_path, then, now, ahead):
+    first, second = (RunFolder(runs_folder(tmp_path) / name) for name in ("first", "second"))
+    first.note(run="first", cuts=then)
+    second.note(run="second", cuts=now)
+    assert _ahead("of another state folder", second) == ""
+    assert ("see `chorus promote second`" in _ahead("first", second)) == ahead
 
 
 def test_what_is_not_on_the_grid_is_not_believed(run_behind):
