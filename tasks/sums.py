@@ -9,7 +9,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from feature_store.catalogue import union, write_catalogue
+from feature_store.catalogue import digest, union, write_catalogue
 from federation.errors import BadInput, Refused
 from federation.rounds import Together
 from tasks.grown import ranker
@@ -21,12 +21,19 @@ def agree_catalogue(cohort: Sequence[str], run: Run) -> None:
     """The catalogue in use: as it is, or made now as the union of the participants' item ids.
 
     The union tells everybody which items exist, and the coordinator who has which: a disclosure.
+    Raises `BadInput` where it is another than the run began with: what is summed knows items by their place.
     """
-    if run.catalogue.exists():
-        return
-    ids = union(_items(name, run) for name in cohort)
-    write_catalogue(run.catalogue, ids)
-    run.say(f"disclosed: which items each of {', '.join(cohort)} has, for a catalogue of {len(ids):,}")
+    if not run.catalogue.exists():
+        ids = union(_items(name, run) for name in cohort)
+        write_catalogue(run.catalogue, ids)
+        run.say(f"disclosed: which items each of {', '.join(cohort)} has, for a catalogue of {len(ids):,}")
+    found = digest(run.catalogue)
+    if run.folder.facts.get("catalogue", found) != found:
+        raise BadInput(
+            f"{run.catalogue}: found other items than when run '{run.name}' began; expected the same in the "
+            "same order, or a new run"
+        )
+    run.folder.note(catalogue=found)
 
 
 def _items(name: str, run: Run) -> list[str]:

@@ -197,6 +197,16 @@ def test_a_champion_that_has_learned_from_the_window_is_told(tmp_path, then, now
     assert ("see `chorus promote second`" in _ahead("first", second)) == ahead
 
 
+def test_a_run_is_not_resumed_with_another_catalogue(run_behind):
+    run = run_behind({})
+    run.catalogue.write_text("x\ny\n")
+    agree_catalogue.fn(("a",), run)
+    agree_catalogue.fn(("a",), run)
+    run.catalogue.write_text("y\nz\n")
+    with pytest.raises(BadInput, match=f"{run.catalogue}: found other items than when run 'r' began"):
+        agree_catalogue.fn(("a",), run)
+
+
 def test_what_is_not_on_the_grid_is_not_believed(run_behind):
     run = run_behind({})
     chosen = {
