@@ -22,7 +22,18 @@ def promote(which: str, path: Path, json: Path | None) -> None:
         raise BadInput(f"'{which}': found no such version, nor one of that run; expected one of: {known}")
     champions.promote(version, "A person promoted it.")
     _answered(consortium.home, version)
+    _show(champions, consortium.home, json)
+
+
+def _show(champions: Champions, home: Path, json: Path | None) -> None:
+    """The history, and where the participants have no model of the champion's run any more, that."""
     tables.show_champions(champions, json)
+    run = champions.run()
+    if any(each.run == run and not each.rounds for each in all_runs(home)):
+        tables.console.print(
+            f"Warning: housekeeping has dropped the participants' models of run {run}: their users have no "
+            "lists until the next training, which is compared with nothing. See schedule.keep_runs."
+        )
 
 
 def _answered(home: Path, version: int) -> None:
@@ -41,4 +52,4 @@ def rollback(path: Path, json: Path | None) -> None:
         now = champions.version()
         present = "no champion yet" if now is None else f"no champion before version {now}"
         raise BadInput(f"{consortium.name}: found {present}, expected one to go back to")
-    tables.show_champions(champions, json)
+    _show(champions, consortium.home, json)

@@ -230,7 +230,10 @@ def test_a_person_promotes_by_run_or_version_and_goes_back(tiny, tmp_path, capsy
     gates = [each.facts["figures"]["gate"] for each in all_runs(consortium.home)]
     assert gates == [{"promote": False, "waits": True}, {"promote": True, "waits": False}]
     assert (found.run(), promoted(found, 2)) == ("tiny-2", ("true", "A person promoted it."))
+    assert "Warning: housekeeping has dropped the participants' models" in capsys.readouterr().out
+    write_json(runs_folder(consortium.home) / "tiny-1" / "round-0000" / "record.json", {})
     champion.promote("1", path, None)
+    assert "Warning" not in capsys.readouterr().out
     assert (found.run(), promoted(found, 1)) == ("tiny-1", ("true", "A person promoted it."))
     assert promoted(found, 2) == ("false", "Left for version 1: A person promoted it.")
     champion.rollback(path, tmp_path / "back.json")
