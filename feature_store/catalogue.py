@@ -27,13 +27,13 @@ def read_catalogue(path: Path) -> pa.Array:
         raise BadData(f"{path}: expected a readable list of item ids, found: {error}") from error
     if not len(ids):
         raise BadData(f"{path}: found no item ids, expected one at least")
-    _check(ids.to_pylist(), f"{path}, {'row' if parquet else 'line'}")
+    check_ids(ids.to_pylist(), f"{path}, {'row' if parquet else 'line'}")
     return ids
 
 
 def write_catalogue(path: Path, ids: Sequence[str]) -> None:
     """Write `ids` as text, one a line; raises `BadData` for ids that are empty, repeated or of two lines."""
-    _check(ids, f"{path}, line")
+    check_ids(ids, f"{path}, line")
     path.parent.mkdir(parents=True, exist_ok=True)
     replace(path, "".join(f"{item}\n" for item in ids).encode())
 
@@ -70,6 +70,20 @@ def require_known(items: Sequence[str], catalogue: Path) -> None:
         )
 
 
+def check_ids(ids: Sequence[str | None], place: str) -> None:
+    """Raise `BadData`, with the place, for an id that is empty, repeated or of two lines."""
+    first: dict[str, int] = {}
+    for line, item in enumerate(ids, 1):
+        if not item:
+            raise BadData(f"{place} {line}: found an empty id, expected one item id")
+        if "\n" in item or "\r" in item:
+            raise BadData(f"{place} {line}: found a line break in an id, expected none")
+        if (before := first.setdefault(item, line)) != line:
+            raise BadData(
+                f"{place} {line}: found {item!r} again, expected it once: it is at {before} already"
+            )
+
+
 def _lines(path: Path) -> pa.Array:
     """The lines of `path`; only line feeds end them, with or without a carriage return."""
     text = path.read_bytes().decode("utf-8-sig")
@@ -82,16 +96,3 @@ def _first_column(path: Path) -> pa.Array:
     if not (names := file.schema_arrow.names):
         return pa.array([], pa.string())
     return identifiers(file.read(columns=names[:1]).column(0).combine_chunks())
-
-
-def _check(ids: Sequence[str | None], place: str) -> None:
-    first: dict[str, int] = {}
-    for line, item in enumerate(ids, 1):
-        if not item:
-            raise BadData(f"{place} {line}: found an empty id, expected one item id")
-        if "\n" in item or "\r" in item:
-            raise BadData(f"{place} {line}: found a line break in an id, expected none")
-        if (before := first.setdefault(item, line)) != line:
-            raise BadData(
-                f"{place} {line}: found {item!r} again, expected it once: it is at {before} already"
-            )

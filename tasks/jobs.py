@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from feature_store.catalogue import require_known
+from feature_store.catalogue import check_ids, require_known
 from federation.channel import Channel
 from federation.errors import Refused
 from federation.files import save, write_json
+from federation.union import union
 from recommenders.boosting import State
 from recommenders.metrics import COUNTS, SUMS, intervals, metrics
 from recommenders.popularity import widened
@@ -50,14 +51,16 @@ def prepare(room: Room, asked: Told, _: Channel) -> Told:
     return told
 
 
-def items(room: Room, told: Told, _: Channel) -> Told:
-    """The item ids that this participant has: told only to make the union, which is a disclosure.
+def items(room: Room, told: Told, channel: Channel) -> Told:
+    """The item ids that somebody of the cohort has, from sums only.
 
-    Raises `Refused` where there is a catalogue.
+    Raises `Refused` where there is a catalogue, and `BadData` for own ids that it cannot have.
     """
     if room.membership.catalogue.exists():
-        raise Refused(f"{room.name}: tells which items it has only where there is no catalogue yet")
-    return {"items": room.item_ids(told["version"])}
+        raise Refused(f"{room.name}: adds to a sum of items only where there is no catalogue yet")
+    own = room.item_ids(told["version"])
+    check_ids(own, "events.columns.item, id")
+    return {"items": union(channel, own, "items")}
 
 
 def cuts(room: Room, told: Told, channel: Channel) -> Told:

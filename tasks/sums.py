@@ -9,7 +9,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from feature_store.catalogue import digest, union, write_catalogue
+from feature_store.catalogue import digest, write_catalogue
 from federation.errors import BadInput, Refused
 from federation.rounds import Together
 from tasks.grown import ranker
@@ -18,15 +18,17 @@ from tasks.run import Run
 
 @task(name="agree catalogue", cache_policy=NO_CACHE)
 def agree_catalogue(cohort: Sequence[str], run: Run) -> None:
-    """The catalogue in use: as it is, or made now as the union of the participants' item ids.
+    """The catalogue in use: as it is, or made now as the union of the participants' item ids, from sums.
 
-    The union tells everybody which items exist, and the coordinator who has which: a disclosure.
     Raises `BadInput` where it is another than the run began with: what is summed knows items by their place.
     """
     if not run.catalogue.exists():
-        ids = union(_items(name, run) for name in cohort)
+        reply = run.sum(run.plan(0, cohort), "items", keep=False)
+        ids = common(reply)["items"]
         write_catalogue(run.catalogue, ids)
-        run.say(f"disclosed: which items each of {', '.join(cohort)} has, for a catalogue of {len(ids):,}")
+        run.say(
+            f"the catalogue has {len(ids):,} items, of {', '.join(reply.cohort)}; not told is who has which"
+        )
     found = digest(run.catalogue)
     if run.folder.facts.get("catalogue", found) != found:
         raise BadInput(
@@ -34,18 +36,6 @@ def agree_catalogue(cohort: Sequence[str], run: Run) -> None:
             "same order, or a new run"
         )
     run.folder.note(catalogue=found)
-
-
-def _items(name: str, run: Run) -> list[str]:
-    """The item ids that a participant has; raises `Refused` where it tells something else."""
-    told = run.ask(name, "items", version=run.versions[name]).get("items")
-    if not isinstance(told, list) or not all(map(_is_item, told)):
-        raise Refused(f"{name}: told no list of item ids, each of one line")
-    return told
-
-
-def _is_item(told: Any) -> bool:
-    return isinstance(told, str) and bool(told) and not {"\n", "\r"} & {*told}
 
 
 @task(name="agree cuts", task_run_name="agree cuts in time", cache_policy=NO_CACHE)

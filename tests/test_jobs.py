@@ -7,6 +7,7 @@ import pytest
 
 from feature_store.errors import BadData
 from feature_store.world import generate
+from federation.channel import Solo
 from federation.errors import Refused
 from federation.plan import RoundPlan
 from federation.simulate import simulate
@@ -22,21 +23,23 @@ def test_a_run_goes_on_with_the_events_that_it_began_with(tiny, tmp_path):
     memberships = consortium.memberships
     rooms = {each.name: Room(tmp_path / each.name, each) for each in memberships}
     versions = {name: jobs.prepare(room, {}, None)["version"] for name, room in rooms.items()}
-    cuts, items = agreed(rooms, versions), jobs.items(rooms["east"], {"version": versions["east"]}, None)
+    cuts, items = agreed(jobs.cuts, rooms, versions), agreed(jobs.items, rooms, versions)
 
     with (consortium.data / "east.csv").open("a") as file:
         file.writelines(f"u{n},new,5,2026-01-01T00:00:{n % 60:02}\n" for n in range(2_000))
     later = versions | {"east": jobs.prepare(rooms["east"], {}, None)["version"]}
-    assert agreed(rooms, later) != cuts
-    assert agreed(rooms, versions) == cuts
-    assert jobs.items(rooms["east"], {"version": versions["east"]}, None) == items
-    assert "new" in jobs.items(rooms["east"], {"version": later["east"]}, None)["items"]
+    assert agreed(jobs.cuts, rooms, later) != cuts
+    assert agreed(jobs.cuts, rooms, versions) == cuts
+    assert agreed(jobs.items, rooms, versions) == items
+    own = {item for room in rooms.values() for item in room.item_ids(versions[room.name])}
+    assert items["east"] == items["north"] == {"items": sorted(own)}
+    assert {*agreed(jobs.items, rooms, later)["north"]["items"]} == own | {"new"}
 
 
-def agreed(rooms, versions):
+def agreed(job, rooms, versions):
     plan = RoundPlan(run="first", number=0, cohort=tuple(rooms))
     work = {
-        name: lambda channel, room=room: jobs.cuts(room, {"version": versions[room.name]}, channel)
+        name: lambda channel, room=room: job(room, {"version": versions[room.name]}, channel)
         for name, room in rooms.items()
     }
     return simulate(work, plan)
@@ -100,16 +103,16 @@ def test_counts_of_a_champion_with_other_windows_are_known_by_their_size():
     assert jobs._counts("1/popularity/2", channel, 3).tolist() == [[3, 1, 0], [5, 1, 2]]
 
 
-def test_which_items_it_has_is_told_only_to_make_a_catalogue(tmp_path):
+def test_items_are_summed_only_to_make_a_catalogue(tmp_path):
     (tmp_path / "east.csv").write_text("u,i,t\na,x,2020-01-01\n")
     (tmp_path / "test.csv").write_text("u,i,t\na,y,2020-02-01\n")
     (tmp_path / "given.yaml").write_text(GIVEN.format(folder=tmp_path))
     consortium = read_consortium(tmp_path / "given.yaml")
     east = Room(tmp_path / "east", consortium.membership(consortium.participants[0]))
     version = jobs.prepare(east, {}, None)["version"]
-    assert jobs.items(east, {"version": version}, None) == {"items": ["x"]}
+    assert jobs.items(east, {"version": version}, Solo()) == {"items": ["x"]}
     (tmp_path / "catalogue.txt").write_text("x\ny\n")
-    with pytest.raises(Refused, match="only where there is no catalogue yet"):
+    with pytest.raises(Refused, match="east: adds to a sum of items only where there is no catalogue yet"):
         jobs.items(east, {"version": version}, None)
     (tmp_path / "catalogue.txt").write_text("z\n")
     with pytest.raises(BadData, match=r"txt knows none of the ids, .*; found 'x'$") as error:
@@ -126,5 +129,5 @@ def test_corrected_aliases_are_imported_anew(tmp_path):
     for common in ("wrong", "right"):
         (tmp_path / "links.csv").write_text(f"own,common\nx,{common}\n")
         east = Room(tmp_path / "east", consortium.membership(consortium.participants[0]))
-        found += jobs.items(east, {"version": jobs.prepare(east, {}, None)["version"]}, None)["items"]
+        found += jobs.items(east, {"version": jobs.prepare(east, {}, None)["version"]}, Solo())["items"]
     assert found == ["wrong", "right"]

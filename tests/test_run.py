@@ -10,7 +10,7 @@ from prefect.utilities.engine import collect_task_run_inputs_sync
 from processes import door_of
 
 from feature_store.splits import LeaveLastOut
-from federation.errors import BadInput, Lost, Refused, TooFew
+from federation.errors import BadInput, Lost, TooFew
 from federation.files import save
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
@@ -161,14 +161,6 @@ def test_who_has_chosen_nothing_in_the_round_before_has_missed_it(run_behind):
     run.folder.begin(0)
     run.folder.finish(0, {"number": 0, "scored": ["a", "b"], "lost": {"c": "its process ended"}})
     assert run.missed("abcd") == {"c": "missed round 0: its process ended", "d": "missed round 0: no file"}
-
-
-@pytest.mark.parametrize("item", [1, "", "two\nlines", "two\rlines"])
-def test_what_is_no_item_is_refused_by_its_participant_s_name(run_behind, item):
-    run = run_behind({"a": SimpleNamespace(ask=lambda *_, **__: {"items": ["x", item]})})
-    run.folder.note(versions={"a": "1"})
-    with pytest.raises(Refused, match="a: told no list of item ids"):
-        agree_catalogue.fn(("a",), run)
 
 
 @pytest.mark.parametrize(
