@@ -33,8 +33,8 @@ _HASHES = 3
 _SIZES = tuple(_HASHES << bits for bits in range(9, 21, 2))
 """How many cells a table may have: up to 164 MB, for a million pieces."""
 
-_PEELS = 300
-"""Times that what lies bare is taken away: far more than a readable table needs, and no endless circle."""
+_PEELS = 100
+"""Times that what lies bare is taken away: far more than a readable table needs."""
 
 _ONE, _ALL = np.uint64(1), np.uint64((1 << 64) - 1)
 
@@ -53,7 +53,9 @@ def union(channel: Channel, texts: Collection[str], label: str = "union") -> lis
         opened = channel.sum(f"{label}/{cells}", _table(rows, hashes, cells).ravel(), WORDS)
         if (found := _peeled(opened.reshape(cells, 1 + _LIMBS))) is not None:
             return _texts(found)
-    raise Refused(f"the sum {label!r} is no table of up to a million texts; somebody may have added another")
+    raise Refused(
+        f"the sum {label!r} is no table of texts: there are too many, or somebody added something else"
+    )
 
 
 def _rows(texts: Iterable[str]) -> Limbs:
@@ -94,18 +96,19 @@ def _places(hashes: Limbs, cells: int) -> NDArray[np.int64]:
 
 def _peeled(table: Limbs) -> Limbs | None:
     """The rows that a table is made of; none where not all can be told."""
-    table, found = table.copy(), [np.zeros((0, _LIMBS), np.uint64)]
+    table, found, left = table.copy(), [np.zeros((0, _LIMBS), np.uint64)], len(table) + 1
     for _ in range(_PEELS):
         if not table.any():
             return np.concatenate(found)
+        if (now := int(np.count_nonzero(table[:, 0]))) >= left:  # stuck, or round in a circle
+            break
         cells, multipliers, rows = _alone(table)
         places = _places(_hashes(rows), len(table))
         own = np.flatnonzero((places == cells[:, None]).any(axis=1))
         own = own[np.unique(rows[own], axis=0, return_index=True)[1]]
-        if not len(own):
-            break
         _add(table, -multipliers[own], rows[own], places[own])
         found.append(rows[own])
+        left = now
     return None
 
 

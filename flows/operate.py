@@ -175,6 +175,7 @@ def at_work(consortium: Consortium, patience_seconds: float = 0.0) -> Iterator[N
     say = _log if patience_seconds else lambda _: None
     with locks.exclusive(consortium.home, patience_seconds, say):
         consortium.generate_world()
+        consortium.mlflow().settle()
         yield
 
 

@@ -16,6 +16,7 @@ from feature_store.manifest import Manifest
 from federation.errors import BadInput
 from federation.files import replacing
 from flows.consortium import Consortium, Participant, read_consortium
+from flows.operate import at_work
 from flows.tables import console, figure_columns, typed, typed_file, write_json
 from flows.telling import writable
 from flows.unlisted import warn_of_unlisted
@@ -46,19 +47,18 @@ def make_catalogue(path: Path, data: Path | None) -> None:
         raise BadInput(
             f"{path}: catalogue: found {consortium.catalogue}, expected none for a union to be made"
         )
-    consortium.generate_world()
-    with tempfile.TemporaryDirectory() as scratch:
+    with at_work(consortium), tempfile.TemporaryDirectory() as scratch:
         lists = []
         for participant in consortium.participants:
             room = Room(Path(scratch) / participant.name, consortium.membership(participant))
             room.import_all()
             lists.append(room.item_ids())
-    path = consortium.catalogue_path
-    known = read_catalogue(path).to_pylist() if path.exists() else []
-    new = sorted({*union(lists)} - {*known})
-    write_catalogue(path, [*known, *new])  # at the end: models know items by their place
+        made = consortium.catalogue_path
+        known = read_catalogue(made).to_pylist() if made.exists() else []
+        new = sorted({*union(lists)} - {*known})
+        write_catalogue(made, [*known, *new])  # at the end: models know items by their place
     console.print(
-        f"{path}: {len(known) + len(new):,} items, {len(new):,} of them new. This is a disclosure: who made "
+        f"{made}: {len(known) + len(new):,} items, {len(new):,} of them new. This is a disclosure: who made "
         "it has seen which items each participant has, and everybody sees which items exist."
     )
 

@@ -13,19 +13,18 @@ _PLACES = (
 
 
 def settle(database: Path, artifacts: Path) -> None:
-    """Have the store in `database` look below `artifacts` for what it kept where its folder lay before."""
+    """Have the store in `database` look below `artifacts` for what it kept where its folder lay before.
+
+    That is a place that ends with the same three names; an operator's experiment elsewhere stays there.
+    """
     now = artifacts.as_uri()
+    own = "/".join(["", *now.split("/")[-3:]])
     with closing(sqlite3.connect(database)) as store, store:
-        known = {place for (place,) in store.execute("SELECT artifact_location FROM experiments")}
-        for before in {place for place in known if _own(place)} - {now}:
+        known = {place or "" for (place,) in store.execute("SELECT artifact_location FROM experiments")}
+        for before in {each for each in known if each.startswith("file://") and each.endswith(own)} - {now}:
             for table, column in _PLACES:
                 store.execute(
                     f"UPDATE {table} SET {column} = ?1 || substr({column}, length(?2) + 1) "
                     f"WHERE substr({column} || '/', 1, length(?2) + 1) = ?2 || '/'",
                     (now, before),
                 )
-
-
-def _own(place: str | None) -> bool:
-    """Whether it is a place that Chorus gave; MLflow's own experiment and an operator's have others."""
-    return (place or "").startswith("file://") and (place or "").endswith("/mlflow/artifacts")

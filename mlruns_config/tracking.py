@@ -7,6 +7,7 @@ import fcntl
 import json
 import logging
 import math
+import sqlite3
 import subprocess
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -61,12 +62,20 @@ class Tracking:
         Raises `NoTracking` where the store cannot be opened or does not answer.
         """
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        if self.config.uri is not None:
-            return self._opened(self.uri)
-        self._make_store()
-        client = self._opened(self.uri)
-        settle(self._database, self.folder / "artifacts")
-        return client
+        if self.config.uri is None:
+            self._make_store()
+        return self._opened(self.uri)
+
+    def settle(self) -> None:
+        """Have the SQLite store look for its files where its folder lies now; for who is alone on that.
+
+        Raises `NoTracking` where it cannot be written.
+        """
+        if self.config.uri is None and self._database.exists():
+            try:
+                settle(self._database, self.folder / "artifacts")
+            except sqlite3.Error as error:
+                raise NoTracking(self._trouble(error)) from None
 
     def _make_store(self) -> None:
         """The SQLite store, by one process, beside and renamed: MLflow does not mend half a one."""

@@ -92,10 +92,9 @@ def _ahead(champion: str, folder: RunFolder) -> str:
 
     Where the cuts or the split were others, or the cuts went back, since old events came late.
     """
-    known = (each.facts["cuts"] for each in all_runs(folder.home) if each.run == champion)
-    now = folder.facts["cuts"]
-    then = next(known, now)
-    if bool(then) == bool(now) and then[-1:] <= now[-1:]:
+    now = folder.facts
+    then = next((each.facts for each in all_runs(folder.home) if each.run == champion), now)
+    if then.get("split") == now.get("split") and then["cuts"][-1:] <= now["cuts"][-1:]:
         return ""
     return (
         " It has learned from events of this window, since its split was another or its test began later, "

@@ -44,7 +44,7 @@ def evaluate_champion(home: Path, memberships: Sequence[Membership], settings: S
     if champion is None:
         raise NothingNew("there is no champion yet")
     folder = find_run(home, champion)
-    if bool(folder.facts["cuts"]) != (memberships[0].split.kind == "temporal"):
+    if folder.facts.get("split", memberships[0].split.kind) != memberships[0].split.kind:
         raise NothingNew(
             f"the champion of run {champion} was trained under another split; see `chorus promote`"
         )

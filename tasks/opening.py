@@ -53,16 +53,17 @@ def open_run(
         status="running",
         process=me(),
         fingerprint=settings.fingerprint,
+        split=memberships[0].split.kind,
         windows=len(memberships[0].model.windows),
         created_at=created_at,
         flow_run_id=_flow_run_id(),
         mlflow_run_id=_mlflow_run(tracking, run, memberships, settings, interval_tag(home)),
     )
-    tracking.log_text(folder.facts["mlflow_run_id"], settings.decides, "configuration.json")
     _tell(tracking, folder)
     logging.getLogger("prefect.task_runs").addFilter(_tells_more)
     gc.freeze()  # what is imported stays: else each full collection walks all of it
     with open_doors(home, memberships) as doors, _noted(folder, tracking):
+        tracking.log_text(folder.facts["mlflow_run_id"], settings.decides, "configuration.json")
         yield Run(
             folder=folder,
             doors=doors,

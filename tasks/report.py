@@ -142,7 +142,7 @@ def _tell(number: int, run: Run) -> None:
 def _told(prepared: Mapping[str, Disclosed], last: Mapping[str, Any], name: str) -> dict[str, Any]:
     said = prepared.get(name, {})
     figures = last["participants"].get(name, {})
-    told = {name: said.get(name) for name in ("rows", "unlisted", "users")}
+    told = {each: said.get(each) for each in ("rows", "unlisted", "users")}
     return {
         **told,
         "data_version": said.get("version"),

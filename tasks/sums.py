@@ -10,7 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from feature_store.catalogue import digest, write_catalogue
-from federation.errors import BadInput, Refused
+from federation.errors import BadInput, Refused, reasons
 from federation.rounds import Together
 from tasks.grown import ranker
 from tasks.run import Run
@@ -26,9 +26,11 @@ def agree_catalogue(cohort: Sequence[str], run: Run) -> None:
         reply = run.sum(run.plan(0, cohort), "items", keep=False)
         ids = common(reply)["items"]
         write_catalogue(run.catalogue, ids)
-        run.say(
-            f"the catalogue has {len(ids):,} items, of {', '.join(reply.cohort)}; not told is who has which"
-        )
+        run.say(f"the catalogue has {len(ids):,} items of {', '.join(reply.cohort)}, who do not tell which")
+        if reply.lost:
+            run.say(
+                f"it lacks what others alone have, until `chorus init --catalogue`: {reasons(reply.lost)}"
+            )
     found = digest(run.catalogue)
     if run.folder.facts.get("catalogue", found) != found:
         raise BadInput(

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from prefect import task
 from prefect.futures import PrefectFuture
 from prefect.states import State, get_state_result
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from feature_store.cleaning import CleaningReport
 from federation.errors import Lost, Refused, reason
@@ -33,6 +33,12 @@ class Imported(Frozen):
     unlisted: Count | None = None
     users: Count | None = None
     cleaning: CleaningReport | None = None
+
+    @model_validator(mode="after")
+    def _of_the_rows(self) -> "Imported":
+        if (self.unlisted or 0) > (self.rows or 0):
+            raise ValueError("unlisted: expected no more than rows")
+        return self
 
 
 class Trained(Frozen):

@@ -166,25 +166,18 @@ def test_who_has_chosen_nothing_in_the_round_before_has_missed_it(run_behind):
 @pytest.mark.parametrize(
     ("then", "now", "ahead"),
     [
-        (
-            ["2026-01-01T00:00:00", "2026-02-01T00:00:00"],
-            ["2026-01-03T00:00:00", "2026-02-01T00:00:00"],
-            False,
-        ),
-        (
-            ["2026-01-01T00:00:00", "2026-02-01T00:00:00"],
-            ["2026-01-01T00:00:00", "2026-01-31T00:00:00"],
-            True,
-        ),
-        ([], ["2026-01-01T00:00:00", "2026-02-01T00:00:00"], True),
-        (["2026-01-01T00:00:00", "2026-02-01T00:00:00"], [], True),
-        ([], [], False),
+        (("temporal", "2026-01-01", "2026-02-01"), ("temporal", "2026-01-03", "2026-02-01"), False),
+        (("temporal", "2026-01-01", "2026-02-01"), ("temporal", "2026-01-01", "2026-01-31"), True),
+        (("leave-last-out",), ("temporal", "2026-01-01", "2026-02-01"), True),
+        (("temporal", "2026-01-01", "2026-02-01"), ("leave-last-out",), True),
+        (("given",), ("leave-last-out",), True),
+        (("given",), ("given",), False),
     ],
 )
 def test_a_champion_that_has_learned_from_the_window_is_told(tmp_path, then, now, ahead):
     first, second = (RunFolder(runs_folder(tmp_path) / name) for name in ("first", "second"))
-    first.note(run="first", cuts=then)
-    second.note(run="second", cuts=now)
+    for folder, (split, *cuts) in ((first, then), (second, now)):
+        folder.note(run=folder.run, split=split, cuts=cuts)
     assert _ahead("of another state folder", second) == ""
     assert ("see `chorus promote second`" in _ahead("first", second)) == ahead
 

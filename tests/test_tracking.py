@@ -153,8 +153,13 @@ def test_a_champion_whose_files_have_moved_is_told_with_where_they_were(register
 
 
 def test_a_copied_state_folder_has_its_files_in_itself(registered, tmp_path):
-    shutil.copytree(registered.folder.parent, tmp_path / "100% copied")
-    copy = Tracking(registered.config, tmp_path / "100% copied")
+    elsewhere = "file:///srv/mlflow/artifacts"
+    theirs = registered.client.create_experiment("an operator's", elsewhere)
+    home = registered.folder.parent
+    shutil.copytree(home, tmp_path / "100% copied" / home.name)
+    copy = Tracking(registered.config, tmp_path / "100% copied" / home.name)
+    copy.settle()
+    assert copy.client.get_experiment(theirs).artifact_location == elsewhere
     (run,) = copy.client.search_runs([copy.experiment_id], "tags.`chorus.run` = 'model'")
     assert copy.client.get_run(run.info.run_id).info.artifact_uri.startswith(copy.folder.as_uri())
     registered.folder.rename(registered.folder.with_name("away"))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from parties import agreed, together
 
 from federation.errors import Refused
-from federation.union import WORDS, _hashes, _peeled, _places, _rows, union
+from federation.union import WORDS, _alone, _hashes, _peeled, _places, _rows, union
 
 TEXTS = st.sets(st.text(st.characters(exclude_categories=["Cs"]), max_size=100), max_size=20)
 
@@ -76,12 +76,17 @@ def test_what_is_no_table_is_refused(monkeypatch):
             channel.sum(f"union/{cells}", np.full(cells * 13, 7, np.uint64), WORDS)
         return None
 
-    with pytest.raises(Refused, match="is no table of up to a million texts"):
+    with pytest.raises(
+        Refused, match="no table of texts: there are too many, or somebody added something else"
+    ):
         together(garbage, [{"a"}, {"b"}, None])
 
 
-def test_a_row_in_one_cell_only_does_not_go_round_in_a_circle():
+def test_a_row_in_one_cell_only_does_not_go_round_in_a_circle(monkeypatch):
+    passes = []
+    monkeypatch.setattr("federation.union._alone", lambda table: passes.append(1) or _alone(table))
     table = np.zeros((1536, 13), np.uint64)
     (row,) = _rows({"a"})
     table[_places(_hashes(row[None]), 1536)[0, 0]] = [1, *row]
     assert _peeled(table) is None
+    assert len(passes) == 1
