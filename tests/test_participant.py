@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 from processes import PROGRAM
+from pydantic import ValidationError
 
 from federation.frames import Frames
 from federation.plan import RoundPlan
@@ -55,6 +56,19 @@ def test_what_could_still_be_opened_is_remembered_by_the_next_process(tmp_path):
     assert _after_a_term(RoundPlan(run="../r", number=0, cohort=("a", "b", "c")), tmp_path)["say"] == "error"
     assert [path.name for path in tmp_path.iterdir()] == ["r"]
     assert (tmp_path / "r" / "summed.json").stat().st_mode & 0o077 == 0
+
+
+def test_two_under_three_names_are_no_cohort_of_three():
+    """Else a sum of two, which shows each the other's term, would pass for one of three."""
+    with spoken_to() as ask:
+        told = ask(RoundPlan.model_construct(run="r", number=0, cohort=("a", "b", "b")), do="ready")[0]
+        assert told["say"] == "error"
+    with pytest.raises(ValidationError, match="a participant is named twice"):
+        RoundPlan(run="r", number=0, cohort=("a", "b", "b"))
+
+
+def test_a_cohort_is_the_same_in_whichever_order_it_is_named():
+    assert RoundPlan(run="r", number=0, cohort=("c", "a", "b")) == PLAN
 
 
 def _after_a_term(plan, memory):
