@@ -45,7 +45,9 @@ def test_variance_survives_a_mean_that_float64_cannot_hold():
 
 
 def test_standardised_columns_have_mean_0_and_variance_1():
-    rows = np.random.default_rng(1).gamma(2.0, 3.0, (500, 3)) + np.array([0, 100, -7])
+    rows = np.random.default_rng(1).gamma(2.0, 3.0, (500, 3)) * np.array([1, 0.01, 1e6]) + np.array(
+        [0, 100, -7]
+    )
     rows[::7, 0] = np.nan
     scaled = column_statistics(Solo(), rows).standardisation.apply(rows)
     again = column_statistics(Solo(), scaled)
@@ -60,6 +62,7 @@ def test_constant_and_empty_columns_are_left_alone():
     assert np.isnan(found.mean[1])
     assert np.isnan(found.variance[1])
     assert np.array_equal(found.standardisation.apply(rows), [[0.0, np.nan]] * 2, equal_nan=True)
+    assert found.standardisation.apply(np.array([[5.0, 5.0]])).tolist() == [[1.0, 5.0]]
 
 
 @pytest.mark.parametrize(("value", "what"), [(np.inf, "infinite"), (-np.inf, "infinite"), (-1e200, "beyond")])
@@ -69,3 +72,9 @@ def test_infinite_and_huge_values_are_refused_by_name(value, what):
         column_statistics(Solo(), rows, ["age", "price"])
     with pytest.raises(Refused, match="column 1"):
         column_statistics(Solo(), rows)
+
+
+@pytest.mark.parametrize(("rows", "names"), [(np.zeros(2), ()), (np.zeros((2, 2)), ["age"])])
+def test_rows_of_another_shape_are_refused(rows, names):
+    with pytest.raises(Refused, match=r"columns as \(n, d\), found shape \(2,"):
+        column_statistics(Solo(), rows, names)
