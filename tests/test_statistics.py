@@ -28,6 +28,7 @@ def test_figures_are_exact_and_do_not_depend_on_who_holds_which_row(rows, data):
     parts = dealt(rows, data)
     for found in together(lambda rows, channel: column_statistics(channel, rows), parts):
         assert same(found, pooled)
+    assert {figures.shape for figures in vars(pooled).values()} == {(2,)}
     for column in range(2):
         values = [Fraction(v) for v in rows[:, column] if not math.isnan(v)]
         assert pooled.count[column] == len(values)
