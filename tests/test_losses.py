@@ -7,6 +7,7 @@ import pytest
 
 from federation.door import Door
 from federation.errors import Lost, TooFew
+from federation.policy import RoundPolicy
 from federation.summed import Summed
 
 TROUBLES = {
@@ -58,6 +59,14 @@ def test_too_few_left_stops_the_round(consortium):
 def test_the_quorum_is_a_part_of_the_invited(consortium):
     with pytest.raises(TooFew, match=r"needs 4 participants .*quorum 1 of 4\), found 3"):
         consortium(quorum=1.0).round(b={"trouble": "nan"})
+
+
+@pytest.mark.parametrize(
+    ("quorum", "invited", "needed"),
+    [(0.5, 4, 3), (0.5, 8, 4), (0.5, 9, 5), (0.55, 100, 55)],  # 0.55 * 100 is 55.00000000000001
+)
+def test_half_a_participant_is_one_and_never_fewer_than_the_minimum(quorum, invited, needed):
+    assert RoundPolicy(quorum=quorum).needed(invited) == needed
 
 
 def test_after_an_opened_sum_the_round_waits_for_the_same_cohort(four, tmp_path):
