@@ -7,14 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from federation.errors import Refused
 from federation.gate import Compared, GateConfig, judge, worse_off
 from federation.plan import RoundPlan
+from federation.policy import RoundPolicy
 from federation.simulate import simulate
 from recommenders.metrics import Queries, bootstrap_errors, bootstrap_sums, per_query
-from tasks.comparison import add, compare, secret
+from tasks.comparison import add, champion_figures, compare, describe, secret
 
 NAMES = ("east", "north", "south")
 ITEMS, TOP = 20, 5
+TRAINED = np.arange(ITEMS)
 
 
 def compared(**told):
@@ -96,7 +99,8 @@ def participants(r, holding=NAMES, tolerance=0.05):
     for name, many in zip(NAMES, (40, 60, 25), strict=True):
         queries, items = asked(r, many), r.integers(0, ITEMS, 2 * many).astype(np.int32)
         gate = GateConfig(tolerance=tolerance)
-        room = SimpleNamespace(name=name, membership=SimpleNamespace(seed=0, gate=gate))
+        told = {"seed": 0, "gate": gate, "rounds": RoundPolicy(), "model": SimpleNamespace(top=TOP)}
+        room = SimpleNamespace(name=name, membership=SimpleNamespace(**told))
         prepared = SimpleNamespace(
             queries=lambda part, queries=queries: queries,
             data=SimpleNamespace(items=items, times=np.arange(2 * many)),
@@ -110,18 +114,31 @@ def participants(r, holding=NAMES, tolerance=0.05):
 
 def told_by(made, minimum=3):
     """What all of the cohort return, and every sum that was opened."""
-    opened = {}
-    trained = np.arange(ITEMS)
     parts = {
         name: lambda channel, p=(room, prepared, ours, theirs): add(
-            channel, compare(p[0], p[1], 2, p[2], p[3]), (trained, trained), minimum, TOP
+            channel, compare(p[0], p[1], 2, p[2], p[3]), (TRAINED, TRAINED), minimum, TOP
         )
         for name, (room, prepared, _, ours, theirs) in made.items()
     }
+    return told_together(parts, opened := {}), opened
+
+
+def told_together(parts, opened):
     plan = RoundPlan(run="r", number=1, cohort=tuple(parts))
     told = simulate(parts, plan, on_opened=lambda name, form, total: opened.update({name: total}))
     assert told["east"] == told["north"] == told["south"]
-    return told["east"], opened
+    return told["east"]
+
+
+def figures_of_the_champion(made, opened):
+    """As an evaluation tells them, in a window without a training."""
+    parts = {
+        name: lambda channel, p=(room, prepared, theirs): champion_figures(
+            p[0], p[1], 2, p[2], (TRAINED, TRAINED), describe(p[1], 1), channel
+        )
+        for name, (room, prepared, _, _, theirs) in made.items()
+    }
+    return told_together(parts, opened)
 
 
 def test_gain_and_errors_are_those_of_pooled_queries():
@@ -185,6 +202,24 @@ def test_the_champion_of_few_is_not_opened():
     assert told["compared"] == 2
     assert not {"gain", "gain_error", "worse"} & told.keys()
     assert {name for name in opened if name.startswith("champion")} == {"champion/held"}
+
+
+def test_an_evaluation_tells_the_champion_s_figures_of_pooled_queries():
+    made = participants(np.random.default_rng(5))
+    told = figures_of_the_champion(made, {})
+    values = np.concatenate([per_query(theirs, queries) for _, _, queries, _, theirs in made.values()])
+    assert told["queries"] == len(values) == 125
+    assert told["ndcg_at_5"] == pytest.approx(values[:, 0].mean(), abs=1e-8)
+    assert told["ndcg_at_5_error"] == pytest.approx(values[:, 0].std() / np.sqrt(len(values)), rel=0.2)
+    items = np.concatenate([prepared.data.items[prepared.part == 2] for _, prepared, *_ in made.values()])
+    assert told["unseen"] == pytest.approx(np.mean(items == 0))
+
+
+def test_an_evaluation_does_not_open_the_champion_of_few():
+    made, opened = participants(np.random.default_rng(5), holding=("east", "north")), {}
+    with pytest.raises(Refused, match="only 2 participants have the champion, expected 3"):
+        figures_of_the_champion(made, opened)
+    assert opened.keys() == {"held"}
 
 
 def test_who_lacks_the_champion_counts_as_no_gain():
