@@ -1,5 +1,6 @@
 """What a participant knows when a part of the split begins."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,3 +37,6 @@ def test_what_became_known_later_is_not_known_before(tmp_path: Path) -> None:
     asked = prepared.queries(1)
     assert (asked.users.tolist(), asked.seen_items.tolist(), asked.relevant_items.tolist()) == ([0], [2], [1])
     assert prepared.queries(2).users.tolist() == [1]
+    for moments, parts in (((), ([1], [2])), ((1, 2), ([1], [2])), ((1, 2, 3, 4), ([1, 2, 3], [4]))):
+        found = replace(prepared, moments=moments)
+        assert tuple([*found.opened_in(number)] for number in (0, 1)) == parts  # none is opened twice
