@@ -92,6 +92,14 @@ def test_participants_themselves_refuse_to_be_exposed(four):
         four.round(c={"trouble": "nan"})
 
 
+def test_participants_remember_a_sum_that_was_opened_before_the_round_failed(four):
+    with pytest.raises(Lost):
+        four.round(rounds=3, c={"trouble": "nan", "at": 1})
+    four.number -= 1
+    with pytest.raises(TooFew, match="would expose the difference"):
+        four.round(c={"trouble": "nan"})
+
+
 def test_processes_started_anew_still_refuse_to_be_exposed(consortium):
     before = consortium()
     with pytest.raises(Lost):
