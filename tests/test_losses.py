@@ -56,9 +56,14 @@ def test_too_few_left_stops_the_round(consortium):
     assert three.opened.totals == {}
 
 
-def test_the_quorum_is_a_part_of_the_invited(consortium):
+def test_the_quorum_is_a_part_of_the_invited(consortium, tmp_path):
     with pytest.raises(TooFew, match=r"needs 4 participants .*quorum 1 of 4\), found 3"):
         consortium(quorum=1.0).round(b={"trouble": "nan"})
+    some = consortium(quorum=1.0)
+    some.doors["d"] = Door("d", [sys.executable, "-c", "raise SystemExit(7)"], tmp_path / "d.log")
+    with pytest.raises(TooFew, match=r"needs 4 participants .*found 3 .*; d: its process ended"):
+        some.round()
+    assert some.opened.totals == {}
 
 
 @pytest.mark.parametrize(
