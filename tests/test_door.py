@@ -218,6 +218,10 @@ def test_the_participant_holds_to_its_own_policy(door):
     with pytest.raises(Refused, match="agreed to sums of 3 or more"):
         door.ask("echo", {}, plan=two, keys={"a": key, "b": key})
     door.ready(PLAN, deadline_seconds=20)
+    others = RoundPlan(run="r", number=0, cohort=("b", "c", "d"))
+    with pytest.raises(Refused, match="agreed to sums of 3 or more with itself"):
+        door.ask("echo", {}, plan=others, keys={"b": key, "c": key, "d": key})
+    door.ready(PLAN, deadline_seconds=20)
     with pytest.raises(Refused, match="was not asked whether it is ready for r/0/1"):
         door.ask("echo", {}, plan=PLAN.again(PLAN.cohort), keys={})
 
