@@ -5,13 +5,16 @@ orders.  A source lists what it scores above zero, so what it knows nothing of i
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recommenders.metrics import Queries
-from recommenders.topk import BLOCK, Score, top_items
+from recommenders.topk import BLOCK, Score, top_items, top_popular
+
+Source = Score | NDArray[np.float32]
+"""Scores of a slice of the queries, or what every query has, (own items,): sorted once, however many ask."""
 
 
 class Candidates(NamedTuple):
@@ -33,13 +36,13 @@ class Candidates(NamedTuple):
 
 
 def candidates(
-    sources: Sequence[Score], queries: Queries, own_items: NDArray[np.int32], item_count: int, many: int
+    sources: Sequence[Source], queries: Queries, own_items: NDArray[np.int32], item_count: int, many: int
 ) -> Candidates:
     """What the sources list of `own_items` (ascending catalogue indices) that a query has not seen.
 
     Each source lists up to `many`, the best by its scores of a slice of the queries.
     """
-    lists = [top_items(score, queries, own_items, item_count, many) for score in sources]
+    lists = [_listed(source, queries, own_items, item_count, many) for source in sources]
     keys, places = _union(lists, item_count)
     asked, items = np.divmod(keys, item_count)
     scores = _scores(sources, asked, np.searchsorted(own_items, items), len(queries))
@@ -47,6 +50,10 @@ def candidates(
     listed = ~np.isnan(places).all(axis=1)
     sizes = np.bincount(asked[listed], minlength=len(queries))
     return Candidates(sizes, items[listed].astype(np.int32), scores[listed], places[listed])
+
+
+def _listed(source: Source, *asked: Any) -> NDArray[np.int32]:
+    return top_popular(source, *asked) if isinstance(source, np.ndarray) else top_items(source, *asked)
 
 
 def _union(
@@ -63,12 +70,15 @@ def _union(
 
 
 def _scores(
-    sources: Sequence[Score], asked: NDArray[np.int64], columns: NDArray[np.int64], queries: int
+    sources: Sequence[Source], asked: NDArray[np.int64], columns: NDArray[np.int64], queries: int
 ) -> NDArray[np.float32]:
     found = np.empty((len(asked), len(sources)), np.float32)
     for start in range(0, queries, BLOCK):
         rows = slice(start, min(start + BLOCK, queries))
         these = slice(*np.searchsorted(asked, (rows.start, rows.stop)))
-        for place, score in enumerate(sources):
-            found[these, place] = score(rows)[asked[these] - start, columns[these]]
+        for place, source in enumerate(sources):
+            if isinstance(source, np.ndarray):
+                found[these, place] = source[columns[these]]
+            else:
+                found[these, place] = source(rows)[asked[these] - start, columns[these]]
     return found

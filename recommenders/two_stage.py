@@ -17,7 +17,7 @@ from scipy import sparse
 
 from federation.frozen import Frozen
 from recommenders.boosting import BoostingConfig, Rows
-from recommenders.candidates import Candidates
+from recommenders.candidates import Candidates, Source
 from recommenders.interactions import Interactions
 from recommenders.metrics import ideal_gain
 from recommenders.popularity import returning, windowed_counts
@@ -147,14 +147,14 @@ def alone(known: Snapshot, found: Retriever) -> Retriever:
     )
 
 
-def sources(found: Retriever, history: sparse.csr_array) -> list[Score]:
+def sources(found: Retriever, history: sparse.csr_array) -> list[Source]:
     """Item-to-item alone and with the others, neighbours, and popularity by window, own and of the others.
 
     `history` (queries, m) is what each query's user had of the own items.
     """
-    scores = [_linear(history, weights) for weights in (found.own, found.shared, found.cosines)]
+    scores: list[Source] = [_linear(history, weights) for weights in (found.own, found.shared, found.cosines)]
     for own, total in zip(found.own_counts, found.total_counts, strict=True):
-        scores += [_constant(counts[found.own_items].astype(np.float32)) for counts in (own, total - own)]
+        scores += [counts[found.own_items].astype(np.float32) for counts in (own, total - own)]
     return scores
 
 
@@ -222,10 +222,6 @@ def _inherited(known: Snapshot) -> Floats:
 
 def _linear(history: sparse.csr_array, weights: Floats) -> Score:
     return lambda rows: np.asarray(history[rows] @ weights)
-
-
-def _constant(scores: Floats) -> Score:
-    return lambda rows: np.broadcast_to(scores, (rows.stop - rows.start, len(scores)))
 
 
 def _rate(counts: NDArray[Any]) -> Floats:

@@ -55,18 +55,20 @@ def test_candidates_are_the_union_of_what_each_source_lists(seed):
     data, asked, r = world(seed)
     own = np.unique(data.items)
     table = {name: np.round(r.normal(size=(len(asked), len(own))), 1).astype(np.float32) for name in "ab"}
-    found = candidates([table[name].__getitem__ for name in "ab"], asked, own, 20, 4)
+    constant = np.round(r.normal(size=len(own)), 1).astype(np.float32)
+    table["c"] = np.tile(constant, (len(asked), 1))
+    found = candidates([*(table[name].__getitem__ for name in "ab"), constant], asked, own, 20, 4)
     place = 0
     for query in range(len(asked)):
         seen = set(asked.seen_items[asked.seen_starts[query] : asked.seen_starts[query + 1]].tolist())
         hidden = {column for column, item in enumerate(own) if item in seen}
-        lists = {name: lists_of(table[name][query], hidden, 4) for name in "ab"}
+        lists = {name: lists_of(table[name][query], hidden, 4) for name in "abc"}
         lists = {name: [c for c in each if table[name][query, c] > 0] for name, each in lists.items()}
         union = sorted({column for each in lists.values() for column in each})
         assert found.sizes[query] == len(union)
         for column in union:
             assert found.items[place] == own[column]
-            for source, name in enumerate("ab"):
+            for source, name in enumerate("abc"):
                 assert found.scores[place, source] == table[name][query, column]
                 expected = lists[name].index(column) if column in lists[name] else np.nan
                 np.testing.assert_equal(found.places[place, source], np.float32(expected))
