@@ -110,7 +110,7 @@ def _facts(manifest: Manifest, unlisted: int, participant: Participant) -> dict[
 
 
 def _show(path: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
-    columns = *figure_columns("participant", "rows read", "kept"), "dropped, by rule", "from", "to"
+    columns = *figure_columns("participant", "rows read", "kept"), "dropped", "from", "to"
     table = Table(*columns, box=SIMPLE_HEAD, title=str(path), title_justify="left")
     for name, facts in found.items():
         report = dict(facts["cleaning"] or {})

@@ -250,3 +250,10 @@ def test_a_check_that_could_read_nobody_shows_no_table(ends, tmp_path):
     told = ends("check", tmp_path / "consortium.yaml", code=2)
     assert "no such file" in told
     assert "rows read" not in told
+
+
+def test_a_check_folds_no_name_of_fifteen_letters(capsys):
+    cleaning = {"rows_read": 600_000, "kept": 600_000}
+    facts = {"cleaning": cleaning, "from": "2023-11-14", "to": "2024-11-13"}
+    setup._show("consortium.yaml", {"organisation-21": facts})
+    assert "organisation-21" in capsys.readouterr().out
