@@ -7,7 +7,7 @@ many lists it stands, and what the feature store says of user and item.  All tha
 sums.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -186,15 +186,15 @@ class Labelled(NamedTuple):
     relevant: NDArray[np.int64]
 
 
-def training_rows(parts: Sequence[Labelled], k: int) -> Rows:
+def training_rows(parts: Iterable[Labelled], k: int) -> Rows:
     """The rows of the queries that have a relevant candidate: others teach no order.
 
     Each weighs what a hit brings of its query's NDCG at `k`: 1 over the ideal.
     """
-    kept = [_with_a_hit(part) for part in parts]
-    values, labels, sizes, relevant = (np.concatenate(each) for each in zip(*kept, strict=True))
-    weights = np.repeat(1.0 / ideal_gain(relevant, k), sizes)
-    return Rows(values.astype(np.float64), labels.astype(np.float64), sizes.astype(np.int64), weights)
+    values, labels, sizes, relevant = zip(*(_with_a_hit(part) for part in parts), strict=True)
+    weights = np.repeat(1.0 / ideal_gain(np.concatenate(relevant), k), np.concatenate(sizes))
+    features, hits = (np.concatenate(each, dtype=np.float64) for each in (values, labels))
+    return Rows(features, hits, np.concatenate(sizes, dtype=np.int64), weights)
 
 
 def ordered(

@@ -1,6 +1,6 @@
 """A participant's rows for the ranker, on its own disk: made once for each part, together and alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -77,16 +77,16 @@ def table(
 
 def training(room: Room, run: str, number: int, arm: str, parts: range) -> Rows:
     """The rows of the queries of `parts` that teach something; none where nobody came back for one."""
-    tables = [read_table(room, run, number, arm, part) for part in parts]
+    tables = (read_table(room, run, number, arm, part) for part in parts)  # one at a time
     return teaching(tables, room.membership.model)
 
 
-def teaching(tables: Sequence[Table], model: ModelConfig) -> Rows:
+def teaching(tables: Iterable[Table], model: ModelConfig) -> Rows:
     """The rows of `tables` that teach something; lambdarank weighs them itself."""
-    parts = [
+    parts = (
         two_stage.Labelled(each.features, each.labels, each.sizes, np.diff(each.relevant_starts))
         for each in tables
-    ]
+    )
     rows = two_stage.training_rows(parts, model.top)
     return rows._replace(weights=None) if model.two_stage.boosting.objective == "lambdarank" else rows
 
