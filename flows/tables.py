@@ -87,7 +87,7 @@ def show_list(answer: Mapping[str, Any], path: Path | None) -> None:
     table = Table(Column("rank", justify="right"), *figure_columns("item", "score"), box=SIMPLE_HEAD)
     for rank, (item, score) in enumerate(zip(answer["items"], answer["scores"], strict=True), 1):
         table.add_row(str(rank), item, f"{score:.4f}")
-    console.print(table)
+    console.print(table if answer["items"] else "Nothing to recommend: all that could be listed was had.")
     write_json(path, answer)
 
 

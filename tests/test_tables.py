@@ -29,6 +29,12 @@ def test_ids_are_printed_as_they_are(shown):
     assert [" ".join(line.split()[1:-1]) for line in lines if line.endswith("0.5000  ")] == ids
 
 
+def test_a_list_of_nothing_says_so(shown):
+    assert shown(tables.show_list, {"items": [], "scores": []}) == [
+        "Nothing to recommend: all that could be listed was had."
+    ]
+
+
 def test_names_and_times_of_runs_are_whole(shown):
     facts = {"run": RUN, "created_at": "2026-11-28T09:46:13+00:00", "status": "finished", "model_version": 12}
     facts |= {"figures": {"overall": {"consortium": {"ndcg_at_10": 0.1734}}}}
