@@ -11,6 +11,7 @@ from flows import tables
 from flows.consortium import Consortium, read_consortium
 from flows.schedule import server_client
 from flows.unlisted import warn_of_unlisted
+from mlruns_config import places
 from mlruns_config.champions import Champions
 from mlruns_config.tracking import Tracking
 from tasks import flow_runs, locks, server
@@ -175,7 +176,7 @@ def at_work(consortium: Consortium, patience_seconds: float = 0.0) -> Iterator[N
     say = _log if patience_seconds else lambda _: None
     with locks.exclusive(consortium.home, patience_seconds, say):
         consortium.generate_world()
-        consortium.mlflow().settle()
+        places.settle(consortium.mlflow())
         yield
 
 

@@ -2,7 +2,8 @@
 
 import sqlite3
 from contextlib import closing
-from pathlib import Path
+
+from mlruns_config.tracking import NoTracking, Tracking
 
 _PLACES = (
     ("experiments", "artifact_location"),
@@ -12,14 +13,22 @@ _PLACES = (
 )
 
 
-def settle(database: Path, artifacts: Path) -> None:
-    """Have the store in `database` look below `artifacts` for what it kept where its folder lay before.
+def settle(tracking: Tracking) -> None:
+    """Have its own store look for its files where its folder lies now; for who is alone on the state folder.
 
-    That is a place that ends with the same three names; an operator's experiment elsewhere stays there.
+    What moves with it is a place that ends with the same three names; an operator's experiment elsewhere
+    stays there.  Raises `NoTracking` where the store cannot be written.
     """
-    now = artifacts.as_uri()
+    if tracking.config.uri is None and tracking.database.exists():
+        try:
+            _move(tracking, (tracking.folder / "artifacts").as_uri())
+        except sqlite3.Error as error:
+            raise NoTracking(f"{tracking.database}: cannot be written: {error}") from None
+
+
+def _move(tracking: Tracking, now: str) -> None:
     own = "/".join(["", *now.split("/")[-3:]])
-    with closing(sqlite3.connect(database)) as store, store:
+    with closing(sqlite3.connect(tracking.database)) as store, store:
         known = {place or "" for (place,) in store.execute("SELECT artifact_location FROM experiments")}
         for before in {each for each in known if each.startswith("file://") and each.endswith(own)} - {now}:
             for table, column in _PLACES:

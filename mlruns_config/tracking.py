@@ -7,7 +7,6 @@ import fcntl
 import json
 import logging
 import math
-import sqlite3
 import subprocess
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -17,7 +16,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mlruns_config.config import TrackingConfig, without_password
-from mlruns_config.places import settle
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,10 +47,11 @@ class Tracking:
     @property
     def uri(self) -> str:
         """The tracking URI in use."""
-        return self.config.uri or f"sqlite:///{self._database}"
+        return self.config.uri or f"sqlite:///{self.database}"
 
     @property
-    def _database(self) -> Path:
+    def database(self) -> Path:
+        """Where its own store is, of who configures no other."""
         return self.folder / "mlflow.db"
 
     @cached_property
@@ -66,27 +65,16 @@ class Tracking:
             self._make_store()
         return self._opened(self.uri)
 
-    def settle(self) -> None:
-        """Have the SQLite store look for its files where its folder lies now; for who is alone on that.
-
-        Raises `NoTracking` where it cannot be written.
-        """
-        if self.config.uri is None and self._database.exists():
-            try:
-                settle(self._database, self.folder / "artifacts")
-            except sqlite3.Error as error:
-                raise NoTracking(self._trouble(error)) from None
-
     def _make_store(self) -> None:
         """The SQLite store, by one process, beside and renamed: MLflow does not mend half a one."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (self.folder / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not self._database.exists():
+            if not self.database.exists():
                 with TemporaryDirectory(dir=self.folder) as beside:
-                    made = Path(beside) / self._database.name
+                    made = Path(beside) / self.database.name
                     self._opened(f"sqlite:///{made}")
-                    made.rename(self._database)
+                    made.rename(self.database)
 
     def _opened(self, uri: str) -> "MlflowClient":
         import mlflow
@@ -180,10 +168,6 @@ class Tracking:
     def log_figure(self, run_id: str, figure: "Figure", path: str) -> None:
         """A figure as an artifact of the run."""
         self.client.log_figure(run_id, figure, path)
-
-    def log_text(self, run_id: str, text: str, path: str) -> None:
-        """A text as an artifact of the run."""
-        self.client.log_text(run_id, text, path)
 
     def log_json(self, run_id: str, value: Any, path: str) -> None:
         """A value as a JSON artifact of the run."""

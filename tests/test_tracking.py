@@ -12,6 +12,7 @@ import pytest
 
 from federation.errors import BadInput
 from federation.policy import RoundPolicy
+from mlruns_config import places
 from mlruns_config.champions import Champions
 from mlruns_config.config import TrackingConfig
 from mlruns_config.tracking import NoTracking, Tracking
@@ -158,7 +159,7 @@ def test_a_copied_state_folder_has_its_files_in_itself(registered, tmp_path):
     home = registered.folder.parent
     shutil.copytree(home, tmp_path / "100% copied" / home.name)
     copy = Tracking(registered.config, tmp_path / "100% copied" / home.name)
-    copy.settle()
+    places.settle(copy)
     assert copy.client.get_experiment(theirs).artifact_location == elsewhere
     (run,) = copy.client.search_runs([copy.experiment_id], "tags.`chorus.run` = 'model'")
     assert copy.client.get_run(run.info.run_id).info.artifact_uri.startswith(copy.folder.as_uri())
