@@ -1,5 +1,6 @@
 """`consortium.yaml`: who takes part, with which data, and what is trained. The one type of `flows`."""
 
+from glob import glob
 from os.path import realpath
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ from feature_store.cleaning import CleaningRules
 from feature_store.sources import Source
 from feature_store.splits import Split, TemporalSplit
 from feature_store.world import World, generate
+from feature_store.world_files import sources
 from federation.durations import LONGEST_DAYS, Days
 from federation.errors import BadInput
 from federation.frequency import FrequencyConfig
@@ -162,9 +164,16 @@ class Consortium(Frozen):
             raise BadInput(f"data: found no folder {self.data}, expected where the participants' paths start")
 
     def generate_world(self) -> None:
-        """Write the events of its world, where it has one and they are not there yet."""
+        """Write its world's events where they are not there yet; `BadInput` where one's are other files."""
         if self.world is not None:
             generate(self.world, self.data, self.names)
+            for each in self.participants:
+                if not glob(each.events.path, root_dir=self.data):
+                    told, expected = each.events.path, sources(self.names)[each.name]
+                    raise BadInput(
+                        f"participants.{each.name}.events: found {told}, which the world does not write; "
+                        f"expected {expected.model_dump_json(exclude_defaults=True)}"
+                    )
 
     def membership(self, participant: Participant) -> Membership:
         """The part of the consortium that one participant's process reads."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from federation.errors import BadInput
@@ -202,6 +203,19 @@ def test_there_is_something_to_choose_from(key, tmp_path):
     path.write_text(GOOD + f"model: {{{key.replace('.', ': {')}: []}}" + "}" * key.count("."))
     with pytest.raises(BadInput, match=rf"model\.{key}: Tuple should have at least 1 item"):
         read_consortium(path)
+
+
+def test_who_reads_another_file_than_its_world_writes_is_told_how_it_is_read(tiny):
+    path = tiny("tiny")
+    path.write_text(path.read_text().replace("north", "zoo"))  # so that it is the third in order
+    with pytest.raises(BadInput, match=r"zoo\.events: found zoo\.tsv\.gz, .*; expected \{") as caught:
+        read_consortium(path).generate_world()
+    expected = str(caught.value).partition("expected ")[2]
+    assert yaml.safe_load(expected) == {
+        "path": "zoo.parquet",
+        "columns": {"user": "user", "item": "item", "value": "rating", "time": "time"},
+        "time_unit": "us",
+    }
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
