@@ -74,7 +74,7 @@ def check_ids(ids: Sequence[str | None], place: str) -> None:
     """Raise `BadData`, with the place, for an id that is empty, repeated or of two lines."""
     first: dict[str, int] = {}
     for line, item in enumerate(ids, 1):
-        if not item:
+        if not isinstance(item, str) or not item:
             raise BadData(f"{place} {line}: found an empty id, expected one item id")
         if "\n" in item or "\r" in item:
             raise BadData(f"{place} {line}: found a line break in an id, expected none")

@@ -194,6 +194,7 @@ class Consortium(Frozen):
             keep_days=self.keep_days,
             cadence_days=participant.cadence_days,
             catalogue=self.catalogue_path,
+            catalogue_grows=self.catalogue is None,
             participants=len(self.participants),
             seed=self.seed,
         )

@@ -142,7 +142,7 @@ def _train(
             tables.say(f"what is done is kept; to go on: {again}")
             raise
     tables.show_figures(figures, consortium, json)
-    warn_of_unlisted(figures["participants"], consortium, path, data)
+    warn_of_unlisted(figures["participants"], consortium.catalogue_path)
     tables.show_next(path)
 
 

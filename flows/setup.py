@@ -81,7 +81,7 @@ def check(path: Path, data: Path | None, json: Path | None = None) -> None:
         _show(path, found)
     _warn(consortium, found)
     _warn_of_strangers(items)
-    warn_of_unlisted(found, consortium, path, data)
+    warn_of_unlisted(found, consortium.catalogue_path)
     write_json(json, {"participants": found})
     if problems:
         raise BadInput("\n".join(problems))
@@ -93,7 +93,7 @@ def _imported(consortium: Consortium, participant: Participant) -> tuple[Manifes
     with tempfile.TemporaryDirectory() as scratch:
         room = Room(Path(scratch), consortium.membership(participant))
         manifest, items = room.import_all(), room.item_ids()
-        if not consortium.catalogue_path.exists():
+        if consortium.catalogue is None:
             return manifest, set(items), 0
         require_known(items, consortium.catalogue_path)
         return manifest, set(items), room.unlisted()

@@ -50,6 +50,7 @@ def train(
         meet_champion(training)
         if only_new:
             require_news(training)
+        agree_catalogue(tuple(prepared), training)
         cuts = agree_cuts(tuple(prepared), training)
         logged = PrefectFutureList[None]()  # one after the other, while the next round goes on
         for number in range(len(training.folder.rounds), len(ROUNDS)):
@@ -62,14 +63,13 @@ def train(
 
 
 def prepare(training: Run) -> dict[str, dict[str, Any]]:
-    """Every participant's data, imported and cleaned; the catalogue that they agree on."""
+    """Every participant's data, imported and cleaned."""
     asked = {name: prepare_participant.submit(name, quote(training)) for name in training.doors}
     prepared, lost = arrived(asked)
     require_quorum(training, "prepare", prepared, lost)
     for name, why in lost.items():
         training.say(f"{name} is left out: {why}")
     training.begin_with(prepared, lost)
-    agree_catalogue(tuple(prepared), training)
     return prepared
 
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flows.consortium import Consortium
-from flows.tables import console, typed, typed_file
+from flows.tables import console
 
 
 def unlisted(participants: Mapping[str, Mapping[str, Any]]) -> str:
@@ -18,14 +17,10 @@ def unlisted(participants: Mapping[str, Mapping[str, Any]]) -> str:
     return ", ".join(told)
 
 
-def warn_of_unlisted(
-    participants: Mapping[str, Mapping[str, Any]], consortium: Consortium, path: Path, data: Path | None
-) -> None:
+def warn_of_unlisted(participants: Mapping[str, Mapping[str, Any]], catalogue: Path) -> None:
     """Print it, and what takes them in."""
-    if not (told := unlisted(participants)):
-        return
-    mend = "add them there"
-    if consortium.catalogue is None:
-        mend = f"to add them: {typed()} init --catalogue {typed_file(path, data)}"
-    known = consortium.catalogue_path
-    console.print(f"Warning: {known} leaves out {told}, whose items it does not know; {mend}", soft_wrap=True)
+    if told := unlisted(participants):
+        console.print(
+            f"Warning: {catalogue} leaves out {told}, whose items it does not know; add them at its end",
+            soft_wrap=True,
+        )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from feature_store.catalogue import check_ids, require_known
+from feature_store.catalogue import check_ids, read_catalogue, require_known
 from federation.channel import Channel
 from federation.errors import Refused
 from federation.files import save, write_json
@@ -39,7 +39,7 @@ def prepare(room: Room, asked: Told, _: Channel) -> Told:
     version = asked.get("version") or room.bring()
     manifest, discloses = room.manifest(version), room.membership.discloses
     told: Told = {"version": version}
-    if room.membership.catalogue.exists():
+    if room.membership.catalogue.exists() and not room.membership.catalogue_grows:
         require_known(room.item_ids(version), room.membership.catalogue)
         told |= {"unlisted": room.unlisted(version)} if discloses.rows else {}
     if discloses.rows:
@@ -52,15 +52,17 @@ def prepare(room: Room, asked: Told, _: Channel) -> Told:
 
 
 def items(room: Room, told: Told, channel: Channel) -> Told:
-    """The item ids that somebody of the cohort has, from sums only.
+    """The item ids that somebody of the cohort has and the catalogue has not, from sums only.
 
-    Raises `Refused` where there is a catalogue, and `BadData` for own ids that it cannot have.
+    Raises `Refused` where a catalogue is configured, and `BadData` for own ids that none can have.
     """
-    if room.membership.catalogue.exists():
-        raise Refused(f"{room.name}: adds to a sum of items only where there is no catalogue yet")
-    own = room.item_ids(told["version"])
-    check_ids(own, "events.columns.item, id")
-    return {"items": union(channel, own, "items")}
+    path = room.membership.catalogue
+    if not room.membership.catalogue_grows:
+        raise Refused(f"{room.name}: adds to a sum of items only where no catalogue is configured")
+    known = {*read_catalogue(path).to_pylist()} if path.exists() else set()
+    new = [item for item in room.item_ids(told["version"]) if item not in known]
+    check_ids(new, "events.columns.item, new id")
+    return {"items": union(channel, new, "items")}
 
 
 def cuts(room: Room, told: Told, channel: Channel) -> Told:
@@ -230,7 +232,7 @@ def _listed(room: Room, told: Told) -> Path:
 
 
 def _prepared(room: Room, told: Told) -> Prepared:
-    return room.prepared(told["version"], tuple(told["cuts"]))
+    return room.prepared(told["version"], tuple(told["cuts"]), told.get("items"))
 
 
 def _state(told: Told) -> State | None:

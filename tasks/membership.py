@@ -45,5 +45,6 @@ class Membership(Frozen):
     keep_days: float = 7.0
     cadence_days: float | None = None
     catalogue: Path
+    catalogue_grows: bool = Field(False, description="whether each run adds the items that are new")
     participants: Annotated[int, Field(ge=1)]
     seed: int

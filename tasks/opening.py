@@ -77,6 +77,7 @@ def open_run(
             consortium=settings.name,
             model=memberships[0].model,
             split=memberships[0].split,
+            grows=memberships[0].catalogue_grows,
             created_at=created_at,
             began_at=time.monotonic(),
         )

@@ -61,7 +61,8 @@ def keep(room: Room, run: str, known: Snapshot, choice: Choice, ranker: Interpol
         write_json(folder / "ranker.json", ranker.model_dump())
     told = {"run": run, "model": room.membership.model, "choice": choice, "ranks": ranker is not None}
     names = two_stage.names(room.membership.model.windows)
-    model = Kept(**told, catalogue=digest(room.membership.catalogue), features=names, served=run)
+    catalogue = digest(room.membership.catalogue, known.data.item_count)
+    model = Kept(**told, catalogue=catalogue, features=names, served=run)
     serve(room, model, run, _made(model, known))
 
 

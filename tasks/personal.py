@@ -134,7 +134,7 @@ class _Round:
     def reachable(self, path: Path) -> NDArray[np.int32]:
         """The true best lists, which only a generator of events knows."""
         truth = pq.read_table(path)
-        catalogue = read_catalogue(self.room.membership.catalogue)
+        catalogue = read_catalogue(self.room.membership.catalogue)[: self.known.data.item_count]
         rows = {user: row for row, user in enumerate(truth.column("user").to_pylist())}
         users = self.prepared.user_ids.take(self.queries.users).to_pylist()
         top = np.full((len(users), self.model.top), -1, np.int32)

@@ -34,9 +34,9 @@ def pool(
     Where there is a ranker, also with an arm `bagged`: trees that participants grow apart and show.  Whose
     data could not be prepared is in neither, as the figures' `lost` says.
     """
-    cuts, model = tuple(folder.facts["cuts"]), memberships[0].model
+    cuts, items, model = tuple(folder.facts["cuts"]), folder.facts.get("items"), memberships[0].model
     everyone = {
-        each.name: Room(home / "participants" / each.name, each).prepared(version, cuts)
+        each.name: Room(home / "participants" / each.name, each).prepared(version, cuts, items)
         for each in memberships
         if (version := figures["participants"][each.name]["data_version"]) is not None
     }

@@ -80,7 +80,7 @@ def pack(figures: dict[str, Any], run: Run) -> Path:
     folder = run.folder.path / "model"
     folder.mkdir(parents=True, exist_ok=True)
     last = len(run.folder.rounds) - 1
-    catalogue = read_catalogue(run.catalogue)
+    catalogue = read_catalogue(run.catalogue)[: run.items]
     write_catalogue(folder / "catalogue.txt", catalogue.to_pylist())
     part = run.folder.part(last)
     counts = run.folder.opened(f"{last}/popularity/{part}").reshape(-1, len(catalogue))

@@ -124,14 +124,15 @@ class Room:
             shutil.rmtree(folder, ignore_errors=True)
         return len(folders)
 
-    def _prepared(self, version: str, cuts: tuple[str, ...]) -> Prepared:
+    def _prepared(self, version: str, cuts: tuple[str, ...], known_items: int | None = None) -> Prepared:
+        """The events as a run sees them that knows so many items of the catalogue; all if none."""
         events = self.events(version)
         part = None
         if self.membership.test is not None:
             test = self.events(version, test=True)
             part = np.repeat([0, splits.TEST], [len(events), len(test)]).astype(np.int8)
             events = pa.concat_tables([events, test]).unify_dictionaries()
-        catalogue = read_catalogue(self.membership.catalogue)
+        catalogue = read_catalogue(self.membership.catalogue)[:known_items]
         items = index(catalogue, events.column("item").combine_chunks())
         users = events.column("user").combine_chunks()
         codes = users.indices.to_numpy(zero_copy_only=False).astype(np.int32)

@@ -45,6 +45,7 @@ class Run:
     model: ModelConfig
     split: Split
     created_at: str
+    grows: bool = False
     seed: int = 0
     redo: str | None = None
     began_at: float = field(default_factory=time.monotonic)
@@ -59,6 +60,11 @@ class Run:
         """As many solves at once as there are cores and as `model.memory_gb` has room for, at least one."""
         needed = memory_needed(max(1, len(read_catalogue(self.catalogue))), self.model.held) / 2**30
         return threading.Semaphore(max(1, min(os.cpu_count() or 1, int(self.model.memory_gb // needed))))
+
+    @property
+    def items(self) -> int | None:
+        """How many items of the catalogue the run knows, once it has begun with them."""
+        return self.folder.facts.get("items")
 
     @property
     def versions(self) -> dict[str, str]:
@@ -102,7 +108,7 @@ class Run:
         """
         return self.doors[name].ask(
             job,
-            {"run": self.name, **arguments},
+            {"run": self.name, "items": self.items, **arguments},
             read=self.folder.opened if name in self.summed else None,
             deadline_seconds=self.policy.deadline_seconds,
         )
@@ -112,7 +118,8 @@ class Run:
 
         Its opened sums are kept in the run's folder, to be read.
         """
-        versions, common = self.versions, {"run": self.name, "number": plan.number, **arguments}
+        versions, known = self.versions, {"run": self.name, "items": self.items}
+        common = {**known, "number": plan.number, **arguments}
         reply = together(
             self.doors,
             plan,

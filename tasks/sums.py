@@ -9,8 +9,8 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from feature_store.catalogue import digest, write_catalogue
-from federation.errors import BadInput, Refused, reasons
+from feature_store.catalogue import digest, read_catalogue, write_catalogue
+from federation.errors import BadInput, Refused
 from federation.rounds import Together
 from tasks.grown import ranker
 from tasks.run import Run
@@ -18,26 +18,31 @@ from tasks.run import Run
 
 @task(name="agree catalogue", cache_policy=NO_CACHE)
 def agree_catalogue(cohort: Sequence[str], run: Run) -> None:
-    """The catalogue in use: as it is, or made now as the union of the participants' item ids, from sums.
+    """The catalogue in use: as it is configured, or with the participants' new items at its end.
 
-    Raises `BadInput` where it is another than the run began with: what is summed knows items by their place.
+    The run knows the items of its beginning.  Raises `BadInput` where these are others now: what is summed
+    knows items by their place.
     """
-    if not run.catalogue.exists():
-        reply = run.sum(run.plan(0, cohort), "items", keep=False)
-        ids = common(reply)["items"]
-        write_catalogue(run.catalogue, ids)
-        run.say(f"the catalogue has {len(ids):,} items of {', '.join(reply.cohort)}, who do not tell which")
-        if reply.lost:
-            run.say(
-                f"it lacks what others alone have, until `chorus init --catalogue`: {reasons(reply.lost)}"
-            )
-    found = digest(run.catalogue)
+    if run.grows and run.items is None:
+        _add_items(cohort, run)
+    items = run.items or len(read_catalogue(run.catalogue))
+    found = digest(run.catalogue, items)
     if run.folder.facts.get("catalogue", found) != found:
         raise BadInput(
             f"{run.catalogue}: found other items than when run '{run.name}' began; expected the same in the "
             "same order, or a new run"
         )
-    run.folder.note(catalogue=found)
+    run.folder.note(catalogue=found, items=items)
+
+
+def _add_items(cohort: Sequence[str], run: Run) -> None:
+    """Write the union of the new items at the end of the catalogue: models know items by their place."""
+    reply = run.sum(run.plan(0, cohort), "items", keep=False)
+    new = common(reply)["items"]
+    known = read_catalogue(run.catalogue).to_pylist() if run.catalogue.exists() else []
+    if new or not known:
+        write_catalogue(run.catalogue, [*known, *new])
+    run.say(f"the catalogue has {len(known) + len(new):,} items, {len(new):,} of them new; whose is not told")
 
 
 @task(name="agree cuts", task_run_name="agree cuts in time", cache_policy=NO_CACHE)

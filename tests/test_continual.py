@@ -20,10 +20,11 @@ from flows.scheduled import run_name, train_on_schedule
 from mlruns_config.champions import Champions
 from mlruns_config.tracking import Tracking
 from recommenders.two_stage import STORE
-from tasks import locks, timetable
+from tasks import locks, own_model, timetable
 from tasks.decisions import observe
 from tasks.deployments import TRAINING
 from tasks.order import Order, TrainingOrder
+from tasks.room import Room
 from tasks.runs import RunFolder, all_runs, runs_folder
 from tasks.timing import parse_timing
 
@@ -51,8 +52,8 @@ def small(tiny, kind, more=""):
     return path
 
 
-def add_events(world, *names):
-    """The users of `names` have more, after all that there is."""
+def add_events(world, *names, new=None):
+    """The users of `names` have more, after all that there is; each third one the item `new`."""
     read = {"east": pd.read_csv, "north": partial(pd.read_csv, sep="\t"), "south": pd.read_parquet}
     for name in names:
         (path,) = world.glob(f"{name}.*")
@@ -60,6 +61,8 @@ def add_events(world, *names):
         _, item, _, time = table.columns
         more = table.dropna().head(400).copy()
         more[item] = more[item].to_numpy()[::-1]
+        if new is not None:
+            more.loc[more.index[::3], item] = new
         last = pd.to_datetime(table[time], unit="s" if name == "north" else None).max()
         at = last + pd.to_timedelta(600 * np.arange(1, len(more) + 1), unit="s")
         more[time] = {
@@ -168,6 +171,26 @@ def test_trainings_in_a_row(trained, tiny, tmp_path):
     assert (facts["figures"]["gate"]["joined"], facts["figures"]["gate"]["left"]) == (["north2"], ["north"])
     assert facts["figures"]["judged"]["compared"] == 2
     assert "only 2 have both models, expected 3" in facts["figures"]["gate"]["reason"]
+
+
+def test_new_items_are_learned_and_the_champion_is_still_met(trained, tiny):
+    path = small(tiny, "popularity")
+    consortium = read_consortium(path)
+    trained(path)
+    items = consortium.catalogue_path.read_text().split()
+    add_events(consortium.data, *consortium.names, new="brand-new")
+    add_events(consortium.data, "north", new="a-north-one")
+    state, facts = trained(path)
+    assert facts["status"] == "finished", state.message
+    assert consortium.catalogue_path.read_text().split() == [*items, "a-north-one", "brand-new"]
+    assert facts["items"] == len(items) + 2
+    assert facts["figures"]["judged"]["compared"] == 3
+    common = Tracking(consortium.tracking, consortium.home).champion("tiny")
+    assert common([{"history": ["brand-new"], "k": 1}])
+    east = Room(consortium.home / "participants" / "east", consortium.memberships[0])
+    events = east.events().to_pandas()
+    user = events[~events.user.isin(events.user[events["item"] == "brand-new"])].user.iloc[0]
+    assert "brand-new" in own_model.recommend(east, facts["run"], user, 1000)["items"]
 
 
 def test_a_participant_with_a_cadence_takes_part_with_what_it_brought_last(trained, tiny):

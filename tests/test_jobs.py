@@ -103,18 +103,28 @@ def test_counts_of_a_champion_with_other_windows_are_known_by_their_size():
     assert jobs._counts("1/popularity/2", channel, 3).tolist() == [[3, 1, 0], [5, 1, 2]]
 
 
-def test_items_are_summed_only_to_make_a_catalogue(tmp_path):
-    (tmp_path / "east.csv").write_text("u,i,t\na,x,2020-01-01\n")
+def test_only_new_items_are_summed_and_only_where_the_catalogue_grows(tmp_path):
+    (tmp_path / "east.csv").write_text("u,i,t\na,x,2020-01-01\na,y,2020-01-02\n")
     (tmp_path / "test.csv").write_text("u,i,t\na,y,2020-02-01\n")
     (tmp_path / "given.yaml").write_text(GIVEN.format(folder=tmp_path))
     consortium = read_consortium(tmp_path / "given.yaml")
-    east = Room(tmp_path / "east", consortium.membership(consortium.participants[0]))
+    configured = consortium.membership(consortium.participants[0])
+    east = Room(tmp_path / "east", configured.model_copy(update={"catalogue_grows": True}))
     version = jobs.prepare(east, {}, None)["version"]
+    assert jobs.items(east, {"version": version}, Solo()) == {"items": ["x", "y"]}
+    (tmp_path / "catalogue.txt").write_text("y\n")
     assert jobs.items(east, {"version": version}, Solo()) == {"items": ["x"]}
-    (tmp_path / "catalogue.txt").write_text("x\ny\n")
-    with pytest.raises(Refused, match="east: adds to a sum of items only where there is no catalogue yet"):
-        jobs.items(east, {"version": version}, None)
+    assert east.prepared(version, ()).data.item_count == 1
+    (tmp_path / "catalogue.txt").write_text("y\nx\n")
+    assert east.prepared(version, (), 1).data.items.tolist() == [0, 0]  # in the run that knew one item
+    assert east.prepared(version, (), 2).data.item_count == 2
     (tmp_path / "catalogue.txt").write_text("z\n")
+    assert jobs.prepare(east, {}, None) == {"version": version, "rows": 2, "users": 1} | {
+        "cleaning": jobs.prepare(east, {}, None)["cleaning"]
+    }
+    east = Room(tmp_path / "east", configured)
+    with pytest.raises(Refused, match="east: adds to a sum of items only where no catalogue is configured"):
+        jobs.items(east, {"version": version}, Solo())
     with pytest.raises(BadData, match=r"txt knows none of the ids, .*; found 'x'$") as error:
         jobs.prepare(east, {}, None)
     assert "'x'" not in error.value.told  # what the coordinator hears
@@ -128,6 +138,7 @@ def test_corrected_aliases_are_imported_anew(tmp_path):
     consortium, found = read_consortium(tmp_path / "given.yaml"), []
     for common in ("wrong", "right"):
         (tmp_path / "links.csv").write_text(f"own,common\nx,{common}\n")
-        east = Room(tmp_path / "east", consortium.membership(consortium.participants[0]))
+        membership = consortium.membership(consortium.participants[0])
+        east = Room(tmp_path / "east", membership.model_copy(update={"catalogue_grows": True}))
         found += jobs.items(east, {"version": jobs.prepare(east, {}, None)["version"]}, Solo())["items"]
     assert found == ["wrong", "right"]

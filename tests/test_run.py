@@ -187,6 +187,9 @@ def test_a_run_is_not_resumed_with_another_catalogue(run_behind):
     run.catalogue.write_text("x\ny\n")
     agree_catalogue.fn(("a",), run)
     agree_catalogue.fn(("a",), run)
+    run.catalogue.write_text("x\ny\nnewer\n")
+    agree_catalogue.fn(("a",), run)
+    assert run.items == 2
     run.catalogue.write_text("y\nz\n")
     with pytest.raises(BadInput, match=f"{run.catalogue}: found other items than when run 'r' began"):
         agree_catalogue.fn(("a",), run)
