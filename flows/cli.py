@@ -28,25 +28,11 @@ app.add_typer(cli_schedule.app, name="schedule")
 
 
 @app.command()
-def init(
-    path: Annotated[Path, typer.Argument(help="where to write it")] = HERE,
-    catalogue: Annotated[
-        Path | None,
-        typer.Option("--catalogue", help="make the union of the participants' item ids of this consortium"),
-    ] = None,
-    data: Data = None,
-) -> None:
-    """Write a commented consortium.yaml to start from, or make the common catalogue.
-
-    `chorus init` writes consortium.yaml; `chorus init --catalogue consortium.yaml` then shows every
-    participant's item ids to make their union, which is a disclosure, and says so.
-    """
+def init(path: Annotated[Path, typer.Argument(help="where to write it")] = HERE) -> None:
+    """Write a commented consortium.yaml to start from."""
     from flows import setup
 
-    if catalogue is None:
-        setup.write_template(path)
-    else:
-        setup.make_catalogue(catalogue, data)
+    setup.write_template(path)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Before a run: a first consortium.yaml, a look at everybody's data, and the common catalogue."""
+"""Before a run: a first consortium.yaml, and a look at everybody's data."""
 
 import tempfile
 from collections import Counter
@@ -10,13 +10,12 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from feature_store.catalogue import read_catalogue, require_known, union, write_catalogue
+from feature_store.catalogue import read_catalogue, require_known
 from feature_store.errors import BadData
 from feature_store.manifest import Manifest
 from federation.errors import BadInput
 from federation.files import replacing
 from flows.consortium import Consortium, Participant, read_consortium
-from flows.operate import at_work
 from flows.tables import console, figure_columns, typed, typed_file, write_json
 from flows.telling import writable
 from flows.unlisted import warn_of_unlisted
@@ -37,29 +36,6 @@ def write_template(path: Path) -> None:
     console.print(
         f"Wrote {path}. Name your participants and files in it, then: {typed()} check {typed_file(path)}",
         soft_wrap=True,
-    )
-
-
-def make_catalogue(path: Path, data: Path | None) -> None:
-    """The union of the participants' item ids, where it keeps its catalogue; new ones come last."""
-    consortium = read_consortium(path, data)
-    if consortium.catalogue is not None:
-        raise BadInput(
-            f"{path}: catalogue: found {consortium.catalogue}, expected none for a union to be made"
-        )
-    with at_work(consortium), tempfile.TemporaryDirectory() as scratch:
-        lists = []
-        for participant in consortium.participants:
-            room = Room(Path(scratch) / participant.name, consortium.membership(participant))
-            room.import_all()
-            lists.append(room.item_ids())
-        made = consortium.catalogue_path
-        known = read_catalogue(made).to_pylist() if made.exists() else []
-        new = sorted({*union(lists)} - {*known})
-        write_catalogue(made, [*known, *new])  # at the end: models know items by their place
-    console.print(
-        f"{made}: {len(known) + len(new):,} items, {len(new):,} of them new. This is a disclosure: who made "
-        "it has seen which items each participant has, and everybody sees which items exist."
     )
 
 

@@ -16,7 +16,7 @@ from tasks.room import Room
 def rehearsals(folder: Path, memberships: Sequence[Membership], catalogue: bool) -> dict[str, Rehearsal]:
     """Every participant's events, imported and cleaned below `folder`, in indices of the `catalogue`.
 
-    Where there is no catalogue yet, the union of the participants' item ids is it.  An event comes when it
+    Where none is configured, the union of the participants' item ids is it.  An event comes when it
     has become known.
     """
     agreed = {} if catalogue else {"catalogue": folder / "catalogue.txt"}

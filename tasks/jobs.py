@@ -39,9 +39,12 @@ def prepare(room: Room, asked: Told, _: Channel) -> Told:
     version = asked.get("version") or room.bring()
     manifest, discloses = room.manifest(version), room.membership.discloses
     told: Told = {"version": version}
-    if room.membership.catalogue.exists() and not room.membership.catalogue_grows:
-        require_known(room.item_ids(version), room.membership.catalogue)
-        told |= {"unlisted": room.unlisted(version)} if discloses.rows else {}
+    catalogue, items = room.membership.catalogue, asked.get("items")
+    if catalogue.exists() and not room.membership.catalogue_grows:
+        require_known(room.item_ids(version), catalogue)
+    known = catalogue.exists() and (items or not room.membership.catalogue_grows)
+    if discloses.rows and known and (left_out := room.unlisted(version, items)):
+        told |= {"unlisted": left_out}
     if discloses.rows:
         told |= {"rows": manifest.rows, "cleaning": manifest.report.model_dump()}
     if discloses.users:
@@ -165,7 +168,7 @@ def judge(room: Room, told: Told, channel: Channel) -> Told:
     known = _counts(f"1/popularity/{told['learned']}", channel, windows)
     known = widened(known, prepared.data.item_count)
     then = comparison.describe(
-        room.prepared(told["version"], tuple(told["learned_cuts"])), told["learned"] - 1
+        room.prepared(told["version"], tuple(told["learned_cuts"]), told.get("items")), told["learned"] - 1
     )
     return comparison.champion_figures(room, prepared, part, held, known, then, channel)
 

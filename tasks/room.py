@@ -80,11 +80,11 @@ class Room:
         items = self.events(version).column("item")
         return sorted(items.combine_chunks().dictionary_decode().unique().to_pylist())
 
-    def unlisted(self, version: str | None = None) -> int:
-        """How many of the events at `version` are on items that the catalogue does not know: left out."""
+    def unlisted(self, version: str | None = None, known_items: int | None = None) -> int:
+        """How many of the events are left out, on items that are not among so many of the catalogue."""
         stored = None if version is None else _stored(version)[0]
         items = self.store.events(self.name, ["item"], version=stored).column("item")
-        return int((index(read_catalogue(self.membership.catalogue), items) < 0).sum())
+        return int((index(read_catalogue(self.membership.catalogue)[:known_items], items) < 0).sum())
 
     def work(self, run: str, number: int) -> Path:
         """The folder of what is kept for a round of a run."""

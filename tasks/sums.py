@@ -10,8 +10,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from feature_store.catalogue import digest, read_catalogue, write_catalogue
-from federation.errors import BadInput, Refused
+from federation.errors import BadInput, Refused, reasons
 from federation.rounds import Together
+from recommenders.item_to_item import require_memory
 from tasks.grown import ranker
 from tasks.run import Run
 
@@ -23,7 +24,7 @@ def agree_catalogue(cohort: Sequence[str], run: Run) -> None:
     The run knows the items of its beginning.  Raises `BadInput` where these are others now: what is summed
     knows items by their place.
     """
-    if run.grows and run.items is None:
+    if run.grows and "catalogue" not in run.folder.facts:
         _add_items(cohort, run)
     items = run.items or len(read_catalogue(run.catalogue))
     found = digest(run.catalogue, items)
@@ -40,9 +41,15 @@ def _add_items(cohort: Sequence[str], run: Run) -> None:
     reply = run.sum(run.plan(0, cohort), "items", keep=False)
     new = common(reply)["items"]
     known = read_catalogue(run.catalogue).to_pylist() if run.catalogue.exists() else []
-    if new or not known:
+    if not known + new:
+        raise BadInput("nobody has an item, so there is nothing to recommend; see `chorus check`")
+    if run.model.kind != "popularity":
+        require_memory(len(known) + len(new), run.model.memory_gb)
+    if new:
         write_catalogue(run.catalogue, [*known, *new])
     run.say(f"the catalogue has {len(known) + len(new):,} items, {len(new):,} of them new; whose is not told")
+    if reply.lost:
+        run.say(f"it lacks what others alone have, until the next run: {reasons(reply.lost)}")
 
 
 @task(name="agree cuts", task_run_name="agree cuts in time", cache_policy=NO_CACHE)

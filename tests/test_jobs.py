@@ -93,6 +93,9 @@ def test_events_on_items_that_the_catalogue_does_not_know_are_counted(tmp_path):
     (tmp_path / "catalogue.txt").write_text("x\ny\n")
     told = jobs.prepare(Room(tmp_path / "east", membership), {}, None)
     assert (told["rows"], told["unlisted"]) == (3, 2)
+    grows = Room(tmp_path / "east", membership.model_copy(update={"catalogue_grows": True}))
+    assert "unlisted" not in jobs.prepare(grows, {"items": None}, None)
+    assert jobs.prepare(grows, {"items": 1}, None)["unlisted"] == 2
     silent = membership.model_copy(update={"discloses": Disclosures(rows=False)})
     assert "unlisted" not in jobs.prepare(Room(tmp_path / "east", silent), {}, None)
 

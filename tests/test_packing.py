@@ -102,14 +102,13 @@ def test_a_catalogue_of_any_kind_is_packed_with_each_id_at_its_place(tracking, t
     folder.note(cuts=[])
     for number in (0, 1):
         write_json(folder.path / f"round-{number:04}" / "record.json", {})
-    save(folder.path / "round-0001" / "popularity" / "2.npy", np.arange(4, 0, -1))
-    run = SimpleNamespace(
-        name="r", folder=folder, catalogue=tmp_path / name, model=ModelConfig(kind="popularity")
-    )
+    save(folder.path / "round-0001" / "popularity" / "2.npy", np.arange(3, 0, -1))
+    told = {"items": 3, "model": ModelConfig(kind="popularity")}  # the last id came later
+    run = SimpleNamespace(name="r", folder=folder, catalogue=tmp_path / name, **told)
     run_id = tracking.start_or_continue(name, name, {}, {})
     tracking.register(run_id, pack({}, run), name, {})
     Champions(tracking, name).promote(1, "the first")
-    assert tracking.champion(name)([{"history": ["a"]}])[0].items == ids[1:]
+    assert tracking.champion(name)([{"history": ["a"]}])[0].items == ids[1:3]
 
 
 def test_the_alias_stays_where_it_is_until_a_promotion(tracking, tmp_path, arrays):

@@ -182,6 +182,22 @@ def test_a_champion_that_has_learned_from_the_window_is_told(tmp_path, then, now
     assert ("see `chorus promote second`" in _ahead("first", second)) == ahead
 
 
+@pytest.mark.parametrize(
+    ("new", "more", "told"),
+    [([], {}, "nobody has an item"), (["x"] * 99, {"memory_gb": 1e-6}, "item-to-item over 99 items needs")],
+)
+def test_what_no_catalogue_can_be_made_of_is_told_before_there_is_one(
+    run_behind, monkeypatch, new, more, told
+):
+    model = ModelConfig(kind="item_to_item", **more)
+    run = replace(run_behind({}), grows=True, model=model)
+    reply = SimpleNamespace(plan=None, results={"a": {"items": new}}, lost={})
+    monkeypatch.setattr(Run, "sum", lambda *_, **__: reply)
+    with pytest.raises(BadInput, match=told):
+        agree_catalogue.fn(("a",), run)
+    assert not run.catalogue.exists()
+
+
 def test_a_run_is_not_resumed_with_another_catalogue(run_behind):
     run = run_behind({})
     run.catalogue.write_text("x\ny\n")
