@@ -33,10 +33,9 @@ def verdict(run: Run) -> Verdict:
     if champion is None:
         return judge(run.gate, run.policy.minimum, None)
     found = judge(run.gate, run.policy.minimum, _compared(champion, last))
-    passed = found.promote or found.waits
-    return (
-        found if passed else found.model_copy(update={"reason": found.reason + _ahead(champion, run.folder)})
-    )
+    if found.promote or found.waits:
+        return found
+    return found.model_copy(update={"reason": found.reason + _ahead(champion, run.folder)})
 
 
 def settle(version: int, run: Run) -> dict[str, Any]:

@@ -39,11 +39,11 @@ def prepare(room: Room, asked: Told, _: Channel) -> Told:
     version = asked.get("version") or room.bring()
     manifest, discloses = room.manifest(version), room.membership.discloses
     told: Told = {"version": version}
-    catalogue, items = room.membership.catalogue, asked.get("items")
-    if catalogue.exists() and not room.membership.catalogue_grows:
+    catalogue, items, grows = room.membership.catalogue, asked.get("items"), room.membership.catalogue_grows
+    if catalogue.exists() and not grows:
         require_known(room.item_ids(version), catalogue)
-    known = catalogue.exists() and (items or not room.membership.catalogue_grows)
-    if discloses.rows and known and (left_out := room.unlisted(version, items)):
+    agreed = catalogue.exists() and (items or not grows)
+    if discloses.rows and agreed and (left_out := room.unlisted(version, items)):
         told |= {"unlisted": left_out}
     if discloses.rows:
         told |= {"rows": manifest.rows, "cleaning": manifest.report.model_dump()}
