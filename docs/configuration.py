@@ -16,18 +16,20 @@ from federation.gate import GateConfig
 from federation.observation import Costs
 from federation.plateau import Plateau
 from federation.policy import RoundPolicy
-from flows.consortium import Consortium, Participant
+from flows.consortium import Consortium
+from flows.participant import Participant
 from mlruns_config.config import TrackingConfig
 from recommenders.boosting import BoostingConfig
 from recommenders.two_stage import TwoStage
 from tasks.engines import EngineConfig
-from tasks.membership import Disclosures
+from tasks.membership import Coordinator, Disclosures
 from tasks.model import ModelConfig
 from tasks.schedule import AlertConfig, ScheduleConfig
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "The file": Consortium,
     "participants: each": Participant,
+    "coordinator": Coordinator,
     "events, test": Source,
     "events.columns": Columns,
     "events.aliases": Aliases,

@@ -1,26 +1,19 @@
 """The coordinator's end of a participant: a process of its own that is asked, watched, and ended at the
-deadline, then started anew.
-
-It is started as a fresh program, never forked, with one end of a socket pair; it ends with its parent.
+deadline, then connected anew.
 """
 
-import contextlib
-import os
 import re
-import signal
 import socket
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 from pydantic import ValidationError
 
 from federation.channel import Vector
-from federation.errors import BadInput, ChorusError, Lost, Refused
+from federation.errors import ChorusError, Lost, Refused
 from federation.frames import Frames, NotAFrame
 from federation.masks import serves
 from federation.messages import GRACE, from_message, to_message
@@ -30,43 +23,43 @@ from federation.relay import HEADERS, Relay
 Read = Callable[[str], Vector]
 
 
-class Door:
-    """One participant's process, started when it is first asked.
+class Peer(Protocol):
+    """What is behind a door: the participant's process, started here or connected from another machine."""
 
-    `argv` is its command line, to which `--fd N` is added; its output goes to `log_path` (mode 0600).
-    `prepare` is called before each start: what it cannot do, as on a full disk, is a loss of this one alone.
+    def connect(self, seconds: float) -> socket.socket:
+        """A connection to it; raises `Lost` where there is none in time, `BadInput` where it cannot start."""
+
+    def gone(self) -> bool:
+        """Whether the one that was connected is known to have ended."""
+
+    def kill(self) -> None:
+        """End it now, from any thread; whoever waits for it hears that the connection is closed."""
+
+    def end(self) -> str:
+        """Kill and forget it; returns how it ended."""
+
+
+class Door:
+    """The coordinator's end of one participant, which is connected when it is first asked.
+
     Doors may be asked from several threads; each answers one request at a time.
     """
 
-    def __init__(
-        self,
-        name: str,
-        argv: Sequence[str],
-        log_path: Path,
-        environment: Mapping[str, str] | None = None,
-        prepare: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, name: str, peer: Peer) -> None:
         self.name = name
+        self.peer = peer
         self.starts = 0
-        self._argv = list(argv)
-        self._log_path = log_path
-        self._environment = {**os.environ, **(environment or {})}
-        self._prepare = prepare
         self._asking = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
         self._frames: Frames | None = None
 
-    @property
-    def pid(self) -> int | None:
-        """The process's id, None while there is none."""
-        process = self._process
-        return None if process is None else process.pid
-
     def ready(self, plan: RoundPlan, *, deadline_seconds: float) -> str:
-        """A fresh public key for this attempt, in hexadecimal; raises `Lost` where none comes in time."""
+        """A fresh public key for this attempt, signed where it has a certificate, in hexadecimal.
+
+        Raises `Lost` where none comes in time, and `Refused` for one that serves nobody.
+        """
         request = {"do": "ready", "plan": plan.model_dump()}
         public = str(self._request(request, None, None, deadline_seconds).get("public"))
-        if not (re.fullmatch("[0-9a-f]{64}", public) and serves(bytes.fromhex(public))):
+        if not (re.fullmatch("[0-9a-f]{64}([0-9a-f]{128})?", public) and serves(bytes.fromhex(public[:64]))):
             raise Refused(f"{self.name}: its public key is not one of X25519")
         return public
 
@@ -100,10 +93,7 @@ class Door:
 
     def kill(self) -> None:
         """End the process now, from any thread; whoever waits for it gets `Lost`."""
-        process = self._process
-        if process is not None and process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        self.peer.kill()
 
     def close(self) -> None:
         """End the process and wait for its end; the door can be asked again."""
@@ -124,14 +114,14 @@ class Door:
         if not self._asking.acquire(timeout=seconds):
             raise Lost({self.name: f"busy with another request for {seconds:g} s"})
         try:
-            frames = self._connected()
+            frames = self._connected(seconds)
             frames.send({**request, "seconds": deadline - time.monotonic()}, deadline=deadline)
             return _Conversation(self.name, frames, relay, read, deadline).reply()
         except TimeoutError:
             self._end()
             raise Lost({self.name: f"silent until its deadline of {seconds:g} s"}) from None
         except (EOFError, ConnectionError):  # other errors of the system are ours: a sum that cannot be kept
-            raise Lost({self.name: f"its process ended ({self._end()})"}) from None
+            raise Lost({self.name: self._end()}) from None
         except NotAFrame as error:
             self._end()
             raise Refused(f"{self.name}: {error}") from None
@@ -143,52 +133,21 @@ class Door:
         finally:
             self._asking.release()
 
-    def _connected(self) -> Frames:
-        if self._process is not None and self._process.poll() is not None:
+    def _connected(self, seconds: float) -> Frames:
+        if self.peer.gone():
             self._end()
         if self._frames is None:
-            ours, theirs = socket.socketpair()
-            try:
-                self._process = self._started(theirs.fileno())
-            except OSError as error:
-                ours.close()
-                where = error.filename or self._log_path.parent
-                raise BadInput(f"{self.name}: cannot start: {where}: {error.strerror}") from None
-            finally:
-                theirs.close()
+            self._frames = Frames(self.peer.connect(seconds))
             self.starts += 1
-            self._frames = Frames(ours)
         return self._frames
-
-    def _started(self, theirs: int) -> subprocess.Popen[bytes]:
-        """Its program, with the other end of the connection; what it prints goes to its log."""
-        self._prepare()
-        descriptor = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "ab") as log:
-            return subprocess.Popen(
-                [*self._argv, "--fd", str(theirs)],
-                pass_fds=(theirs,),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environment,
-                start_new_session=True,
-            )
 
     def _end(self) -> str:
         """Kill and forget the process; returns how it ended."""
-        code = None
-        if self._process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.05)
-            ended_itself = self._process.poll() is not None
-            self.kill()
-            code = self._process.wait()
-            code = code if ended_itself else None
+        how = self.peer.end()
         if self._frames is not None:
             self._frames.close()
-        self._process = self._frames = None
-        return "connection closed" if code is None else f"exit code {code}"
+        self._frames = None
+        return how
 
 
 class _Conversation:

@@ -35,8 +35,8 @@ class NotAFrame(Refused):
 class Frames:
     """One end of a connection.  Deadlines are in `time.monotonic()` seconds, None waits for ever.
 
-    Raises `TimeoutError` at a deadline, `EOFError` or `OSError` when the other end is gone, and `NotAFrame`
-    for what is none.  After any of them only `close` makes sense.
+    Raises `TimeoutError` at a deadline, `EOFError` or `ConnectionError` when the other end is gone, and
+    `NotAFrame` for what is none.  After any of them only `close` makes sense.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -115,14 +115,20 @@ class Frames:
 
     def _receive_into(self, view: memoryview, deadline: float | None) -> int:
         self._wait_until(deadline)
-        received = self.connection.recv_into(view)
+        try:
+            received = self.connection.recv_into(view)
+        except OSError as error:
+            raise _broken(error) from None
         if received == 0:
             raise EOFError("the connection was closed")
         return received
 
     def _send(self, view: memoryview, deadline: float | None) -> None:
         self._wait_until(deadline)
-        self.connection.sendall(view)
+        try:
+            self.connection.sendall(view)
+        except OSError as error:
+            raise _broken(error) from None
 
     def _wait_until(self, deadline: float | None) -> None:
         if deadline is None:
@@ -132,6 +138,12 @@ class Frames:
         if left <= 0:
             raise TimeoutError("the deadline has passed")
         self.connection.settimeout(left)
+
+
+def _broken(error: OSError) -> OSError:
+    """The error, as one of the connection: TLS and networks have others, which are no fault of ours."""
+    known = isinstance(error, TimeoutError | ConnectionError)
+    return error if known else ConnectionError(getattr(error, "reason", None) or error.strerror)
 
 
 def _read(text: str) -> Any:

@@ -19,6 +19,7 @@ from typing import Any
 from federation.channel import Channel
 from federation.errors import BadInput, ChorusError, Lost, Refused
 from federation.frames import Frames
+from federation.keyring import PUBLIC, Keyring
 from federation.masks import KeyPair, Masks
 from federation.messages import to_message
 from federation.plan import RoundPlan
@@ -41,11 +42,13 @@ class _Participant:
         log: Path | None,
         shown: tuple[type[Exception], ...],
         summed: Summed,
+        keyring: Keyring | None,
     ) -> None:
         self.name, self.jobs, self.policy = name, jobs, policy
         self.frames, self.log, self.shown = frames, log, shown
         self._ready: tuple[str, KeyPair] | None = None
         self._summed = summed
+        self._keyring = keyring
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         deadline = time.monotonic() + float(request["seconds"])
@@ -65,7 +68,9 @@ class _Participant:
         if plan is None or self.name not in plan.cohort:
             raise Refused(f"{self.name}: is not invited to this round")
         self._ready = plan.label, KeyPair()
-        return {"say": "ready", "public": self._ready[1].public.hex()}
+        public = self._ready[1].public
+        signed = public if self._keyring is None else self._keyring.signed(plan.label, public)
+        return {"say": "ready", "public": signed.hex()}
 
     def _work(self, request: dict[str, Any], plan: RoundPlan | None, deadline: float) -> dict[str, Any]:
         job = self.jobs.get(request["job"])
@@ -110,7 +115,10 @@ class _Participant:
             if self.policy.masks:
                 raise Refused(f"{self.name}: did not agree to sums without masks")
             return None
-        return Masks(self.name, ready[1], {who: bytes.fromhex(key) for who, key in publics.items()}, plan)
+        signed = {who: bytes.fromhex(key) for who, key in publics.items()}
+        if self._keyring is not None:
+            self._keyring.check(plan.label, signed)
+        return Masks(self.name, ready[1], {who: key[:PUBLIC] for who, key in signed.items()}, plan)
 
     def _object_to_exposure(self, plan: RoundPlan, job: str, told: dict[str, Any]) -> tuple[str, ...] | None:
         """An update goes into one opened sum: the difference of two cohorts' sums is somebody's own.
@@ -149,16 +157,19 @@ def serve(
     log: Path | None = None,
     shown: tuple[type[Exception], ...] = (),
     memory: Path | None = None,
+    keyring: Keyring | None = None,
 ) -> None:
     """Answer requests until the connection closes; the process then ends.
 
     `policy` is this participant's own copy of what was agreed.  Tracebacks go to `log` (mode 0600), or to
     stderr.  Texts of exceptions of the types `shown` may be shown to the coordinator.  With whom its terms
     were added is kept in `<memory>/<run>`, where it is given: a process started anew then knows it, too.
+    With a `keyring` its keys are signed, and those of others checked.
     """
     _end_with(connection)
     frames = Frames(connection)
-    participant = _Participant(name, jobs, policy or RoundPolicy(), frames, log, shown, Summed(memory))
+    policy, summed = policy or RoundPolicy(), Summed(memory)
+    participant = _Participant(name, jobs, policy, frames, log, shown, summed, keyring)
     try:
         while True:
             request, _ = frames.receive()

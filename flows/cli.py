@@ -153,6 +153,35 @@ def replay(
 
 
 @app.command()
+def identity(
+    consortium: Config,
+    name: Annotated[str | None, typer.Option("--as", help="which participant; none: the coordinator")] = None,
+) -> None:
+    """Make the key and the certificate of a participant on another machine, or of the coordinator.
+
+    Example: `chorus identity consortium.yaml --as north`
+    """
+    from flows import joining
+
+    joining.make_identity(consortium, name)
+
+
+@app.command()
+def join(
+    consortium: Config,
+    name: Annotated[str, typer.Option("--as", help="as which participant")],
+    data: Data = None,
+) -> None:
+    """Take part from a machine of one's own, whenever the coordinator trains, until Ctrl-C.
+
+    Example: `chorus join consortium.yaml --as north`
+    """
+    from flows import joining
+
+    joining.join(consortium, name, data)
+
+
+@app.command()
 def ui(consortium: Config) -> None:
     """Show the MLflow and Prefect pages of a consortium until Ctrl-C."""
     from flows import operate

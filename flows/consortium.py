@@ -8,43 +8,27 @@ from typing import Annotated
 from pydantic import Field, ValidationError, model_validator
 
 from feature_store.cleaning import CleaningRules
-from feature_store.sources import Source
 from feature_store.splits import Split, TemporalSplit
 from feature_store.world import World, generate
 from feature_store.world_files import sources
-from federation.durations import LONGEST_DAYS, Days
+from federation.durations import LONGEST_DAYS
 from federation.errors import BadInput
 from federation.frequency import FrequencyConfig
 from federation.frozen import Frozen
-from federation.gate import GateConfig, Share
+from federation.gate import GateConfig
 from federation.policy import RoundPolicy
 from flows.explaining import explain
 from flows.keys import read_keys
+from flows.participant import Participant
 from mlruns_config.config import TrackingConfig, without_user
 from mlruns_config.tracking import Tracking
 from tasks.engines import EngineConfig
-from tasks.membership import Disclosures, Membership
+from tasks.membership import Coordinator, Membership
 from tasks.model import ModelConfig
 from tasks.opening import Settings
 from tasks.schedule import AlertConfig, ScheduleConfig
 
 Url = Annotated[str, without_user("Prefect takes from PREFECT_API_AUTH_STRING")]
-
-
-class Participant(Frozen):
-    """One organisation of the consortium, and where its events lie."""
-
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="lower-case letters, digits, -")]
-    events: Source = Field(description="its event files, and how their columns map")
-    test: Source | None = Field(None, description="its test events, for the split `given`")
-    reachable: Path | None = Field(None, description="the true best lists, where a generator knows them")
-    discloses: Disclosures = Field(Disclosures(), description="what it says of itself alone")
-    tolerance: Share | None = Field(
-        None, description="share of the champion's NDCG that it may lose by a promotion; none: gate.tolerance"
-    )
-    cadence_days: Days | None = Field(
-        None, description="days between two times that it brings new events; none: at every training"
-    )
 
 
 class Consortium(Frozen):
@@ -62,6 +46,7 @@ class Consortium(Frozen):
     participants: Annotated[
         tuple[Participant, ...], Field(min_length=1, description="the organisations, at least rounds.minimum")
     ]
+    coordinator: Coordinator | None = Field(None, description="where participants on other machines connect")
     catalogue: Path | None = Field(
         None, description="file of item ids, common knowledge; none: the union of the participants' ids"
     )
@@ -97,8 +82,17 @@ class Consortium(Frozen):
             )
         if (fewest := self.gate.fewest or 0) > len(names):
             raise ValueError(f"gate.fewest is {fewest}, but there are {len(names)} participants")
-        if len({each.reachable is None for each in self.participants}) > 1:
+        if len({each.reachable is None or each.is_remote for each in self.participants}) > 1:
             raise ValueError("participants: found reachable of some, expected it of all, or of none")
+        return self
+
+    @model_validator(mode="after")
+    def _coordinator_is_found(self) -> "Consortium":
+        if self.coordinator is None and self.remote:
+            raise ValueError(
+                f"coordinator: found none, expected the address at which {self.remote[0]} connects, and the "
+                "certificate by which it knows who answers there"
+            )
         return self
 
     @model_validator(mode="after")
@@ -122,12 +116,12 @@ class Consortium(Frozen):
     @model_validator(mode="after")
     def _split_finds_what_it_needs(self) -> "Consortium":
         for each in self.participants:
-            if self.split.kind == "temporal" and each.events.columns.time is None:
+            if self.split.kind == "temporal" and each.events and each.events.columns.time is None:
                 raise ValueError(
                     f"participants.{each.name}.events.columns.time: found none, expected the column of "
                     "times, by which split.kind: temporal cuts; or set split.kind: leave-last-out"
                 )
-        if self.split.kind == "given" and not any(each.test for each in self.participants):
+        if self.split.kind == "given" and not any(each.test or each.is_remote for each in self.participants):
             raise ValueError(
                 "participants: found no test of anybody, expected the test events of split.kind: given"
             )
@@ -139,6 +133,11 @@ class Consortium(Frozen):
         return tuple(sorted(each.name for each in self.participants))
 
     @property
+    def remote(self) -> list[str]:
+        """The names of those who connect from other machines."""
+        return [each.name for each in self.participants if each.is_remote]
+
+    @property
     def tags(self) -> tuple[str, str]:
         """Tags of its deployments and their flow runs at Prefect."""
         return "chorus", f"consortium:{self.name}"
@@ -147,6 +146,10 @@ class Consortium(Frozen):
     def home(self) -> Path:
         """The folder of this consortium under `state`."""
         return self.state / self.name
+
+    def own_folder(self, name: str) -> Path:
+        """The folder of the participant `name`."""
+        return self.home / "participants" / name
 
     @property
     def catalogue_path(self) -> Path:
@@ -163,12 +166,20 @@ class Consortium(Frozen):
         if self.world is None and not self.data.is_dir():
             raise BadInput(f"data: found no folder {self.data}, expected where the participants' paths start")
 
+    def require_here(self, what: str) -> None:
+        """Raise `BadInput` where `what`, which needs everybody's events here, has not those of others."""
+        if self.remote:
+            raise BadInput(
+                f"{what} reads everybody's events on one machine; found {', '.join(self.remote)}, which "
+                "connect from others"
+            )
+
     def generate_world(self) -> None:
         """Write its world's events where they are not there yet; `BadInput` where one's are other files."""
         if self.world is not None:
             generate(self.world, self.data, self.names)
             for each in self.participants:
-                if not glob(each.events.path, root_dir=self.data):
+                if each.events and not glob(each.events.path, root_dir=self.data):
                     told, expected = each.events.path, sources(self.names)[each.name]
                     raise BadInput(
                         f"participants.{each.name}.events: found {told}, which the world does not write; "
@@ -177,12 +188,14 @@ class Consortium(Frozen):
 
     def membership(self, participant: Participant) -> Membership:
         """The part of the consortium that one participant's process reads."""
+        remote = participant.is_remote
+        own_catalogue = self.own_folder(participant.name) / "catalogue.txt"
         return Membership(
             name=participant.name,
             consortium=self.name,
-            source=participant.events.under(self.data),
+            source=participant.events and participant.events.under(self.data),
             test=participant.test and participant.test.under(self.data),
-            reachable=participant.reachable and self.data / participant.reachable,
+            reachable=None if remote else participant.reachable and self.data / participant.reachable,
             discloses=participant.discloses,
             cleaning=self.cleaning,
             split=self.split,
@@ -193,10 +206,11 @@ class Consortium(Frozen):
             ),
             keep_days=self.keep_days,
             cadence_days=participant.cadence_days,
-            catalogue=self.catalogue_path,
+            catalogue=own_catalogue if remote and self.catalogue is None else self.catalogue_path,
             catalogue_grows=self.catalogue is None,
-            participants=len(self.participants),
+            participants={each.name: each.certificate for each in self.participants},
             seed=self.seed,
+            coordinator=self.coordinator,
         )
 
     def settings(self) -> Settings:
@@ -209,6 +223,7 @@ class Consortium(Frozen):
             tracking=self.tracking,
             catalogue=self.catalogue_path,
             seed=self.seed,
+            agreed=self.memberships[0].agreed,
         )
 
     def mlflow(self) -> Tracking:
@@ -219,7 +234,7 @@ class Consortium(Frozen):
         """What decides the model, as JSON: everything but where things lie."""
         return self.model_dump_json(
             include={"name", "participants", "cleaning", "split", "model", "seed"},
-            exclude={"participants": {"__all__": {"cadence_days"}}},
+            exclude={"participants": {"__all__": {"cadence_days", "certificate"}}},
         )
 
 
@@ -246,5 +261,7 @@ def read_consortium(path: Path, data: Path | None = None, folder: Path | None = 
             "data": Path(realpath(base / consortium.data)),
             "state": Path(realpath(folder / consortium.state)),
             "tracking": consortium.tracking.under(folder.resolve()),
+            "participants": tuple(each.under(here) for each in consortium.participants),
+            "coordinator": consortium.coordinator and consortium.coordinator.under(here),
         }
     )

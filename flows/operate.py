@@ -32,6 +32,8 @@ def start(path: Path, data: Path | None, json: Path | None, pooled: bool = False
     """A new run of the consortium in the file at `path`, and its table; `pooled`: of pooled rows, too."""
     consortium = read_consortium(path, data)
     consortium.require_data()
+    if pooled:
+        consortium.require_here("chorus compare")
     _train(consortium, new_name(), path, data, json, pooled=pooled)
 
 

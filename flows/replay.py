@@ -43,6 +43,7 @@ def start(
 ) -> None:
     """Replay the consortium in the file at `path` in steps of so many `days`: its table, plot and figures."""
     consortium = read_consortium(path, data)
+    consortium.require_here("chorus replay")
     consortium.generate_world()
     with tempfile.TemporaryDirectory() as scratch:
         everyone = rehearsals(

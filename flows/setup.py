@@ -15,10 +15,12 @@ from feature_store.errors import BadData
 from feature_store.manifest import Manifest
 from federation.errors import BadInput
 from federation.files import replacing
-from flows.consortium import Consortium, Participant, read_consortium
+from flows.consortium import Consortium, read_consortium
+from flows.participant import Participant
 from flows.tables import console, figure_columns, typed, typed_file, write_json
 from flows.telling import writable
 from flows.unlisted import warn_of_unlisted
+from tasks.doors import KEY
 from tasks.room import Room
 
 TEMPLATE = Path(__file__).with_name("template.yaml")
@@ -47,7 +49,8 @@ def check(path: Path, data: Path | None, json: Path | None = None) -> None:
     if consortium.catalogue is not None:
         read_catalogue(consortium.catalogue_path)
     found, items, problems = {}, {}, []
-    for participant in consortium.participants:
+    here = [each for each in consortium.participants if _is_here(consortium, each)]
+    for participant in here:
         try:
             manifest, items[participant.name], unlisted = _imported(consortium, participant)
             found[participant.name] = _facts(manifest, unlisted, participant)
@@ -61,7 +64,15 @@ def check(path: Path, data: Path | None, json: Path | None = None) -> None:
     write_json(json, {"participants": found})
     if problems:
         raise BadInput("\n".join(problems))
+    if elsewhere := [each.name for each in consortium.participants if each not in here]:
+        console.print(f"On other machines, to be checked there: {', '.join(elsewhere)}", soft_wrap=True)
     console.print(f"{path} is ready: {typed()} run {typed_file(path, data)}", soft_wrap=True)
+
+
+def _is_here(consortium: Consortium, participant: Participant) -> bool:
+    """Whether its events are on this machine: of one that connects from another, where its key is."""
+    key = consortium.own_folder(participant.name) / KEY
+    return participant.events is not None and (not participant.is_remote or key.exists())
 
 
 def _imported(consortium: Consortium, participant: Participant) -> tuple[Manifest, set[str], int]:

@@ -8,9 +8,9 @@ from typing import Any
 from federation.errors import BadInput
 from federation.files import read_json
 from mlruns_config.tracking import Tracking
+from tasks.doors import door_to
 from tasks.membership import Membership
 from tasks.opening import Settings
-from tasks.run import door_to
 
 
 def ask_participant(

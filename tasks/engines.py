@@ -33,7 +33,7 @@ class EngineConfig(Frozen):
 
 
 def import_everywhere(home: Path, memberships: Sequence[Membership], config: EngineConfig) -> None:
-    """Import every participant's files on the engine.
+    """Import the files of every participant of this machine on the engine.
 
     What is imported, the participants' own processes find done; where an import failed, they meet the same
     error when they prepare, and tell it.  Raises `BadInput` where nothing answers at the engine's address.
@@ -45,6 +45,7 @@ def import_everywhere(home: Path, memberships: Sequence[Membership], config: Eng
             asked = [
                 engine.submit(_task(), {"folder": home / "participants" / each.name, "membership": each})
                 for each in memberships
+                if each.certificate is None
             ]
         except (OSError, ValueError) as error:  # Dask connects when it is first asked
             raise BadInput(

@@ -14,16 +14,17 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from federation.door import Door
+from federation.door import Door, Read
 from federation.errors import ChorusError, NothingNew, TooFew, reason, reasons
 from federation.plan import RoundPlan
 from federation.rounds import Together, together
 from mlruns_config.champions import Champions
 from mlruns_config.tracking import Tracking
+from tasks.doors import open_doors
+from tasks.following import readable, told_of
 from tasks.membership import Membership
 from tasks.news import require_new_window
 from tasks.opening import Settings
-from tasks.run import open_doors
 from tasks.runs import RunFolder, find_run
 from tasks.sums import common, cuts_in
 from tasks.timetable import interval_tag
@@ -70,7 +71,8 @@ def _versions(doors: Mapping[str, Door], settings: Settings) -> tuple[dict[str, 
     found, lost = {}, {}
     for name, door in doors.items():
         try:
-            told = door.ask("prepare", deadline_seconds=settings.rounds.deadline_seconds)
+            agreed = {"agreed": settings.agreed}
+            told = door.ask("prepare", agreed, deadline_seconds=settings.rounds.deadline_seconds)
             found[name] = believed(name, "its data", Imported, told)["version"]
         except ChorusError as error:
             lost[name] = reason(name, error)
@@ -98,11 +100,12 @@ def _judged(
         plan = plan.model_copy(update={"cohort": agreed.cohort})
     each = {"run": run, "number": 0, "cuts": cuts, "champion": folder.run}
     each |= {"learned": folder.part(1), "learned_cuts": folder.facts["cuts"]}
-    each |= {"windows": folder.facts.get("windows")}
+    each |= {"windows": folder.facts.get("windows"), **told_of(settings.catalogue, None)}
     asked = {name: {**each, "version": version} for name, version in versions.items()}
-    silent |= _refresh(doors, plan, asked)
+    silent |= _refresh(doors, plan, asked, readable(settings.catalogue, None, None))
     plan = plan.model_copy(update={"cohort": tuple(name for name in plan.cohort if name not in silent)})
-    judge = together(doors, plan, "judge", asked.__getitem__, settings.rounds, read=folder.opened)
+    read = readable(settings.catalogue, None, folder.opened)
+    judge = together(doors, plan, "judge", asked.__getitem__, settings.rounds, read=read)
     return judge, silent | _lost(judge)
 
 
@@ -120,13 +123,13 @@ def _forget(doors: Mapping[str, Door], run: str, settings: Settings) -> None:
 
 
 def _refresh(
-    doors: Mapping[str, Door], plan: RoundPlan, asked: Mapping[str, Mapping[str, Any]]
+    doors: Mapping[str, Door], plan: RoundPlan, asked: Mapping[str, Mapping[str, Any]], read: Read
 ) -> dict[str, str]:
     """Let one after another make its model anew, since that solves: who could not, and why."""
     lost = {}
     for name in plan.cohort:
         try:
-            doors[name].ask("refresh", asked[name], deadline_seconds=plan.deadline_seconds)
+            doors[name].ask("refresh", asked[name], read=read, deadline_seconds=plan.deadline_seconds)
         except ChorusError as error:
             lost[name] = reason(name, error)
     return lost

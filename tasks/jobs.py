@@ -34,8 +34,9 @@ def prepare(room: Room, asked: Told, _: Channel) -> Told:
     """Import, check and clean, if it is time; discloses the data's version; rows, users, report where it may.
 
     Where a `version` is asked for, it is that one as it lies in the store.  Raises `BadData` where the
-    catalogue knows none of its items.
+    catalogue knows none of its items, and `BadInput` where something else is `agreed` than it knows.
     """
+    room.membership.require_agreed(asked.get("agreed", room.membership.agreed))
     version = asked.get("version") or room.bring()
     manifest, discloses = room.manifest(version), room.membership.discloses
     told: Told = {"version": version}
@@ -211,6 +212,10 @@ JOBS: dict[str, Job] = {
         recommend,
     )
 }
+
+
+LOCAL = {recommend.__name__}
+"""What is asked for on the participant's own machine only: a coordinator on another asks about no users."""
 
 
 def _compared(room: Room, told: Told, channel: Channel) -> Told:

@@ -3,14 +3,16 @@
 It is written into the participant's folder when a run begins, and is all that its process reads.
 """
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from feature_store.cleaning import CleaningRules
 from feature_store.sources import Source
 from feature_store.splits import Split
+from federation.errors import BadInput
 from federation.frozen import Frozen
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
@@ -28,12 +30,42 @@ class Disclosures(Frozen):
     metrics: bool = Field(True, description="its own figures, alone and in the consortium")
 
 
+Address = Annotated[str, Field(pattern=r"^[^\s:/]+:[0-9]{1,5}$")]
+"""A host and a port."""
+
+
+class Coordinator(Frozen):
+    """Where participants on other machines find the coordinator, and how they know it."""
+
+    address: Address = Field(description="host:port at which they reach it")
+    listen: Address | None = Field(None, description="host:port at which it listens; none: the address")
+    certificate: Path = Field(description="its certificate, as `chorus identity` writes it")
+
+    def under(self, folder: Path) -> "Coordinator":
+        """The same, where the path of its certificate starts from `folder`."""
+        return self.model_copy(update={"certificate": folder / self.certificate})
+
+    @property
+    def reached_at(self) -> tuple[str, int]:
+        """Host and port for who connects."""
+        return _host_and_port(self.address)
+
+    @property
+    def listens_at(self) -> tuple[str, int]:
+        """Host and port for who listens."""
+        return _host_and_port(self.listen or self.address)
+
+
 class Membership(Frozen):
-    """One participant's part in the consortium."""
+    """One participant's part in the consortium.
+
+    `participants` has everybody's certificate by name; none: it runs where the coordinator does.  Of others
+    the coordinator knows no `source`.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     consortium: str
-    source: Source
+    source: Source | None
     test: Source | None = None
     reachable: Path | None = None
     discloses: Disclosures
@@ -46,5 +78,42 @@ class Membership(Frozen):
     cadence_days: float | None = None
     catalogue: Path
     catalogue_grows: bool = Field(False, description="whether each run adds the items that are new")
-    participants: Annotated[int, Field(ge=1)]
+    participants: Annotated[dict[str, Path | None], Field(min_length=1)]
     seed: int
+    coordinator: Coordinator | None = None
+
+    @property
+    def certificate(self) -> Path | None:
+        """Its certificate; none where it runs where the coordinator does."""
+        return self.participants[self.name]
+
+    @property
+    def agreed(self) -> dict[str, Any]:
+        """What all participants have alike, by key of the consortium's file."""
+        alike = {"consortium", "cleaning", "split", "model", "rounds", "seed"}
+        settings = {"participants": sorted(self.participants), **self.model_dump(mode="json", include=alike)}
+        return dict(each_setting(settings))
+
+    def require_agreed(self, told: Mapping[str, Any]) -> None:
+        """Raise `BadInput` where the coordinator has `told` of another value of a key than its own."""
+        for key in sorted(self.agreed.keys() | told.keys()):
+            found, expected = self.agreed.get(key), told.get(key)
+            if found != expected:
+                raise BadInput(
+                    f"{self.name}: its own file has {key}: {found}, the coordinator's {expected}; expected "
+                    "the same in both"
+                )
+
+
+def each_setting(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting by its key in the consortium's file."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from each_setting(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)

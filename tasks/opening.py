@@ -4,7 +4,7 @@ import gc
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +16,10 @@ from federation.gate import GateConfig
 from federation.policy import RoundPolicy
 from mlruns_config.config import TrackingConfig
 from mlruns_config.tracking import Tracking
+from tasks.doors import open_doors
 from tasks.locks import me
-from tasks.membership import Membership
-from tasks.run import Run, open_doors
+from tasks.membership import Membership, each_setting
+from tasks.run import Run
 from tasks.runs import RunFolder, runs_folder
 from tasks.timetable import interval_tag
 
@@ -33,6 +34,7 @@ class Settings(Frozen):
     tracking: TrackingConfig
     catalogue: Path
     seed: int
+    agreed: dict[str, Any]
 
     @property
     def fingerprint(self) -> str:
@@ -74,6 +76,7 @@ def open_run(
             redo=redo,
             tracking=tracking,
             catalogue=settings.catalogue,
+            agreed=settings.agreed,
             consortium=settings.name,
             model=memberships[0].model,
             split=memberships[0].split,
@@ -141,19 +144,10 @@ def _mlflow_run(
         "consortium": settings.name,
         "participants": len(memberships),
         "seed": settings.seed,
-        **dict(_each({**agreed, "gate": settings.gate.model_dump()})),
+        **dict(each_setting({**agreed, "gate": settings.gate.model_dump()})),
     }
     tags = {"chorus.fingerprint": settings.fingerprint, **interval, **_prefect_tags()}
     return tracking.start_or_continue(run, f"{settings.name} {run}", params, tags)
-
-
-def _each(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Every setting by its key in the consortium's file, so that MLflow finds and compares runs by it."""
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            yield from _each(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
 
 
 def _prefect_tags() -> dict[str, str]:

@@ -4,8 +4,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,6 @@ from feature_store.catalogue import read_catalogue
 from feature_store.splits import Split
 from federation.door import Door
 from federation.errors import reasons
-from federation.files import write_json
 from federation.fixed_point import FixedPoint
 from federation.gate import GateConfig
 from federation.plan import RoundPlan
@@ -25,7 +23,7 @@ from federation.summed import Summed
 from federation.update import Update
 from mlruns_config.tracking import Tracking
 from recommenders.item_to_item import memory_needed
-from tasks.membership import Membership
+from tasks.following import readable, told_of
 from tasks.model import ModelConfig
 from tasks.runs import RunFolder
 
@@ -45,6 +43,7 @@ class Run:
     model: ModelConfig
     split: Split
     created_at: str
+    agreed: Mapping[str, Any] = field(default_factory=dict)
     grows: bool = False
     seed: int = 0
     redo: str | None = None
@@ -109,8 +108,8 @@ class Run:
         """
         return self.doors[name].ask(
             job,
-            {"run": self.name, "items": self.items, **arguments},
-            read=self.folder.opened if name in self.summed else None,
+            {"run": self.name, **told_of(self.catalogue, self.items), **arguments},
+            read=readable(self.catalogue, self.items, self.folder.opened if name in self.summed else None),
             deadline_seconds=self.policy.deadline_seconds,
         )
 
@@ -119,7 +118,7 @@ class Run:
 
         Its opened sums are kept in the run's folder, to be read.
         """
-        versions, known = self.versions, {"run": self.name, "items": self.items}
+        versions, known = self.versions, {"run": self.name, **told_of(self.catalogue, self.items)}
         common = {**known, "number": plan.number, **arguments}
         reply = together(
             self.doors,
@@ -128,7 +127,7 @@ class Run:
             lambda name: {**common, "version": versions.get(name)},
             self.policy,
             on_opened=self._keep if keep else None,
-            read=self.folder.opened,
+            read=readable(self.catalogue, self.items, self.folder.opened),
             memory=self._memory,
         )
         if reply.returned:
@@ -166,26 +165,3 @@ class Run:
             deadline_seconds=self.policy.deadline_seconds,
             seed=self.seed,
         )
-
-
-@contextmanager
-def open_doors(home: Path, memberships: Sequence[Membership]) -> Iterator[dict[str, Door]]:
-    """A door to each participant, which is told its part; the processes end with the block, or this one."""
-    with ExitStack() as stack:
-        yield {each.name: stack.enter_context(door_to(home, each.name, each)) for each in memberships}
-
-
-def door_to(home: Path, name: str, told: Membership | None = None) -> Door:
-    """A door to a participant's process, which computes in one thread.
-
-    It goes by what it is `told` when it starts; without, by what it was told last.
-    """
-    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    own = home / "participants" / name
-    program = [sys.executable, "-m", "tasks.participant", str(own)]
-
-    def tell() -> None:
-        if told is not None:
-            write_json(own / "membership.json", told.model_dump(mode="json"))
-
-    return Door(name, program, own / "participant.log", one_thread, tell)

@@ -11,8 +11,8 @@ from prefect.cache_policies import NO_CACHE
 
 from federation.errors import ChorusError, reason
 from federation.frozen import Frozen
+from tasks.doors import open_doors
 from tasks.membership import Membership
-from tasks.run import open_doors
 from tasks.runs import all_runs
 from tasks.work import Count, believed
 

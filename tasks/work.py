@@ -122,7 +122,8 @@ def prepare_participant(name: str, run: Run) -> Disclosed:
 
     A run that is resumed goes on with the version that it began with.
     """
-    disclosed = believed(name, "its data", Imported, run.ask(name, "prepare", version=run.versions.get(name)))
+    told = run.ask(name, "prepare", version=run.versions.get(name), agreed=run.agreed)
+    disclosed = believed(name, "its data", Imported, told)
     rows = f"{disclosed['rows']:,} events, " if "rows" in disclosed else ""
     if left_out := disclosed.get("unlisted"):
         rows += f"{left_out:,} of them left out, since {run.catalogue} does not know their items, "

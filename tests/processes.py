@@ -9,6 +9,7 @@ from pathlib import Path
 from federation.door import Door
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
+from federation.program import Program
 from federation.rounds import together
 
 PROGRAM = str(Path(__file__).with_name("participant_program.py"))
@@ -28,7 +29,12 @@ class Opened:
 
 def door_of(name, folder, *options):
     """A door that leads to the small participant's program; what it prints is in `folder`."""
-    return Door(name, [sys.executable, PROGRAM, name, *options], folder / f"{name}.log")
+    return program(name, [PROGRAM, name, *options], folder)
+
+
+def program(name, argv, folder):
+    """A door that leads to what Python does with `argv`; what it prints is in `folder`."""
+    return Door(name, Program(name, [sys.executable, *argv], folder / f"{name}.log"))
 
 
 class Consortium:
@@ -73,7 +79,7 @@ def when_stopped(door, then):
     """In a thread, `then()` as soon as the participant's process stands still."""
 
     def wait():
-        os.waitid(os.P_PID, door.pid, os.WSTOPPED)
+        os.waitid(os.P_PID, door.peer.pid, os.WSTOPPED)
         then()
 
     threading.Thread(target=wait, daemon=True).start()

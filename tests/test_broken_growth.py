@@ -1,15 +1,13 @@
 """Participants that are processes lose one of them in the middle of a tree."""
 
 import json
-import sys
 import time
 
 import growing_program as growing
 import lightgbm
 import pytest
-from processes import Opened
+from processes import Opened, program
 
-from federation.door import Door
 from federation.errors import Lost
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
@@ -35,10 +33,7 @@ class Consortium:
         self.folder, self.policy, self.opened = folder, RoundPolicy(ready_seconds=60, **policy), Opened()
         own = json.dumps(policy)
         self.doors = {
-            name: Door(
-                name, [sys.executable, growing.__file__, name, "--policy", own], folder / f"{name}.log"
-            )
-            for name in names
+            name: program(name, [growing.__file__, name, "--policy", own], folder) for name in names
         }
 
     def round(self, number, deadline=60.0, **troubles):

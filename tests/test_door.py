@@ -9,13 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import PROGRAM, door_of, when_stopped
+from processes import PROGRAM, door_of, program, when_stopped
 
 from federation.door import Door
 from federation.errors import BadInput, ChorusError, Lost, Refused
 from federation.frames import MAX_HEADER
 from federation.masks import KeyPair
 from federation.plan import RoundPlan
+from federation.program import Program
 
 PLAN = RoundPlan(run="r", number=0, cohort=("a", "b", "c"))
 
@@ -41,11 +42,11 @@ def gone(pid, seconds=10.0):
 
 
 def test_answers_one_request_after_the_other(door):
-    assert door.pid is None
+    assert door.peer.pid is None
     assert door.ask("echo", {"x": [1, "ü"]}) == {"x": [1, "ü"]}
-    pid = door.pid
+    pid = door.peer.pid
     assert door.ask("echo", {}) == {}
-    assert door.pid == pid
+    assert door.peer.pid == pid
     assert door.starts == 1
     door.close()
     assert gone(pid)
@@ -107,7 +108,7 @@ def test_a_log_of_its_own_is_its_owners_only(tmp_path):
 @pytest.mark.parametrize(("job", "arguments"), [("sleep", {"seconds": 600}), ("stop", {})])
 def test_who_hangs_is_ended_at_the_deadline(door, job, arguments):
     door.ask("echo", {})
-    pid, started = door.pid, time.monotonic()
+    pid, started = door.peer.pid, time.monotonic()
     with pytest.raises(Lost, match=r"a: silent until its deadline of 0.5 s"):
         door.ask(job, arguments, deadline_seconds=0.5)
     assert time.monotonic() - started < 5
@@ -137,7 +138,7 @@ for _ in range(100):
 
 def test_who_goes_on_after_errors_is_ended_too(tmp_path, monkeypatch):
     monkeypatch.setattr("federation.door.GRACE", 0.5)
-    door, started = Door("a", [sys.executable, "-c", NAGS], tmp_path / "a.log"), time.monotonic()
+    door, started = program("a", ["-c", NAGS], tmp_path), time.monotonic()
     with door, pytest.raises(Lost, match=r"a: silent until its deadline of 1 s"):
         door.ask("echo", deadline_seconds=1.0)
     assert time.monotonic() - started < 4
@@ -155,7 +156,7 @@ frames.receive()
 
 def answering(answer, folder):
     """A door to a process that answers the first request so, whatever it is."""
-    return Door("a", [sys.executable, "-c", ANSWERS, answer], folder / "a.log")
+    return program("a", ["-c", ANSWERS, answer], folder)
 
 
 @pytest.mark.parametrize("error", ["null", '"x"', '{"type": "Lost", "participants": ["b"]}', '{"type": []}'])
@@ -188,9 +189,9 @@ def test_a_key_that_would_serve_nobody_is_refused_by_name(public, tmp_path):
 
 def test_a_program_that_does_not_start_is_told(tmp_path):
     with pytest.raises(BadInput, match="a: cannot start: /nonexistent: No such file"):
-        Door("a", ["/nonexistent"], tmp_path / "a.log").ask("echo")
+        Door("a", Program("a", ["/nonexistent"], tmp_path / "a.log")).ask("echo")
     with pytest.raises(Lost, match=r"a: its process ended \(exit code 3\)"):
-        Door("a", [sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "a.log").ask("echo")
+        program("a", ["-c", "raise SystemExit(3)"], tmp_path).ask("echo")
 
 
 def test_a_job_without_a_round_has_no_sums(door):
@@ -240,13 +241,14 @@ import sys, time
 from pathlib import Path
 from threading import Thread
 from federation.door import Door
+from federation.program import Program
 folder = Path(sys.argv[1])
-doors = [Door(n, [sys.executable, sys.argv[2], n], folder / n) for n in "ab"]
+doors = [Door(n, Program(n, [sys.executable, sys.argv[2], n], folder / n)) for n in "ab"]
 for door in doors:
     door.ask("echo", {})
 Thread(target=doors[0].ask, args=("sleep", {"seconds": 600})).start()
 time.sleep(0.2)
-print(*[door.pid for door in doors], flush=True)
+print(*[door.peer.pid for door in doors], flush=True)
 """
 
 

@@ -1,12 +1,11 @@
 """An evaluation of the champion that fails: its retry opens no sum that tells one participant's own."""
 
-import sys
 from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
+from processes import program
 
-from federation.door import Door
 from federation.errors import BadInput, Lost, Refused, TooFew
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
@@ -58,14 +57,14 @@ def judged(tmp_path):
 
     def judge(dies, on_loss="wait"):
         policy = RoundPolicy(ready_seconds=20, deadline_seconds=30, on_loss=on_loss)
-        settings = SimpleNamespace(rounds=policy, seed=0)
+        settings = SimpleNamespace(rounds=policy, seed=0, catalogue=tmp_path / "none.txt")
         with ExitStack() as stack:
             doors = {}
             for name in "abcd":
                 trouble = dies if name == "d" else "never"
                 told = [name, str(tmp_path / name), trouble, on_loss]
-                program = [sys.executable, str(tmp_path / "program.py"), *told]
-                doors[name] = stack.enter_context(Door(name, program, tmp_path / f"{name}.log"))
+                argv = [str(tmp_path / "program.py"), *told]
+                doors[name] = stack.enter_context(program(name, argv, tmp_path))
             reply, lost = _judged(doors, "e", dict.fromkeys("abcd", "1"), champion, settings)
             _forget(doors, "e", settings)
             return reply.results["a"]["metrics"], lost
@@ -108,7 +107,7 @@ def test_a_newest_window_that_begins_with_validation_is_told(monkeypatch):
 def test_who_tells_no_version_of_its_data_is_left_out():
     doors = {name: SimpleNamespace(ask=lambda *_, **__: {"version": "0"}) for name in "abc"}
     doors["d"] = SimpleNamespace(ask=lambda *_, **__: {})
-    found, lost = _versions(doors, SimpleNamespace(rounds=RoundPolicy()))
+    found, lost = _versions(doors, SimpleNamespace(rounds=RoundPolicy(), agreed={}))
     assert (found, lost) == (dict.fromkeys("abc", "0"), {"d": "told of its data what is no figure"})
 
 
@@ -128,12 +127,12 @@ def test_what_a_participant_is_refused_for_fails_the_evaluation(tiny, monkeypatc
 def test_what_is_asked_of_one_after_the_other_has_the_deadline_of_a_round():
     asked, policy = [], RoundPolicy(deadline_seconds=3_600)
 
-    def ask(job, arguments=None, *, deadline_seconds=600.0):
+    def ask(job, arguments=None, *, read=None, deadline_seconds=600.0):
         asked.append((job, deadline_seconds))
         return {"version": "0"}
 
     doors = dict.fromkeys("abc", SimpleNamespace(ask=ask))
-    assert _versions(doors, SimpleNamespace(rounds=policy)) == (dict.fromkeys("abc", "0"), {})
+    assert _versions(doors, SimpleNamespace(rounds=policy, agreed={})) == (dict.fromkeys("abc", "0"), {})
     plan = RoundPlan(run="e", number=0, cohort=("a",), deadline_seconds=policy.deadline_seconds)
-    assert _refresh(doors, plan, {"a": {}}) == {}
+    assert _refresh(doors, plan, {"a": {}}, None) == {}
     assert asked == [("prepare", 3_600), ("prepare", 3_600), ("prepare", 3_600), ("refresh", 3_600)]

@@ -1,11 +1,10 @@
 """What a lost participant means for a round, before a sum was opened and after."""
 
-import sys
 import time
 
 import pytest
+from processes import program
 
-from federation.door import Door
 from federation.errors import Lost, TooFew
 from federation.policy import RoundPolicy
 from federation.summed import Summed
@@ -41,7 +40,7 @@ def test_who_hangs_is_ended_at_the_deadline_and_the_round_goes_on(four):
 
 def test_who_cannot_start_is_lost_at_the_ready_call(consortium, tmp_path):
     some = consortium()
-    some.doors["d"] = Door("d", [sys.executable, "-c", "raise SystemExit(7)"], tmp_path / "d.log")
+    some.doors["d"] = program("d", ["-c", "raise SystemExit(7)"], tmp_path)
     done = some.round()
     assert done.lost == {"d": "its process ended (exit code 7)"}
     assert (done.cohort, done.attempts) == (("a", "b", "c"), 1)
@@ -60,7 +59,7 @@ def test_the_quorum_is_a_part_of_the_invited(consortium, tmp_path):
     with pytest.raises(TooFew, match=r"needs 4 participants .*quorum 1 of 4\), found 3"):
         consortium(quorum=1.0).round(b={"trouble": "nan"})
     some = consortium(quorum=1.0)
-    some.doors["d"] = Door("d", [sys.executable, "-c", "raise SystemExit(7)"], tmp_path / "d.log")
+    some.doors["d"] = program("d", ["-c", "raise SystemExit(7)"], tmp_path)
     with pytest.raises(TooFew, match=r"needs 4 participants .*found 3 .*; d: its process ended"):
         some.round()
     assert some.opened.totals == {}

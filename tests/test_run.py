@@ -10,7 +10,7 @@ from prefect.utilities.engine import collect_task_run_inputs_sync
 from processes import door_of
 
 from feature_store.splits import LeaveLastOut
-from federation.errors import BadInput, Lost, TooFew
+from federation.errors import BadInput, Lost, Refused, TooFew
 from federation.files import save
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
@@ -18,9 +18,10 @@ from federation.summed import Summed
 from mlruns_config.config import TrackingConfig
 from mlruns_config.tracking import Tracking
 from tasks.champion import _ahead
+from tasks.doors import open_doors
 from tasks.model import ModelConfig
 from tasks.publish import _regularisation, by_arm
-from tasks.run import Run, open_doors
+from tasks.run import Run
 from tasks.runs import RunFolder, runs_folder
 from tasks.sums import agree_catalogue
 
@@ -104,9 +105,14 @@ def test_who_is_in_no_sum_of_the_run_reads_none(run_behind):
             return read
 
     run = run_behind({"a": Asked(), "d": Asked()})
-    assert run.ask("a", "score") is None
+    run.folder.begin(0)
+    save(run.folder.path / "round-0000.under-way" / "sum.npy", np.array([7.0]))
+    with pytest.raises(Refused, match="may not read '0/sum'"):
+        run.ask("a", "score")("0/sum")
     Summed(run.folder.path.parent).note(run.plan(0, "abc"), "gather", tuple("abc"))
-    assert (run.ask("a", "score"), run.ask("d", "score")) == (run.folder.opened, None)
+    assert run.ask("a", "score")("0/sum") == [7.0]
+    with pytest.raises(Refused, match="may not read '0/sum'"):
+        run.ask("d", "score")("0/sum")
 
 
 def test_a_step_that_was_done_again_says_for_whom(run_behind, monkeypatch, tmp_path):
@@ -142,7 +148,8 @@ def test_a_later_step_waits_for_all_whose_sums_were_opened_in_the_one_before(run
 def test_a_folder_that_cannot_be_written_is_told_when_its_participant_is_asked(tmp_path):
     (tmp_path / "participants").mkdir()
     (tmp_path / "participants" / "a").write_text("in the way of the folder")
-    told, why = SimpleNamespace(name="a", model_dump=lambda mode: {}), ".*/participants/a: File exists"
+    told = SimpleNamespace(name="a", certificate=None, model_dump=lambda mode: {})
+    why = ".*/participants/a: File exists"
     with open_doors(tmp_path, [told]) as doors, pytest.raises(BadInput, match=f"^a: cannot start: {why}$"):
         doors["a"].ask("prepare")
 

@@ -220,6 +220,7 @@ def test_a_history_with_an_item_that_the_champion_does_not_know_is_refused(regis
         tracking=registered.config,
         catalogue=tmp_path,
         seed=0,
+        agreed={},
     )
     assert ask_common(registered.folder.parent, settings, ["apple"], 1)["items"] == ["chalk"]
     with pytest.raises(BadInput, match="--history: found ' bread', expected ids of items that the champion"):

@@ -1,0 +1,66 @@
+"""A participant on another machine than the coordinator: it connects, works, and connects again."""
+
+import os
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from federation import identity
+from federation.errors import Refused
+from federation.files import write_json
+from federation.joining import dial
+from tasks import locks
+from tasks.doors import KEY, ONE_THREAD
+from tasks.membership import Membership
+
+AGAIN_SECONDS = 2.0
+"""Between two looks whether the coordinator listens, which it does while a run is under way."""
+
+TURNED_AWAY_SECONDS = 30.0
+
+
+def join(own: Path, membership: Membership, say: Callable[[str], None]) -> None:
+    """Work for the coordinator whenever it listens, in the folder `own`, until it is interrupted.
+
+    Raises `BadInput` where key or certificates are missing, `Refused` where another process does it already.
+    """
+    identity_of(own, membership)
+    write_json(own / "membership.json", membership.model_dump(mode="json"))
+    with locks.exclusive(own):
+        while True:
+            connection = _dialled(membership.coordinator.reached_at, say)
+            say("is connected")
+            if (code := _work(own, connection)) == Refused.exit_code:
+                time.sleep(TURNED_AWAY_SECONDS)
+            elif code:
+                say(f"its process ended (exit code {code})")
+
+
+def identity_of(own: Path, membership: Membership) -> tuple[ssl.SSLContext, bytes]:
+    """The participant's side of TLS, and the coordinator's certificate; raises `BadInput` for what lacks."""
+    coordinator = identity.read(membership.coordinator.certificate)
+    return identity.client_side(own / KEY, membership.certificate, coordinator), coordinator
+
+
+def _dialled(address: tuple[str, int], say: Callable[[str], None]) -> int:
+    """A connection to the coordinator, as soon as it listens."""
+    said = ""
+    while True:
+        try:
+            return dial(address).detach()
+        except OSError as error:
+            waits = "waits for the coordinator at {}:{} ({})".format(*address, error.strerror or error)
+        if waits != said:
+            say(said := waits)
+        time.sleep(AGAIN_SECONDS)
+
+
+def _work(own: Path, connection: int) -> int:
+    """What became of a process that was given the connection, until that is closed: its exit code."""
+    program = [sys.executable, "-m", "tasks.participant", str(own), "--tls", "--fd", str(connection)]
+    process = subprocess.Popen(program, pass_fds=(connection,), env={**os.environ, **ONE_THREAD})
+    os.close(connection)  # so that it ends with the process
+    return process.wait()

@@ -1,0 +1,207 @@
+"""Organisations on machines of their own: `chorus join` beside `chorus run`, each in a folder of its own."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from types import SimpleNamespace
+
+import pytest
+from small import WORLD, Small
+
+from feature_store.catalogue import read_catalogue, write_catalogue
+from federation.errors import BadInput, Refused
+from flows import joining, operate, replay, setup
+from flows.consortium import read_consortium
+from tasks import server
+from tasks.answers import ask_participant
+from tasks.following import follow, readable, told_of
+from tasks.jobs import LOCAL, recommend
+from tasks.room import Room
+
+REMOTE = ("east", "north")
+
+
+def write(folder, port=7443, more=""):
+    """The small consortium, where east and north connect from other machines; returns its path."""
+    told = re.sub(r"    reachable: .*\n", "", WORLD.format(state=folder / "state", more=more))
+    for name in REMOTE:
+        told = told.replace(f"- name: {name}\n", f"- name: {name}\n    certificate: {name}.crt\n")
+    told += f"coordinator: {{address: '127.0.0.1:{port}', certificate: coordinator.crt}}\n"
+    (folder / "small.yaml").write_text(told)
+    return folder / "small.yaml"
+
+
+def give_each_other(places):
+    """Let each make its key, and have everybody's certificate."""
+    for name, place in places.items():
+        joining.make_identity(place.folder / "small.yaml", None if name == "coordinator" else name)
+    for name, place in places.items():
+        for other in places.values():
+            if other is not place:
+                shutil.copy(place.folder / f"{name}.crt", other.folder)
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory):
+    """A run of a coordinator with south; east and north have joined, and east is killed on the way."""
+    port = server.free_port()
+    places = {name: Small(tmp_path_factory.mktemp(name)) for name in ("coordinator", *REMOTE)}
+    for place in places.values():
+        write(place.folder, port)
+    give_each_other(places)
+    joined = [places[name].start("join", "small.yaml", "--as", name) for name in REMOTE]
+    coordinator, east = places["coordinator"], places["east"]
+    command = coordinator._command(["run", "small.yaml", "--json", "figures.json"])
+    pipes = {
+        "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True
+    }  # fmt: skip
+    said = []
+    with subprocess.Popen(command, **coordinator._where({}), **pipes) as run:
+        for line in run.stderr:
+            said.append(line)
+            if "round 0: opened the sum" in line:
+                (worker,) = east.processes("--tls")
+                os.kill(worker, signal.SIGKILL)
+    for each in joined:
+        each.terminate()
+        assert each.wait(20) == -signal.SIGTERM
+    assert run.returncode == 0, "".join(said)
+    deadline = time.monotonic() + 20
+    while left := [pid for name in REMOTE for pid in places[name].processes()]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+    coordinator.places = places
+    return coordinator
+
+
+def test_it_is_the_model_of_one_machine_bit_for_bit(apart, ran):
+    """Though one of them was killed in the middle."""
+    there, here = (json.loads((each.folder / "figures.json").read_text()) for each in (apart, ran))
+    for arm in ("alone", "consortium", "popularity"):
+        assert _figures(there["overall"][arm]) == _figures(here["overall"][arm])
+        for name in REMOTE:
+            own, local = (each["participants"][name][arm] for each in (there, here))
+            assert _figures(own) == _figures(local)
+    own = apart.places["north"].home / "participants" / "north" / "models" / apart.run.name / "ranker.json"
+    local = ran.home / "participants" / "north" / "models" / ran.run.name / "ranker.json"
+    assert own.read_bytes() == local.read_bytes()
+
+
+def _figures(told):
+    """Without the ends of intervals: what a bootstrap draws hangs on where the files lie, too."""
+    return {name: value for name, value in told.items() if not name.endswith(("_low", "_high"))}
+
+
+def test_nothing_of_an_organisation_lies_at_the_coordinator(apart):
+    assert [path.name for path in (apart.home / "participants").iterdir()] == ["south"]
+    for name in REMOTE:
+        (there,) = (apart.places[name].home / "participants").iterdir()
+        assert {path.name for path in there.iterdir()} >= {"identity.key", "models", "store", "catalogue.txt"}
+        assert (there / "catalogue.txt").read_bytes() == (apart.home / "catalogue.txt").read_bytes()
+        for path in there.rglob("*"):
+            assert path.stat().st_mode & 0o077 == 0, path
+        keys = [path for path in apart.folder.rglob("identity.key")]
+        assert keys == [apart.home / "coordinator" / "identity.key"]
+
+
+def test_an_organisation_asks_for_lists_at_home(apart):
+    place = apart.places["north"]
+    (membership,) = [
+        each for each in read_consortium(place.folder / "small.yaml").memberships if each.name == "north"
+    ]
+    user = Room(place.home / "participants" / "north", membership).events()["user"][0].as_py()
+    found = ask_participant(place.home, ["north"], "north", apart.run.name, user, 5)
+    assert len(found["items"]) == 5
+
+
+def test_a_coordinator_on_another_machine_asks_about_no_user():
+    assert recommend.__name__ in LOCAL
+
+
+def test_the_catalogue_is_read_where_the_own_is_another(tmp_path):
+    told, own = tmp_path / "told.txt", tmp_path / "own.txt"
+    write_catalogue(told, ["b", "ü", "c"])
+    asked, heard = list[str](), []
+    room = SimpleNamespace(name="a", membership=SimpleNamespace(catalogue=own, catalogue_grows=True))
+    channel = SimpleNamespace(read=lambda name: asked.append(name) or readable(told, None, None)(name))
+
+    def job(_room, _told, _channel):
+        heard.append(read_catalogue(own).to_pylist() if own.exists() else None)
+        return {}
+
+    follow(room, job, told_of(told, None), channel)
+    follow(room, job, told_of(told, 2), channel)
+    assert (heard, asked) == ([["b", "ü", "c"]] * 2, ["catalogue"])
+    write_catalogue(told, ["b", "ü", "c", "d"])
+    follow(room, job, told_of(told, 3), channel)  # a run that began before d came
+    follow(room, job, told_of(told, None), channel)
+    follow(room, job, {}, channel)  # a job that needs none
+    assert (heard[2:], len(asked)) == ([["b", "ü", "c"], [*"bücd"], [*"bücd"]], 2)
+    follow(room, job, told_of(tmp_path / "none.txt", None), channel)
+    assert heard[-1] is None  # the coordinator begins anew, and so do the places of items
+    room.membership.catalogue_grows = False
+    write_catalogue(own, ["b"])
+    with pytest.raises(BadInput, match=r"a: .*own.txt: found other items than the coordinator's"):
+        follow(room, job, told_of(told, None), channel)
+    with pytest.raises(Refused, match="may not read '0/gram'"):
+        readable(told, None, None)("0/gram")
+
+
+def test_a_file_that_says_something_else_is_told_by_its_key(tmp_path):
+    coordinator = read_consortium(write(tmp_path)).memberships[0]
+    for more, told in (
+        ("rounds: {deadline_seconds: 60}", "rounds.deadline_seconds: 60.0, the coordinator's 600.0"),
+        ("seed: 7", "seed: 7, the coordinator's 0"),
+    ):
+        own = read_consortium(write(tmp_path, more=more)).memberships[0]
+        with pytest.raises(BadInput, match=f"east: its own file has {told}; expected the same"):
+            own.require_agreed(coordinator.agreed)
+    own.require_agreed(json.loads(json.dumps(own.agreed)))
+
+
+def test_what_lacks_to_take_part_is_told(tmp_path, capsys):
+    path = write(tmp_path)
+    for name, told in (
+        ("west", "participant 'west' is not known; expected one of east, north, south"),
+        ("south", r"participants.south.certificate: found none"),
+        ("east", "coordinator.crt: found none, expected"),
+    ):
+        with pytest.raises(BadInput, match=told):
+            joining.join(path, name, None)
+    joining.make_identity(path, None)
+    joining.make_identity(path, "east")
+    said = capsys.readouterr().out.replace("\n", "")
+    assert f"Wrote {tmp_path}/east.crt: give it to every organisation" in said
+    with pytest.raises(BadInput, match=r"identity.key: exists already"):
+        joining.make_identity(path, "east")
+    path.write_text(re.sub("(certificate: east.crt\n).*\n", r"\1", path.read_text()))
+    with pytest.raises(BadInput, match=r"participants.east.events: found none, expected its event files"):
+        joining.join(path, "east", None)
+    path.write_text(re.sub("coordinator: .*\n", "", path.read_text()))
+    with pytest.raises(BadInput, match="coordinator: found none, expected the address at which east"):
+        joining.join(path, "east", None)
+    path.write_text(re.sub("    certificate: east.crt\n", "", path.read_text()))
+    with pytest.raises(BadInput, match=r"participants.east: events: found none, expected its event"):
+        read_consortium(path)
+
+
+def test_what_needs_all_rows_in_one_place_says_who_is_elsewhere(tmp_path):
+    path = write(tmp_path)
+    with pytest.raises(BadInput, match="chorus compare reads everybody's events on one machine; found east"):
+        operate.start(path, None, None, pooled=True)
+    with pytest.raises(BadInput, match="chorus replay reads everybody's events on one machine"):
+        replay.start(path, None, None, None, 7, None, None)
+
+
+def test_check_looks_at_those_whose_events_are_here(tmp_path, capsys):
+    path = write(tmp_path)
+    setup.check(path, None, tmp_path / "found.json")
+    assert json.loads((tmp_path / "found.json").read_text())["participants"].keys() == {"south"}
+    assert "On other machines, to be checked there: east, north" in capsys.readouterr().out
+    joining.make_identity(path, "east")
+    setup.check(path, None, tmp_path / "found.json")
+    assert json.loads((tmp_path / "found.json").read_text())["participants"].keys() == {"east", "south"}

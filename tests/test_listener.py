@@ -1,0 +1,247 @@
+"""Participants that connect from other machines: real TLS between a listener and real processes."""
+
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from processes import Consortium
+
+from federation import identity
+from federation.door import Door
+from federation.errors import BadInput, Lost, Refused
+from federation.joining import dial, welcomed
+from federation.keyring import Keyring
+from federation.listener import Listener, Remote
+from federation.plan import RoundPlan
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import participant_program as program
+from federation import identity
+from federation.joining import dial, welcomed
+from federation.keyring import Keyring
+from federation.participant import serve
+folder, name, port, names = Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5]
+coordinator = identity.read(folder / "coordinator.crt")
+tls = identity.client_side(folder / f"{name}.key", folder / f"{name}.crt", coordinator)
+keyring = Keyring(name, folder / f"{name}.key", {each: folder / f"{each}.crt" for each in names})
+connection = welcomed(dial(("127.0.0.1", port)), tls, coordinator)
+jobs = {"echo": program.echo, "sum_vector": program.sum_vector, "sleep": program.sleep}
+serve(connection, name, jobs, keyring=keyring)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Keys and certificates of a coordinator, of a, b, c, and of a stranger."""
+    for name in ("coordinator", *"abc", "stranger"):
+        identity.create(name, tmp_path / f"{name}.key", tmp_path / f"{name}.crt")
+    return tmp_path
+
+
+@pytest.fixture
+def listener(folder):
+    """It listens for a, b and c; `told` is what it says of who is turned away."""
+    certificates = {name: identity.read(folder / f"{name}.crt") for name in "abc"}
+    tls = identity.server_side(folder / "coordinator.key", folder / "coordinator.crt", certificates.values())
+    told = []
+    with Listener(("127.0.0.1", 0), tls, certificates, told.append) as found:
+        found.told = told
+        yield found
+
+
+@contextmanager
+def joined(listener, folder, name, names="abc"):
+    """A participant's process on its own, connected to the listener."""
+    argv = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        str(Path(__file__).parent),
+        str(folder),
+        name,
+        str(listener.port),
+        names,
+    ]
+    with subprocess.Popen(argv) as process:
+        yield process
+        process.kill()
+
+
+def shown(listener, folder, name):
+    """The connection of who shows the certificate of `name`; raises as a participant's process would."""
+    coordinator = identity.read(folder / "coordinator.crt")
+    tls = identity.client_side(folder / f"{name}.key", folder / f"{name}.crt", coordinator)
+    return welcomed(dial(("127.0.0.1", listener.port)), tls, coordinator)
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_masked_sum_over_tls_is_that_of_socket_pairs(listener, folder):
+    local = Consortium(folder, "abc")
+    expected = local.round().results["b"]["total"]
+    local.close()
+    remote = Consortium(folder, "abc")
+    remote.doors = {name: Door(name, Remote(name, listener, 20)) for name in "abc"}
+    with ExitStack() as stack:
+        for name in "abc":
+            stack.enter_context(joined(listener, folder, name))
+        assert [each["total"] for each in remote.round().results.values()] == [expected] * 3
+        remote.close()
+
+
+def test_who_is_ended_at_the_deadline_comes_again(listener, folder):
+    with Door("a", Remote("a", listener, 20)) as door, joined(listener, folder, "a") as process:
+        assert door.ask("echo", {"x": 1}) == {"x": 1}
+        with pytest.raises(Lost, match=r"a: silent until its deadline of 0.5 s"):
+            door.ask("sleep", {"seconds": 600}, deadline_seconds=0.5)
+        assert process.wait(20) == 0
+        with joined(listener, folder, "a"):
+            assert door.ask("echo", {"x": 2}) == {"x": 2}
+        assert door.starts == 2
+
+
+def test_who_dies_or_comes_anew_is_lost_at_once(listener, folder):
+    with Door("a", Remote("a", listener, 20)) as door, joined(listener, folder, "a") as process:
+        door.ask("echo")
+        threading.Timer(0.5, process.kill).start()
+        with pytest.raises(Lost, match="a: its connection was closed"):
+            door.ask("sleep", {"seconds": 600})
+    with Door("a", Remote("a", listener, 20)) as door, joined(listener, folder, "a"):
+        door.ask("echo")
+        anew = []
+        again = threading.Timer(0.5, lambda: anew.append(shown(listener, folder, "a")))
+        again.start()
+        with pytest.raises(Lost, match="a: its connection was closed"):  # the old line may be dead unnoticed
+            door.ask("sleep", {"seconds": 600})
+        again.join()
+        anew[0].close()
+
+
+def test_who_has_not_connected_is_lost_after_its_patience(listener):
+    door, began = Door("b", Remote("b", listener, 0.3)), time.monotonic()
+    with pytest.raises(Lost, match=r"b: has not connected within 0.3 s"):
+        door.ask("echo")
+    assert time.monotonic() - began < 5
+
+
+def test_a_stranger_is_turned_away_and_told_so(listener, folder):
+    with pytest.raises(Refused, match="the coordinator turned us away"):
+        shown(listener, folder, "stranger")
+    until(lambda: listener.told)
+    assert "a connection from 127.0.0.1 is turned away: CERTIFICATE_VERIFY_FAILED" in listener.told[0]
+
+
+def test_who_answers_in_the_coordinator_s_place_is_refused(folder):
+    tls = identity.server_side(folder / "stranger.key", folder / "stranger.crt", [])
+    with Listener(("127.0.0.1", 0), tls, {}) as other, pytest.raises(Refused, match="who answers there"):
+        shown(other, folder, "a")
+
+
+def test_a_participant_cannot_vouch_for_another(listener, folder):
+    """A certificate that is signed with a's key is not a's, and lets nobody in."""
+    issuer = x509.load_pem_x509_certificate((folder / "a.crt").read_bytes())
+    key = Ed25519PrivateKey.generate()
+    forged = (
+        x509.CertificateBuilder(issuer.subject, issuer.subject, key.public_key(), 7)
+        .not_valid_before(issuer.not_valid_before_utc)
+        .not_valid_after(issuer.not_valid_after_utc)
+        .sign(load_pem_private_key((folder / "a.key").read_bytes(), None), None)
+    )
+    chain = forged.public_bytes(Encoding.PEM) + issuer.public_bytes(Encoding.PEM)
+    (folder / "forged.crt").write_bytes(chain)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "forged.key").write_bytes(private)
+    with pytest.raises(Refused, match="the coordinator turned us away"):
+        shown(listener, folder, "forged")
+
+
+def test_what_speaks_no_tls_and_who_says_nothing_hold_nobody_up(listener, folder):
+    silent = [dial(("127.0.0.1", listener.port)) for _ in range(5)]
+    loud = dial(("127.0.0.1", listener.port))
+    loud.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    until(lambda: listener.told)
+    assert "is turned away: HTTP_REQUEST" in listener.told[0]
+    with joined(listener, folder, "a"), Door("a", Remote("a", listener, 20)) as door:
+        assert door.ask("echo", {"x": 1}) == {"x": 1}
+    for each in (*silent, loud):
+        each.close()
+
+
+def test_older_tls_is_refused(listener, folder):
+    tls = identity.client_side(folder / "a.key", folder / "a.crt", identity.read(folder / "coordinator.crt"))
+    tls.minimum_version = tls.maximum_version = ssl.TLSVersion.TLSv1_2
+    with socket.create_connection(("127.0.0.1", listener.port)) as plain, pytest.raises(ssl.SSLError):
+        tls.wrap_socket(plain)
+
+
+def test_a_key_in_another_s_place_is_refused(listener, folder):
+    """The coordinator shows a key of its own as b's: it would take a's masks off."""
+    forger = Keyring("b", folder / "stranger.key", {})
+    plan = RoundPlan(run="r", number=0, cohort=tuple("abc"))
+    with joined(listener, folder, "a"), Door("a", Remote("a", listener, 20)) as door:
+        for wrong in (forger.signed(plan.label, bytes(32)), bytes(32)):
+            keys = {"a": door.ready(plan, deadline_seconds=20), "b": wrong.hex()}
+            keys["c"] = Keyring("c", folder / "c.key", {}).signed(plan.label, bytes(32)).hex()
+            with pytest.raises(Refused, match="a: the key shown as b's is not signed by it"):
+                door.ask("sum_vector", {"vector": [1.0]}, plan=plan, keys=keys)
+
+
+def test_who_is_not_in_its_own_file_is_in_no_sum_of_a_participant(listener, folder):
+    """Else the coordinator could fill the cohort up with names of its own."""
+    plan = RoundPlan(run="r", number=0, cohort=tuple("axy"))
+    with joined(listener, folder, "a"), Door("a", Remote("a", listener, 20)) as door:
+        keys = dict.fromkeys("xy", bytes(32).hex()) | {"a": door.ready(plan, deadline_seconds=20)}
+        with pytest.raises(Refused, match="a: its own file has no participant x, y"):
+            door.ask("sum_vector", {"vector": [1.0]}, plan=plan, keys=keys)
+
+
+def test_a_signature_is_of_one_attempt_and_one_name(folder):
+    known = {name: folder / f"{name}.crt" for name in "ab"} | {"here": None}
+    a, b = (Keyring(name, folder / f"{name}.key", known) for name in "ab")
+    key = a.signed("r/0/0", bytes(32))
+    b.check("r/0/0", {"a": key, "here": bytes(32)})
+    for label, who in (("r/0/1", "a"), ("r/0/0", "b")):
+        with pytest.raises(Refused, match=f"b: the key shown as {who}'s"):
+            b.check(label, {who: key})
+
+
+def test_what_is_wrong_with_keys_and_certificates_is_told(folder):
+    assert stat.S_IMODE((folder / "a.key").stat().st_mode) == 0o600
+    with pytest.raises(BadInput, match=r"a\.key: exists already"):
+        identity.create("a", folder / "a.key", folder / "new.crt")
+    with pytest.raises(BadInput, match=r"none\.crt: found none, expected"):
+        identity.read(folder / "none.crt")
+    with pytest.raises(BadInput, match=r"a\.key: found no certificate"):
+        identity.read(folder / "a.key")
+    with pytest.raises(BadInput, match=r"b\.key: is not the key of .*a\.crt"):
+        identity.client_side(folder / "b.key", folder / "a.crt", identity.read(folder / "c.crt"))
+    with pytest.raises(BadInput, match=r"none\.key: found none"):
+        identity.server_side(folder / "none.key", folder / "a.crt", [])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = taken.getsockname()
+        tls = identity.server_side(folder / "a.key", folder / "a.crt", [])
+        with pytest.raises(BadInput, match=f"coordinator.listen: cannot listen at 127.0.0.1:{address[1]}"):
+            Listener(address, tls, {})
