@@ -40,6 +40,7 @@ class Collectives:
         self._gradient_bits, self._rows = gradient_bits, rows
         self._bins = np.array(bins, np.int64)
         self._layout: Layout | None = None
+        self._owners: list[int] = []
         self._prefix, self._calls = "", 0
         self._error: BaseException | None = None
         self.callbacks = REDUCE_SCATTER(self._reduce_scatter), ALLGATHER(self._allgather)
@@ -77,6 +78,7 @@ class Collectives:
             cells, own = _memory(source, size).view(np.float64), answer.view(np.float64)
             first = start[self._seat.rank] // 16
             if self._layout is None:
+                self._owners = [rank for rank in range(blocks) if length[rank]]
                 self._first_histogram(cells, np.array(start[:blocks], np.int64) // 16, first, own)
             else:
                 self._later_histogram(cells, self._layout, first, own)
@@ -107,7 +109,7 @@ class Collectives:
             if blocks == self._seat.size and size == self._wire.root:
                 self._totals(raw, answer)
             elif blocks == self._seat.size and size == self._wire.splits:
-                self._splits(raw, start[self._seat.rank], answer[: sum(length[:blocks])])
+                self._splits(raw, answer[: blocks * size].reshape(blocks, size))
             else:
                 raise Refused(f"LightGBM asks {blocks} participants for {size} bytes of an unknown kind")
 
@@ -124,12 +126,19 @@ class Collectives:
         answer[wire.hessian_at :][:8].view(np.float64)[0] = total[1] * ROW
         answer[wire.rows_at :][:4].view(np.int32)[0] = total[1]
 
-    def _splits(self, raw: Bytes, start: int, answer: Bytes) -> None:
-        """A gather is a sum of slots: everyone adds zeros outside the own one."""
-        slots = np.zeros(len(answer), np.uint8)
-        place(raw, self._wire.list_at, slots, start)
-        answer[:] = self._channel.sum(self._name("splits"), slots, BYTES)
-        self._check_splits(answer.reshape(-1, len(raw) // 2))
+    def _splits(self, raw: Bytes, answer: Bytes) -> None:
+        """A gather is a sum of slots: everyone adds zeros outside the own one.
+
+        Who owns no feature has no split and no slot, else many participants would pay for each other's; what
+        LightGBM reads in its place is the first owner's, since it takes the best of all.
+        """
+        slots = np.zeros((len(self._owners), len(raw)), np.uint8)
+        if self._seat.rank in self._owners:
+            place(raw, self._wire.list_at, slots[self._owners.index(self._seat.rank)])
+        told = self._channel.sum(self._name("splits"), slots.reshape(-1), BYTES).reshape(slots.shape)
+        self._check_splits(told.reshape(-1, len(raw) // 2))
+        answer[:] = told[0]
+        answer[self._owners] = told
 
     def _check_splits(self, splits: Bytes) -> None:
         """Raise `Refused` where a split is of no feature or bin: LightGBM would look beyond its memory."""

@@ -85,13 +85,13 @@ def number(said: Bytes, at: int) -> int:
 
 
 @compiled
-def place(said: Bytes, list_at: int, slots: Bytes, start: int) -> None:
-    """Copy to `slots`, from `start` on, the two splits that are `said`, each but for what follows its list:
-    that is left from the own histogram, which LightGBM had at the same place."""
+def place(said: Bytes, list_at: int, slot: Bytes) -> None:
+    """Copy to `slot` the two splits that are `said`, each but for what follows its list: that is left from
+    the own histogram, which LightGBM had at the same place."""
     size = len(said) // 2
     for first in (0, size):
         end = min(list_at + 4 * number(said[first:], list_at - 4), size)
-        slots[start + first : start + first + end] = said[first : first + end]
+        slot[first : first + end] = said[first : first + end]
 
 
 @compiled

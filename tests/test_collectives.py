@@ -161,6 +161,30 @@ def test_the_splits_that_are_said_tell_nothing_of_the_own_rows(categories):
     assert said[0] == said[1]
 
 
+def test_many_participants_say_as_many_splits_as_there_are_features():
+    """Else each of a thousand would send a thousand slots, nearly all of them zeros."""
+    r, names, said = np.random.default_rng(0), [f"p{place:02}" for place in range(12)], {}
+    config = BoostingConfig(objective="binary", min_data_in_leaf=5, feature_fraction=1.0)
+    features = r.normal(size=(1200, 2))
+    labels = (features.sum(axis=1) > 0) * 1.0
+    bins = agree(Solo(), features, "xy")
+
+    def part(rank):
+        mine = Rows(np.ascontiguousarray(features[rank::12]), labels[rank::12])
+
+        def work(channel):
+            return grow(Overheard(channel, said), mine, begin(channel, mine, bins, config), config, 3)
+
+        return work
+
+    parts = {name: part(rank) for rank, name in enumerate(names)}
+    grown = simulate(parts, RoundPlan(run="r", number=0, cohort=tuple(names)))
+    assert {len(each) for each in said.values()} == {2 * probe(lightgbm_parameters(config, bins, 1)).splits}
+    everybody, alone = Rows(features, labels), Solo()
+    serial = grow(alone, everybody, begin(alone, everybody, bins, config), config, 3)
+    assert all(state == serial for state in grown.values())
+
+
 class Inventing:
     """A channel whose participant tells splits with `number` at a place where something else belongs."""
 
