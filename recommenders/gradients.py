@@ -60,7 +60,7 @@ def derivatives(
         assert queries is not None
         return _lambdarank(labels, queries, truncation)
     known = {"binary": objectives.binary, "regression": objectives.squared, "poisson": objectives.poisson}
-    plain = known[objective]
+    plain, labels = known[objective], np.ascontiguousarray(labels)  # else the loop goes one row at a time
 
     def derive(scores: Floats) -> tuple[Floats, Floats]:
         gradient, hessian = np.empty_like(scores), np.empty_like(scores)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from federation.errors import BadInput
+from recommenders import objectives
 from recommenders.gradients import LEAF_BITS, derivatives, rounded
 from recommenders.objectives import exp, log2
 
@@ -78,6 +79,15 @@ def test_derivatives_are_those_of_lightgbm(objective, weighted):
     assert leaves > rows // (8 if weighted else 2)
     value = -np.bincount(leaf, gradient, leaves) / np.bincount(leaf, hessian, leaves)
     np.testing.assert_allclose(booster.predict(features, raw_score=True), value[leaf], rtol=2e-4, atol=1e-5)
+
+
+def test_labels_that_are_a_column_of_a_table_are_copied_once(monkeypatch):
+    """The compiled loop takes several rows at once only where they lie side by side."""
+    table, seen, plain = np.eye(3), [], objectives.binary
+    monkeypatch.setattr(objectives, "binary", lambda *given: (seen.append(given[1]), plain(*given)))
+    found = derivatives("binary", table[:, 1], None, 1.0, 30)(np.arange(3.0))
+    assert np.array_equal(found, derivatives("binary", table[1], None, 1.0, 30)(np.arange(3.0)))
+    assert all(labels.flags.c_contiguous for labels in seen)
 
 
 def test_poisson_is_the_slope_of_its_likelihood():
