@@ -49,7 +49,7 @@ class Learner:
                 self._collectives.check()
         before, self._scores = self._scores, _scores(booster, len(gradient))
         last = booster.current_iteration() - 1
-        block = STUMP if stump else blocks(booster.model_to_string(num_iteration=1, start_iteration=last))[0]
+        block = STUMP if stump else blocks(_text(booster, last))[0]
         return block, before, self._scores
 
     def _of(self, number: int) -> lightgbm.Booster:
@@ -116,6 +116,14 @@ def _update(booster: lightgbm.Booster, gradient: NDArray[np.float32], hessian: N
     pointers = (derivative.ctypes.data_as(floats) for derivative in (gradient, hessian))
     call("LGBM_BoosterUpdateOneIterCustom", booster._handle, *pointers, ctypes.byref(stump))
     return bool(stump.value)
+
+
+def _text(booster: lightgbm.Booster, tree: int, size: int = 1 << 15) -> str:
+    """A model of that tree alone.  `Booster.model_to_string` would clear a megabyte first."""
+    text, length, room = ctypes.create_string_buffer(size), ctypes.c_int64(), ctypes.c_int64(size)
+    pointers = ctypes.byref(length), text
+    call("LGBM_BoosterSaveModelToString", booster._handle, tree, 1, 0, room, *pointers)
+    return text.value.decode() if length.value <= size else _text(booster, tree, length.value)
 
 
 def _scores(booster: lightgbm.Booster, rows: int) -> Floats:

@@ -91,8 +91,8 @@ def any_split(trees: Sequence[str]) -> bool:
 
 def read_leaves(block: str) -> Floats:
     """The values in a tree's leaves."""
-    found = re.search(r"^leaf_value=(.*)$", block, flags=re.MULTILINE)
-    return np.array(found.group(1).split() if found else [], np.float64)
+    line = block.partition("\nleaf_value=")[2].partition("\n")[0]
+    return np.array([float(value) for value in line.split()])
 
 
 def set_leaves(block: str, values: Floats) -> str:

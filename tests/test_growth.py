@@ -11,7 +11,7 @@ from recommenders.boosting import BoostingConfig, Rows
 from recommenders.gradients import derivatives, rounded
 from recommenders.growth import binned
 from recommenders.histograms import ROW
-from recommenders.learner import _seed, lightgbm_parameters
+from recommenders.learner import _seed, _text, lightgbm_parameters
 from recommenders.trees import blocks, find_leaves, read_leaves, read_tree, set_leaves, walk
 
 
@@ -59,6 +59,17 @@ def test_trees_are_those_of_lightgbms_own_update(fraction):
         (expected,) = blocks(booster.model_to_string())
         np.testing.assert_array_equal(read_tree(tree).feature, read_tree(expected).feature)
         np.testing.assert_array_equal(read_tree(tree).threshold, read_tree(expected).threshold)
+
+
+@pytest.mark.parametrize("size", [1, 1000, 1 << 15])
+def test_a_trees_text_is_whole_however_long_it_is(size):
+    rows = Rows(np.arange(400.0)[:, None], np.random.default_rng(1).normal(size=400))
+    config = BoostingConfig(objective="regression", num_leaves=31, min_data_in_leaf=1)
+    bins = agree(Solo(), rows.features, "x")
+    booster = lightgbm.Booster(lightgbm_parameters(config, bins, 1), binned(rows, bins, config).data)
+    for _ in range(2):
+        booster.update(fobj=lambda *_: (rows.labels.astype(np.float32), np.full(400, ROW, np.float32)))
+    assert blocks(_text(booster, 1, size)) == blocks(booster.model_to_string())[1:]
 
 
 def test_rows_walk_as_lightgbm_predicts_them():
