@@ -21,6 +21,10 @@ Words = NDArray[np.int64]
 ROW = 1024.0
 """The hessian of a row: constant, so that LightGBM counts rows, and far above the 1e-15 that it adds."""
 
+_UNITS = 1.5 * 2.0**52
+"""Floats beside it are whole numbers, one bit pattern apart."""
+_UNITS_BITS = int(np.float64(_UNITS).view(np.int64))
+
 
 class Layout(NamedTuple):
     """Where each cell's field lies (its word, the bits below it) and how wide its count is."""
@@ -109,6 +113,15 @@ def _place(
 
 
 @compiled
+def _whole(number: float) -> int:
+    """The integer that `number` is, where it is one below 2^51; else one from 2^51 on, or any for a fraction.
+
+    By its bits: the processor's own conversion takes one number at a time.
+    """
+    return int(np.float64(number + _UNITS).view(np.int64) - _UNITS_BITS)
+
+
+@compiled
 def _pack(
     cells: Cells,
     word: NDArray[np.int32],
@@ -119,14 +132,18 @@ def _pack(
 ) -> bool:
     """Two loops: the processor does the first for several cells at once."""
     wrong, fields = np.int64(0), np.empty(len(word), np.int64)
+    largest = float(np.int64(1) << gradient_bits)
     for cell in range(len(word)):
         g, rows = cells[2 * cell], cells[2 * cell + 1] * (1.0 / 1024.0)
-        gradient, count, length = np.int64(g), np.int64(rows), np.int64(bits[cell])
-        wrong |= np.int64(float(gradient) != g) | np.int64(float(count) != rows) | (count >> length)
-        wrong |= np.int64(abs(gradient) > count << gradient_bits)
+        gradient, count, length = _whole(g), _whole(rows), np.int64(bits[cell])
+        wrong |= np.int64(np.rint(g) != g) | np.int64(np.rint(rows) != rows) | (count >> length)
+        wrong |= np.int64(abs(g) > rows * largest)
         fields[cell] = ((gradient << length) + count) << np.int64(below[cell])
+    total, last = np.int64(0), np.int32(0)
     for cell in range(len(word)):
-        words[word[cell]] += fields[cell]
+        total = fields[cell] + (total if word[cell] == last else np.int64(0))
+        last = word[cell]
+        words[last] = total
     return bool(wrong == 0)
 
 

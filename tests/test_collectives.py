@@ -70,6 +70,30 @@ def test_a_cell_that_its_field_cannot_hold_is_refused():
             pack(np.array(cell), layout)
 
 
+@pytest.mark.parametrize(
+    "value", [2.0**51, 2.0**52, 3.0 * 2**52, 2.0**53 + 2, 2.0**63, 2.0**64, 1e300, np.inf, np.nan]
+)
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("bits", [1, 24])
+def test_a_cell_beyond_all_integers_is_refused(value, sign, bits):
+    layout = wide(1, 2**19 - 1, bits)
+    for cell in (
+        [sign * value, 1024.0],
+        [0.0, sign * value * 1024.0],
+        [sign * value, 2.0**19 * 1024.0 - 1024.0],
+    ):
+        with pytest.raises(Refused):
+            pack(np.array(cell), layout)
+
+
+def test_the_largest_cell_travels():
+    bits, rows = 24, 2**19 - 1
+    layout, found = wide(1, rows, bits), np.empty(2)
+    for gradient in (-(2.0**24) * rows, 2.0**24 * rows):
+        unpack(pack(np.array([gradient, rows * 1024.0]), layout), layout, 0, found)
+        assert found.tolist() == [gradient, rows * 1024.0]
+
+
 def test_a_plan_beyond_the_word_is_refused():
     check_width(10, 2**25)
     with pytest.raises(Refused, match=r"a word has 64.* choose a gradient_bits smaller by 3"):
