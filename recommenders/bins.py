@@ -5,9 +5,8 @@ numerical column the consortium's quantiles, of a categorical one the agreed lis
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
@@ -16,6 +15,9 @@ from federation.channel import Channel
 from federation.errors import BadInput
 from federation.frozen import Frozen
 from federation.sketch import quantiles
+
+if TYPE_CHECKING:
+    import lightgbm
 
 Matrix = NDArray[np.float64]
 
@@ -80,7 +82,7 @@ class Bins(Frozen):
         """LightGBM's parameters that bins depend on."""
         return {**BINNING, "max_bin": self.max_bin}
 
-    def reference(self, parameters: dict[str, Any]) -> lightgbm.Dataset:
+    def reference(self, parameters: dict[str, Any]) -> "lightgbm.Dataset":
         """The data set of the representatives; its last row is missing everywhere."""
         rows = max(len(column.values) for column in self.columns) + 1
         values = np.full((rows, len(self.columns)), np.nan)
@@ -88,15 +90,17 @@ class Bins(Frozen):
             values[:-1, place] = np.resize(np.array(column.values), rows - 1)
         return self._construct(values, np.zeros(rows), {**parameters, **self.parameters}, None)
 
-    def dataset(self, features: Matrix, parameters: dict[str, Any]) -> lightgbm.Dataset:
+    def dataset(self, features: Matrix, parameters: dict[str, Any]) -> "lightgbm.Dataset":
         """`features` (n, f), binned.  Raises `BadInput` on another shape or on infinite values."""
         check_features(features, len(self.columns))
         parameters = {**parameters, **self.parameters}
         return self._construct(features, np.zeros(len(features)), parameters, self.reference(parameters))
 
     def _construct(
-        self, values: Matrix, labels: Matrix, parameters: dict[str, Any], reference: lightgbm.Dataset | None
-    ) -> lightgbm.Dataset:
+        self, values: Matrix, labels: Matrix, parameters: dict[str, Any], reference: "lightgbm.Dataset | None"
+    ) -> "lightgbm.Dataset":
+        import lightgbm  # of the commands only those that train wait for it
+
         return lightgbm.Dataset(
             values,
             labels,

@@ -29,3 +29,8 @@ def test_prefect_waits_until_its_settings_stand():
 
 def test_the_command_line_answers_at_once():
     assert not loaded("import flows.cli") & {"prefect", "mlflow", "pandas", "pyarrow", "numpy", "lightgbm"}
+
+
+def test_commands_that_train_nothing_do_not_wait_for_lightgbm():
+    commands = "flows.setup, flows.listing, flows.operate, flows.champion, flows.cli_schedule, flows.serving"
+    assert not loaded(f"import {commands}") & {"lightgbm", "sklearn"}
