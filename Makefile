@@ -24,7 +24,7 @@ run: install ## Train the consortium of examples/demo.yaml (CONSORTIUM=… for a
 	@$(BIN)/chorus run $(CONSORTIUM)
 
 test: install ## Run the tests (under 10 minutes)
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 test-all: install ## Run the slower proofs
 	$(BIN)/pytest -q -m slow
