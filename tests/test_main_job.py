@@ -61,13 +61,12 @@ def test_what_a_participant_does_not_disclose_is_nowhere(ran):
     assert found["north"]["rows"] == found["north"]["cleaning"]["kept"] > 1000
 
 
-def test_a_finished_run_shows_its_table_again_and_is_not_redone(ran):
+def test_a_finished_run_shows_its_table_again_and_is_not_redone(ran, ends):
     path, before = ran.folder / "small.yaml", (ran.run / "run.json").read_bytes()
-    ran.chorus("resume", ran.run.name, path, "--json", "again.json")
+    ends("resume", ran.run.name, path, "--json", ran.folder / "again.json", code=0)
     again, first = (json.loads((ran.folder / name).read_text()) for name in ("again.json", "figures.json"))
     assert again == {key: first[key] for key in again}
-    refused = ran.chorus("rerun", ran.run.name, path, "--participant", "north", code=2)
-    assert "is finished" in refused.stderr
+    assert "is finished" in ends("rerun", ran.run.name, path, "--participant", "north", code=2)
     assert (ran.run / "run.json").read_bytes() == before
 
 
@@ -162,59 +161,63 @@ def test_simulated_participants_give_the_bits_that_the_flow_opened(ran):
         shutil.rmtree(own / "work" / "again")
 
 
-def test_recommendations_for_a_user_and_for_a_history(ran):
+def test_recommendations_for_a_user(ran, ends):
     path = ran.folder / "small.yaml"
-    asked = ("--participant", "north", "--user", _a_user(ran), "--json", "list.json")
-    done = ran.chorus("recommend", path, *asked)
+    asked = ("--participant", "north", "--user", _a_user(ran), "--json", ran.folder / "list.json")
+    ends("recommend", path, *asked, code=0)
     assert len((listed := json.loads((ran.folder / "list.json").read_text()))["items"]) == 10
     told = (ran.home / "participants" / "north" / "membership.json").read_bytes()
-    (ran.folder / "away.yaml").write_text(path.read_text() + "data: where-the-run-had-none\n")
-    ran.chorus("recommend", "away.yaml", *asked)
+    (away := ran.folder / "away.yaml").write_text(path.read_text() + "data: where-the-run-had-none\n")
+    ends("recommend", away, *asked, code=0)
     assert json.loads((ran.folder / "list.json").read_text()) == listed
     assert (ran.home / "participants" / "north" / "membership.json").read_bytes() == told
-    item = (ran.home / "catalogue.txt").read_text().split()[0]
-    done = ran.chorus("recommend", path, "--history", item, "--top", 3, "--json", "common.json")
-    answer = json.loads((ran.folder / "common.json").read_text())
-    assert len(answer["items"]) == 3
-    assert item not in answer["items"]
-    done = ran.chorus("recommend", path, "--participant", "north", "--user", "nobody", code=2)
-    assert "'nobody' is not known" in done.stderr
+    assert "'nobody' is not known" in ends(
+        "recommend", path, "--participant", "north", "--user", "nobody", code=2
+    )
     catalogue = ran.home / "catalogue.txt"
     before = catalogue.read_text()
     catalogue.write_text("a-new-item\n" + before)
-    done = ran.chorus("recommend", path, *asked, code=2)
+    changed = ends("recommend", path, *asked, code=2)
     catalogue.write_text(before)
-    assert "has changed since run" in done.stderr
+    assert "has changed since run" in changed
 
 
-def test_runs_are_listed_and_a_state_in_use_is_refused(ran):
+def test_recommendations_for_a_history(ran):
+    item = (ran.home / "catalogue.txt").read_text().split()[0]
+    asked = ("--history", item, "--top", 3, "--json", ran.folder / "common.json")
+    ran.chorus("recommend", ran.folder / "small.yaml", *asked)
+    answer = json.loads((ran.folder / "common.json").read_text())
+    assert len(answer["items"]) == 3
+    assert item not in answer["items"]
+
+
+def test_runs_are_listed_and_a_state_in_use_is_refused(ran, ends):
     import fcntl
 
-    listed = ran.chorus("runs", ran.folder / "small.yaml")
-    assert ran.run.name in listed.stdout
-    assert "finished" in listed.stdout
+    listed = ends("runs", ran.folder / "small.yaml", code=0)
+    assert ran.run.name in listed
+    assert "finished" in listed
     with (ran.home / "lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         refused = ran.chorus("run", ran.folder / "small.yaml", code=3)
     assert "is in use by process" in refused.stderr
 
 
-def test_bad_input_is_told_without_a_traceback(small):
-    path = small.consortium("rounds: {minimun: 3}")
-    done = small.chorus("check", path, code=2)
+def test_bad_input_is_told_without_a_traceback(small, ends):
+    done = small.chorus("check", small.consortium("rounds: {minimun: 3}"), code=2)
     assert "rounds.minimun" in done.stderr
     assert "Traceback" not in done.stderr
     path = small.consortium()
     path.write_text(path.read_text().replace("north.tsv.gz", "nowhere.tsv.gz"))
-    done = small.chorus("check", path, code=2)
-    assert "north" in done.stderr
-    assert "nowhere.tsv.gz" in done.stderr
+    told = ends("check", path, code=2)
+    assert "north" in told
+    assert "nowhere.tsv.gz" in told
 
 
-def test_init_writes_a_file_that_only_lacks_its_data(small):
-    small.chorus("init")
-    done = small.chorus("check", "consortium.yaml", code=2)
-    assert "no such file" in done.stderr
+def test_init_writes_a_file_that_only_lacks_its_data(small, ends, monkeypatch):
+    monkeypatch.chdir(small.folder)
+    ends("init", code=0)
+    assert "no such file" in ends("check", "consortium.yaml", code=2)
 
 
 def _a_user(ran):
