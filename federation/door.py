@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from federation.channel import Vector
 from federation.errors import ChorusError, Lost, Refused
 from federation.frames import Frames, NotAFrame
+from federation.keyring import is_signed
 from federation.masks import serves
 from federation.messages import GRACE, from_message, to_message
 from federation.plan import RoundPlan
@@ -42,12 +43,14 @@ class Peer(Protocol):
 class Door:
     """The coordinator's end of one participant, which is connected when it is first asked.
 
-    Doors may be asked from several threads; each answers one request at a time.
+    Doors may be asked from several threads; each answers one request at a time.  Who has a `certificate`
+    (DER) signs its keys.
     """
 
-    def __init__(self, name: str, peer: Peer) -> None:
+    def __init__(self, name: str, peer: Peer, certificate: bytes | None = None) -> None:
         self.name = name
         self.peer = peer
+        self._certificate = certificate
         self.starts = 0
         self._asking = threading.Lock()
         self._frames: Frames | None = None
@@ -55,12 +58,16 @@ class Door:
     def ready(self, plan: RoundPlan, *, deadline_seconds: float) -> str:
         """A fresh public key for this attempt, signed where it has a certificate, in hexadecimal.
 
-        Raises `Lost` where none comes in time, and `Refused` for one that serves nobody.
+        Raises `Lost` where none comes in time, and `Refused` for one that serves nobody: else the others
+        would refuse it, and be left out in its place.
         """
         request = {"do": "ready", "plan": plan.model_dump()}
         public = str(self._request(request, None, None, deadline_seconds).get("public"))
         if not (re.fullmatch("[0-9a-f]{64}([0-9a-f]{128})?", public) and serves(bytes.fromhex(public[:64]))):
             raise Refused(f"{self.name}: its public key is not one of X25519")
+        own = self._certificate
+        if own is not None and not is_signed(own, plan.label, self.name, bytes.fromhex(public)):
+            raise Refused(f"{self.name}: its public key is not signed by the key of its certificate")
         return public
 
     def ask(

@@ -25,8 +25,7 @@ class Keyring:
         assert isinstance(private, Ed25519PrivateKey)
         self._private = private
         self._known = {
-            who: None if path is None else _public_key(identity.read(path))
-            for who, path in certificates.items()
+            who: None if path is None else identity.read(path) for who, path in certificates.items()
         }
 
     def signed(self, label: str, public: bytes) -> bytes:
@@ -38,17 +37,19 @@ class Keyring:
         if strangers := sorted(signed.keys() - self._known.keys()):
             raise Refused(f"{self.name}: its own file has no participant {', '.join(strangers)}")
         for who, key in signed.items():
-            if (known := self._known[who]) is not None:
-                try:
-                    known.verify(key[PUBLIC:], _text(label, who, key[:PUBLIC]))
-                except InvalidSignature:
-                    raise Refused(f"{self.name}: the key shown as {who}'s is not signed by it") from None
+            if (known := self._known[who]) is not None and not is_signed(known, label, who, key):
+                raise Refused(f"{self.name}: the key shown as {who}'s is not signed by it")
 
 
-def _public_key(certificate: bytes) -> Ed25519PublicKey:
-    key = x509.load_der_x509_certificate(certificate).public_key()
-    assert isinstance(key, Ed25519PublicKey)
-    return key
+def is_signed(certificate: bytes, label: str, who: str, key: bytes) -> bool:
+    """Whether `key` is one for the attempt `label`, signed by `who`, whose `certificate` (DER) it is."""
+    known = x509.load_der_x509_certificate(certificate).public_key()
+    assert isinstance(known, Ed25519PublicKey)
+    try:
+        known.verify(key[PUBLIC:], _text(label, who, key[:PUBLIC]))
+    except InvalidSignature:
+        return False
+    return True
 
 
 def _text(label: str, name: str, public: bytes) -> bytes:

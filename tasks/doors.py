@@ -22,9 +22,11 @@ def open_doors(home: Path, memberships: Sequence[Membership]) -> Iterator[dict[s
     remote = {each.name: each for each in memberships if each.certificate is not None}
     with ExitStack() as stack:
         doors = {each.name: door_to(home, each.name, each) for each in memberships if each.name not in remote}
-        listener = _listener(home, remote) if remote else nullcontext()
+        certificates = {name: identity.read(each.certificate) for name, each in remote.items()}
+        listener = _listener(home, remote, certificates) if remote else nullcontext()
         for name, each in remote.items():
-            doors[name] = Door(name, Remote(name, listener, each.rounds.ready_seconds))
+            there = Remote(name, listener, each.rounds.ready_seconds)
+            doors[name] = Door(name, there, certificates[name])
         for door in doors.values():
             stack.enter_context(door)
         stack.enter_context(listener)  # it ends first, and with it the waiting for who has not come
@@ -50,9 +52,8 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 """The environment of a participant's process."""
 
 
-def _listener(home: Path, remote: dict[str, Membership]) -> Listener:
+def _listener(home: Path, remote: dict[str, Membership], certificates: dict[str, bytes]) -> Listener:
     """Where they connect; each is known by its certificate alone."""
-    certificates = {name: identity.read(each.certificate) for name, each in remote.items()}
     coordinator = next(iter(remote.values())).coordinator
     key = home / "coordinator" / KEY
     tls = identity.server_side(key, coordinator.certificate, certificates.values())

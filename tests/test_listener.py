@@ -24,9 +24,11 @@ from processes import Consortium
 from federation import identity
 from federation.door import Door
 from federation.errors import BadInput, Lost, Refused
+from federation.frames import Frames
 from federation.joining import dial, welcomed
 from federation.keyring import Keyring
 from federation.listener import Listener, Remote
+from federation.masks import KeyPair
 from federation.plan import RoundPlan
 
 PROGRAM = """
@@ -104,7 +106,9 @@ def test_a_masked_sum_over_tls_is_that_of_socket_pairs(listener, folder):
     expected = local.round().results["b"]["total"]
     local.close()
     remote = Consortium(folder, "abc")
-    remote.doors = {name: Door(name, Remote(name, listener, 20)) for name in "abc"}
+    remote.doors = {
+        name: Door(name, Remote(name, listener, 20), identity.read(folder / f"{name}.crt")) for name in "abc"
+    }
     with ExitStack() as stack:
         for name in "abc":
             stack.enter_context(joined(listener, folder, name))
@@ -207,6 +211,24 @@ def test_a_key_in_another_s_place_is_refused(listener, folder):
             keys["c"] = Keyring("c", folder / "c.key", {}).signed(plan.label, bytes(32)).hex()
             with pytest.raises(Refused, match="a: the key shown as b's is not signed by it"):
                 door.ask("sum_vector", {"vector": [1.0]}, plan=plan, keys=keys)
+
+
+def test_who_signs_nothing_is_refused_in_place_of_those_who_would_refuse_it(listener, folder):
+    """Else it would have all honest ones left out of the round."""
+    plan = RoundPlan(run="r", number=0, cohort=tuple("abc"))
+    key = KeyPair().public
+    replies = [key, key + bytes(64), Keyring("a", folder / "stranger.key", {}).signed(plan.label, key)]
+    own = identity.read(folder / "a.crt")
+    with Door("a", Remote("a", listener, 20), own) as door:
+        frames = Frames(shown(listener, folder, "a"))
+        for wrong in replies:
+            frames.send({"say": "ready", "public": wrong.hex()})
+            with pytest.raises(Refused, match="a: its public key is not signed by the key of its certific"):
+                door.ready(plan, deadline_seconds=20)
+        signed = Keyring("a", folder / "a.key", {}).signed(plan.label, key).hex()
+        frames.send({"say": "ready", "public": signed})
+        assert door.ready(plan, deadline_seconds=20) == signed
+        frames.close()
 
 
 def test_who_is_not_in_its_own_file_is_in_no_sum_of_a_participant(listener, folder):
