@@ -18,7 +18,7 @@ from typing import Any
 
 from federation.channel import Channel
 from federation.errors import BadInput, ChorusError, Lost, Refused
-from federation.frames import Frames
+from federation.frames import Frames, NotAFrame
 from federation.keyring import PUBLIC, Keyring
 from federation.masks import KeyPair, Masks
 from federation.messages import to_message
@@ -51,8 +51,8 @@ class _Participant:
         self._keyring = keyring
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        deadline = time.monotonic() + float(request["seconds"])
         try:
+            deadline = time.monotonic() + float(request["seconds"])
             plan = RoundPlan(**request["plan"]) if request.get("plan") else None
             answer = (
                 self._get_ready(plan) if request["do"] == "ready" else self._work(request, plan, deadline)
@@ -174,7 +174,7 @@ def serve(
         while True:
             request, _ = frames.receive()
             _send(frames, participant.answer(request))
-    except (OSError, EOFError, Disconnected):
+    except (OSError, EOFError, Disconnected, NotAFrame):
         frames.close()
 
 

@@ -46,6 +46,27 @@ def test_nothing_is_sent_after_its_own_deadline(job):
         assert told == ({"say": "error", "error": late}, 0)
 
 
+def test_a_time_that_is_none_is_an_error_and_no_end():
+    with spoken_to() as ask:
+        for seconds in (None, "soon", [1]):
+            assert ask(do="ready", seconds=seconds)[0]["error"]["type"] == "ChorusError"
+        assert ask(do="ready")[0]["say"] == "ready"
+
+
+def test_what_is_no_frame_ends_it_without_a_word(capfd):
+    ours, theirs = socket.socketpair()
+    with (
+        ours,
+        subprocess.Popen(
+            [sys.executable, PROGRAM, "a", "--fd", str(theirs.fileno())], pass_fds=[theirs.fileno()]
+        ) as process,
+    ):
+        theirs.close()
+        ours.sendall(b"GET / HTTP/1.1\r\n")
+        assert process.wait(20) == 0
+    assert capfd.readouterr().err == ""
+
+
 def test_what_could_still_be_opened_is_remembered_by_the_next_process(tmp_path):
     """The coordinator ends after it got a term; another one asks for a sum among others."""
     assert _after_a_term(PLAN, tmp_path)["say"] == "sum"
