@@ -36,10 +36,9 @@ def create(name: str, key: Path, certificate: Path) -> None:
         now + timedelta(days=365.25 * YEARS)
     )
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    with replacing(key) as file:
-        file.write(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    certificate.parent.mkdir(parents=True, exist_ok=True)
-    certificate.write_bytes(builder.sign(private, None).public_bytes(Encoding.PEM))
+    with replacing(key) as secret, replacing(certificate) as known:  # both, or none
+        secret.write(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        known.write(builder.sign(private, None).public_bytes(Encoding.PEM))
 
 
 def read(certificate: Path) -> bytes:
@@ -83,7 +82,7 @@ def _context(kind: int, key: Path, certificate: Path, others: Iterable[bytes]) -
     if not key.exists():
         raise BadInput(f"{key}: found none, expected the key of {certificate}; see `chorus identity`")
     try:
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate, key, password="")  # else it would ask for one
     except ssl.SSLError:
         raise BadInput(f"{key}: is not the key of {certificate}, expected the one it was made with") from None
     return context

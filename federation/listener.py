@@ -38,6 +38,9 @@ class Listener:
     ) -> None:
         self._tls, self._say = tls, say
         self._names = {certificate: name for name, certificate in certificates.items()}
+        for name in certificates.keys() - self._names.values():
+            other = self._names[certificates[name]]
+            raise BadInput(f"participants: {name} and {other} have the same certificate, expected two")
         self._changed = threading.Condition()
         self._waiting: dict[str, ssl.SSLSocket] = {}
         self._taken: dict[str, ssl.SSLSocket] = {}

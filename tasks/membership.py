@@ -3,11 +3,12 @@
 It is written into the participant's folder when a run begins, and is all that its process reads.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from feature_store.cleaning import CleaningRules
 from feature_store.sources import Source
@@ -30,7 +31,13 @@ class Disclosures(Frozen):
     metrics: bool = Field(True, description="its own figures, alone and in the consortium")
 
 
-Address = Annotated[str, Field(pattern=r"^[^\s:/]+:[0-9]{1,5}$")]
+def _address(text: str) -> str:
+    if not re.fullmatch(r"([\w-]{1,63}\.)*[\w-]{1,63}:[0-9]{1,5}", text) or _host_and_port(text)[1] > 65535:
+        raise ValueError(f"found {text!r}, expected host:port, with a port up to 65535")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
 """A host and a port."""
 
 

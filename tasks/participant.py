@@ -5,22 +5,16 @@ that it was given (with `--tls`: to another machine); all that it writes is read
 """
 
 import argparse
-import ctypes
 import os
-import signal
 import socket
 import sys
 from functools import partial
 from pathlib import Path
-from ssl import SSLContext
 
 from feature_store.errors import BadData
 from federation.errors import ChorusError
 from federation.joining import welcomed
-from federation.keyring import Keyring
 from federation.participant import serve
-
-PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
@@ -34,7 +28,6 @@ def main() -> None:
     # Python's own way to say that a module is not there: LightGBM imports it, where it is, for classes that
     # nothing here uses, which takes half of the start and 40 MB each.
     sys.modules["sklearn"] = None  # type: ignore[assignment]
-    from tasks.doors import KEY
     from tasks.following import follow
     from tasks.jobs import JOBS, LOCAL
     from tasks.joining import identity_of
@@ -45,8 +38,12 @@ def main() -> None:
     room = Room(given.home, membership)
     connection, keyring = socket.socket(fileno=given.fd), None
     if given.tls:
-        connection = _encrypted(connection, membership.name, *identity_of(given.home, membership))
-        keyring = Keyring(membership.name, given.home / KEY, membership.participants)
+        try:
+            tls, coordinator, keyring = identity_of(given.home, membership)
+            connection = welcomed(connection, tls, coordinator)
+        except ChorusError as error:
+            print(f"chorus: {membership.name}: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
     serve(
         connection,
         membership.name,
@@ -57,16 +54,6 @@ def main() -> None:
         memory=given.home / "work",
         keyring=keyring,
     )
-
-
-def _encrypted(plain: socket.socket, name: str, tls: SSLContext, coordinator: bytes) -> socket.socket:
-    """The connection to a coordinator on another machine; the process ends with its parent."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    try:
-        return welcomed(plain, tls, coordinator)
-    except ChorusError as error:
-        print(f"chorus: {name}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

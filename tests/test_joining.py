@@ -174,6 +174,8 @@ def test_what_lacks_to_take_part_is_told(tmp_path, capsys):
             joining.join(path, name, None)
     joining.make_identity(path, None)
     joining.make_identity(path, "east")
+    with pytest.raises(BadInput, match=r"north.crt: found none, expected the certificate"):
+        joining.join(path, "east", None)  # without it no key of north's could be checked
     said = capsys.readouterr().out.replace("\n", "")
     assert f"Wrote {tmp_path}/east.crt: give it to every organisation" in said
     with pytest.raises(BadInput, match=r"identity.key: exists already"):
@@ -186,6 +188,15 @@ def test_what_lacks_to_take_part_is_told(tmp_path, capsys):
         joining.join(path, "east", None)
     path.write_text(re.sub("    certificate: east.crt\n", "", path.read_text()))
     with pytest.raises(BadInput, match=r"participants.east: events: found none, expected its event"):
+        read_consortium(path)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:99999", "a..b:7443", f"{'a' * 64}:7443", "host"])
+def test_an_address_that_is_none_is_told(tmp_path, address):
+    path = write(tmp_path)
+    path.write_text(path.read_text().replace("127.0.0.1:7443", address))
+    told = f"coordinator.address: found '{address}', expected host:port, with a port up to 65535"
+    with pytest.raises(BadInput, match=told):
         read_consortium(path)
 
 

@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -262,6 +263,18 @@ def test_what_is_wrong_with_keys_and_certificates_is_told(folder):
         identity.client_side(folder / "b.key", folder / "a.crt", identity.read(folder / "c.crt"))
     with pytest.raises(BadInput, match=r"none\.key: found none"):
         identity.server_side(folder / "none.key", folder / "a.crt", [])
+    locked = load_pem_private_key((folder / "a.key").read_bytes(), None).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+    )
+    (folder / "locked.key").write_bytes(locked)
+    with pytest.raises(BadInput, match=r"locked\.key: is not the key"):  # nobody is asked for a password
+        identity.client_side(folder / "locked.key", folder / "a.crt", identity.read(folder / "c.crt"))
+    with pytest.raises(FileExistsError):
+        identity.create("new", folder / "new.key", folder / "a.crt" / "new.crt")
+    assert not (folder / "new.key").exists()  # else it would be in the way of the next try
+    certificate = identity.read(folder / "a.crt")
+    with pytest.raises(BadInput, match="participants: a and b have the same certificate"):
+        Listener(("127.0.0.1", 0), None, {"a": certificate, "b": certificate})
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = taken.getsockname()
         tls = identity.server_side(folder / "a.key", folder / "a.crt", [])
