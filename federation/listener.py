@@ -20,7 +20,7 @@ MOST_TOLD = 1_000
 """Lines of who was turned away."""
 
 MOST_HANDSHAKES = 64
-"""At once; who comes on top is turned away, and comes again."""
+"""At once; for one more the oldest is turned away: who is honest needs but a moment."""
 
 
 class Listener:
@@ -46,7 +46,7 @@ class Listener:
         self._taken: dict[str, ssl.SSLSocket] = {}
         self._began, self._open = time.monotonic(), True
         self._told: set[str] = set()
-        self._handshakes = threading.BoundedSemaphore(MOST_HANDSHAKES)
+        self._handshakes: dict[socket.socket, None] = {}  # in the order in which they came
         try:
             self._socket = socket.create_server(address)
         except OSError as error:
@@ -93,19 +93,19 @@ class Listener:
         while self._open:
             try:
                 plain, (host, *_) = self._socket.accept()
-            except OSError:  # it is closed, or there is no room for another connection now
-                time.sleep(0.1)
-                continue
-            if self._handshakes.acquire(blocking=False):
                 threading.Thread(target=self._greet, args=(plain, host), daemon=True).start()
-            else:
-                plain.close()
+            except (OSError, RuntimeError):  # it is closed, or there is no room for another connection now
+                time.sleep(0.1)
 
     def _greet(self, connection: socket.socket, host: str) -> None:
         """Let in whoever holds the key of a certificate that is known; others are told nothing."""
         try:
             connection.settimeout(HANDSHAKE_SECONDS)
-            connection = encrypted = self._tls.wrap_socket(connection, server_side=True)
+            connection = encrypted = self._tls.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
+            self._make_room_for(encrypted)
+            encrypted.do_handshake()
             name = self._names[encrypted.getpeercert(binary_form=True) or b""]
             keep_alive(encrypted)
             encrypted.sendall(WELCOME)
@@ -115,7 +115,16 @@ class Listener:
         else:
             self._welcome(name, encrypted)
         finally:
-            self._handshakes.release()
+            with self._changed:
+                self._handshakes.pop(connection, None)
+
+    def _make_room_for(self, connection: socket.socket) -> None:
+        with self._changed:
+            self._handshakes[connection] = None
+            if len(self._handshakes) > MOST_HANDSHAKES:
+                oldest = next(iter(self._handshakes))
+                del self._handshakes[oldest]
+                shut(oldest)
 
     def _turned_away(self, host: str, error: Exception) -> None:
         """Tell it, once of each address and reason: who comes once may come a thousand times."""
