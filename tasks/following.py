@@ -41,7 +41,7 @@ def readable(catalogue: Path, items: int | None, opened: Read | None) -> Read:
 def follow(room: "Room", job: "Job", told: "Told", channel: Channel) -> "Told":
     """What `job` returns, once the room has the catalogue that the job is told of.
 
-    Raises `BadInput` where one is configured, and is another.
+    Raises `BadInput` where one is configured, and is another, `Refused` where what is read is none.
     """
     _have(room, told, channel)
     return job(room, told, channel)
@@ -56,7 +56,11 @@ def _have(room: "Room", told: "Told", channel: Channel) -> None:
     if told[NAME] is None:
         path.unlink()
         return
-    write_catalogue(path, channel.read(NAME).tobytes().decode().split("\n"))
+    told_ids = channel.read(NAME).tobytes()
+    try:
+        write_catalogue(path, told_ids.decode().split("\n"))
+    except ValueError:  # whose text would tell where the own file is
+        raise Refused(f"{room.name}: what it read as the catalogue is no list of item ids") from None
 
 
 def _known(catalogue: Path, items: int | None) -> str | None:

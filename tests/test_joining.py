@@ -9,6 +9,7 @@ import subprocess
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from small import WORLD, Small
 
@@ -143,8 +144,13 @@ def test_the_catalogue_is_read_where_the_own_is_another(tmp_path):
     assert (heard[2:], len(asked)) == ([["b", "ü", "c"], [*"bücd"], [*"bücd"]], 2)
     follow(room, job, told_of(tmp_path / "none.txt", None), channel)
     assert heard[-1] is None  # the coordinator begins anew, and so do the places of items
-    room.membership.catalogue_grows = False
     write_catalogue(own, ["b"])
+    for wrong in (b"", b"a\n\nb", b"a\na", b"\xff"):
+        channel.read = lambda _, wrong=wrong: np.frombuffer(wrong, np.uint8)
+        with pytest.raises(Refused, match="a: what it read as the catalogue is no list of item ids"):
+            follow(room, job, told_of(told, None), channel)
+    assert read_catalogue(own).to_pylist() == ["b"]
+    room.membership.catalogue_grows = False
     with pytest.raises(BadInput, match=r"a: .*own.txt: found other items than the coordinator's"):
         follow(room, job, told_of(told, None), channel)
     with pytest.raises(Refused, match="may not read '0/gram'"):
