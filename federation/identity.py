@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
@@ -42,23 +43,37 @@ def create(name: str, key: Path, certificate: Path) -> None:
 
 
 def read(certificate: Path) -> bytes:
-    """The certificate in a file, as TLS shows it (DER); raises `BadInput` for none, and one out of date."""
-    try:
-        found = x509.load_pem_x509_certificate(certificate.read_bytes())
-    except FileNotFoundError:
-        raise BadInput(
-            f"{certificate}: found none, expected the certificate; see `chorus identity`"
-        ) from None
-    except ValueError:
-        raise BadInput(f"{certificate}: found no certificate, expected one in PEM") from None
-    if not isinstance(found.public_key(), Ed25519PublicKey):
-        raise BadInput(f"{certificate}: found another kind of key, expected Ed25519, as of `chorus identity`")
+    """The certificate in a file, as TLS shows it (DER); raises `BadInput` for none.
+
+    One that is out of date lets nobody in, which is no trouble of all others who have the file.
+    """
+    return _loaded(certificate).public_bytes(Encoding.DER)
+
+
+def read_in_date(certificate: Path) -> bytes:
+    """As `read`; raises `BadInput` for one out of date, too."""
+    found = _loaded(certificate)
     if not found.not_valid_before_utc <= datetime.now(UTC) <= found.not_valid_after_utc:
         raise BadInput(
             f"{certificate}: is valid from {found.not_valid_before_utc:%Y-%m-%d} to "
             f"{found.not_valid_after_utc:%Y-%m-%d}, expected today within; make a new one"
         )
     return found.public_bytes(Encoding.DER)
+
+
+def _loaded(certificate: Path) -> x509.Certificate:
+    try:
+        found = x509.load_pem_x509_certificate(certificate.read_bytes())
+        key = found.public_key()
+    except FileNotFoundError:
+        raise BadInput(
+            f"{certificate}: found none, expected the certificate; see `chorus identity`"
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise BadInput(f"{certificate}: found no certificate, expected one in PEM") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise BadInput(f"{certificate}: found another kind of key, expected Ed25519, as of `chorus identity`")
+    return found
 
 
 def server_side(key: Path, certificate: Path, others: Iterable[bytes]) -> ssl.SSLContext:
@@ -78,7 +93,7 @@ def _context(kind: int, key: Path, certificate: Path, others: Iterable[bytes]) -
     context.verify_mode = ssl.CERT_REQUIRED
     for other in others:
         context.load_verify_locations(cadata=other)
-    read(certificate)
+    read_in_date(certificate)
     if not key.exists():
         raise BadInput(f"{key}: found none, expected the key of {certificate}; see `chorus identity`")
     try:

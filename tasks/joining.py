@@ -50,7 +50,7 @@ def identity_of(own: Path, membership: Membership) -> tuple[ssl.SSLContext, byte
 
     Raises `BadInput` for what lacks, also of others.
     """
-    coordinator = identity.read(membership.coordinator.certificate)
+    coordinator = identity.read_in_date(membership.coordinator.certificate)
     tls = identity.client_side(own / KEY, membership.certificate, coordinator)
     return tls, coordinator, Keyring(membership.name, own / KEY, membership.participants)
 

@@ -2,19 +2,18 @@
 
 import socket
 import ssl
-import stat
 import subprocess
 import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -183,6 +182,27 @@ def test_a_participant_cannot_vouch_for_another(listener, folder):
         shown(listener, folder, "forged")
 
 
+def test_a_certificate_out_of_date_is_the_trouble_of_its_holder_alone(folder):
+    key = load_pem_private_key((folder / "a.key").read_bytes(), None)
+    name, past = x509.load_pem_x509_certificate((folder / "a.crt").read_bytes()).subject, datetime(2020, 1, 1)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 7, past, past + timedelta(1))
+    (folder / "a.crt").write_bytes(builder.sign(key, None).public_bytes(Encoding.PEM))
+    certificates = {name: identity.read(folder / f"{name}.crt") for name in "ab"}
+    tls = identity.server_side(folder / "coordinator.key", folder / "coordinator.crt", certificates.values())
+    told = []
+    with Listener(("127.0.0.1", 0), tls, certificates, told.append) as listener:
+        with pytest.raises(BadInput, match=r"a\.crt: is valid from 2020-01-01 to 2020-01-02, expected today"):
+            shown(listener, folder, "a")
+        plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        plain.check_hostname, plain.verify_mode = False, ssl.CERT_NONE
+        plain.load_cert_chain(folder / "a.crt", folder / "a.key")
+        with pytest.raises(Refused, match="the coordinator turned us away"):
+            welcomed(dial(("127.0.0.1", listener.port)), plain, identity.read(folder / "coordinator.crt"))
+        until(lambda: told)
+        with joined(listener, folder, "b", "ab"), Door("b", Remote("b", listener, 20)) as door:
+            assert door.ask("echo", {"x": 1}) == {"x": 1}
+
+
 def test_what_speaks_no_tls_and_who_says_nothing_hold_nobody_up(listener, folder):
     silent = [dial(("127.0.0.1", listener.port)) for _ in range(MOST_HANDSHAKES + 5)]
     loud = dial(("127.0.0.1", listener.port))
@@ -238,44 +258,3 @@ def test_who_is_not_in_its_own_file_is_in_no_sum_of_a_participant(listener, fold
         keys = dict.fromkeys("xy", bytes(32).hex()) | {"a": door.ready(plan, deadline_seconds=20)}
         with pytest.raises(Refused, match="a: its own file has no participant x, y"):
             door.ask("sum_vector", {"vector": [1.0]}, plan=plan, keys=keys)
-
-
-def test_a_signature_is_of_one_attempt_and_one_name(folder):
-    known = {name: folder / f"{name}.crt" for name in "ab"} | {"here": None}
-    a, b = (Keyring(name, folder / f"{name}.key", known) for name in "ab")
-    key = a.signed("r/0/0", bytes(32))
-    b.check("r/0/0", {"a": key, "here": bytes(32)})
-    for label, who in (("r/0/1", "a"), ("r/0/0", "b")):
-        with pytest.raises(Refused, match=f"b: the key shown as {who}'s"):
-            b.check(label, {who: key})
-
-
-def test_what_is_wrong_with_keys_and_certificates_is_told(folder):
-    assert stat.S_IMODE((folder / "a.key").stat().st_mode) == 0o600
-    with pytest.raises(BadInput, match=r"a\.key: exists already"):
-        identity.create("a", folder / "a.key", folder / "new.crt")
-    with pytest.raises(BadInput, match=r"none\.crt: found none, expected"):
-        identity.read(folder / "none.crt")
-    with pytest.raises(BadInput, match=r"a\.key: found no certificate"):
-        identity.read(folder / "a.key")
-    with pytest.raises(BadInput, match=r"b\.key: is not the key of .*a\.crt"):
-        identity.client_side(folder / "b.key", folder / "a.crt", identity.read(folder / "c.crt"))
-    with pytest.raises(BadInput, match=r"none\.key: found none"):
-        identity.server_side(folder / "none.key", folder / "a.crt", [])
-    locked = load_pem_private_key((folder / "a.key").read_bytes(), None).private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
-    )
-    (folder / "locked.key").write_bytes(locked)
-    with pytest.raises(BadInput, match=r"locked\.key: is not the key"):  # nobody is asked for a password
-        identity.client_side(folder / "locked.key", folder / "a.crt", identity.read(folder / "c.crt"))
-    with pytest.raises(FileExistsError):
-        identity.create("new", folder / "new.key", folder / "a.crt" / "new.crt")
-    assert not (folder / "new.key").exists()  # else it would be in the way of the next try
-    certificate = identity.read(folder / "a.crt")
-    with pytest.raises(BadInput, match="participants: a and b have the same certificate"):
-        Listener(("127.0.0.1", 0), None, {"a": certificate, "b": certificate})
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = taken.getsockname()
-        tls = identity.server_side(folder / "a.key", folder / "a.crt", [])
-        with pytest.raises(BadInput, match=f"coordinator.listen: cannot listen at 127.0.0.1:{address[1]}"):
-            Listener(address, tls, {})
