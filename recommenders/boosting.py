@@ -10,7 +10,7 @@ from federation.frozen import Frozen
 from recommenders.bins import Bins, Matrix, check_features
 from recommenders.gradients import BOUND_BITS, Objective, check_labels
 from recommenders.objectives import Floats, Integers
-from recommenders.trees import model_text, moved_on, read_leaves, read_tree, walk
+from recommenders.trees import model_text, moved_on, read_leaves, read_tree, require_sound, walk
 
 _INEXACT = {
     "bagging_fraction": "samples rows by their local index",
@@ -136,9 +136,10 @@ class Scores:
             return np.full(len(self._features), state.start)
         if state.trees[: len(self._trees)] != self._trees:
             self._trees, self._scores = (), np.zeros(len(self._features))
-        for tree in state.trees[len(self._trees) :]:
-            leaf = walk(read_tree(tree), self._features)
-            self._scores = moved_on(self._scores, leaf, read_leaves(tree))
+        for text in state.trees[len(self._trees) :]:
+            tree, outputs = read_tree(text), read_leaves(text)
+            require_sound(tree, outputs, self._features.shape[1])
+            self._scores = moved_on(self._scores, walk(tree, self._features), outputs)
         self._trees = state.trees
         return self._scores
 

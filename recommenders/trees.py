@@ -154,6 +154,26 @@ def find_leaves(block: str, before: Floats, after: Floats, features: Floats) -> 
     return leaf
 
 
+def require_sound(tree: Tree, outputs: Floats, features: int) -> None:
+    """Raise `ValueError` where a walk down a tree that was told would not end, or read beyond memory.
+
+    A child's node comes after its parent's, as LightGBM writes it, so that no walk goes in circles.
+    """
+    nodes, last = len(tree.feature), len(tree.category_starts) - 1
+    sound = all(len(each) == nodes for each in (tree.threshold, tree.decision, tree.left, tree.right))
+    sound = sound and len(outputs) == tree.leaves
+    sound = sound and bool(((tree.feature >= 0) & (tree.feature < features)).all())
+    for child in (tree.left, tree.right) if sound else ():
+        inner = (child > np.arange(nodes)) & (child < nodes)
+        sound = sound and bool((inner | (child < 0) & (child >= -tree.leaves)).all())
+    if sound and (tree.decision & 1).any():
+        which, starts = tree.threshold[tree.decision & 1 == 1], tree.category_starts
+        sound = bool(((which >= 0) & (which < last)).all() and (np.diff(starts) >= 0).all())
+        sound = sound and starts[0] >= 0 and starts[-1] <= len(tree.categories)
+    if not sound:
+        raise ValueError("found a tree that cannot be walked, expected one as LightGBM writes it")
+
+
 def walk(tree: Tree, features: Floats) -> Leaves:
     """The leaf of each row of `features` (n, f), as LightGBM predicts it."""
     leaf = np.zeros(len(features), np.int32)

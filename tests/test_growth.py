@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from federation.channel import Solo
 from recommenders.bins import agree
-from recommenders.boosting import BoostingConfig, Rows
+from recommenders.boosting import BoostingConfig, Rows, State
 from recommenders.gradients import derivatives, rounded
 from recommenders.growth import binned
 from recommenders.histograms import ROW
@@ -118,3 +118,34 @@ def test_rows_that_nothing_can_split_give_one_leaf():
     state = together(deal(rows, 3, 0), bins, config, [2, 1])
     assert state == alone(rows, bins, config, 3)
     np.testing.assert_allclose(state.scores(rows.features), 14.5)
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("left_child", "0 0"),
+        ("left_child", "-9 -1"),
+        ("right_child", "7 -2"),
+        ("right_child", "1"),
+        ("split_feature", "0 1"),
+        ("split_feature", "0 -1"),
+        ("threshold", "9 9"),
+        ("cat_boundaries", "0 900"),
+        ("cat_boundaries", "0 -1"),
+        ("leaf_value", "1 2"),
+    ],
+)
+def test_a_told_tree_that_leads_nowhere_is_refused(line, wrong):
+    """Else a coordinator could let a participant's process run for ever, or read beyond its memory."""
+    sound = {"split_feature": "0 0", "threshold": "0 0", "decision_type": "1 2", "left_child": "1 -1"}
+    sound |= {"right_child": "-2 -3", "leaf_value": "1 2 3", "cat_boundaries": "0 1", "cat_threshold": "3"}
+    rows = np.array([[0.0], [1.0], [2.0]])
+    bins = agree(Solo(), rows, "c", {"c": (0, 1, 2)})
+
+    def state(told):
+        trees = ("\n".join(f"{key}={value}" for key, value in told.items()),)
+        return State(objective="binary", bins=bins, start=0.0, scale=1.0, trees=trees)
+
+    assert state(sound).scores(rows).tolist() == [1.0, 3.0, 2.0]
+    with pytest.raises(ValueError, match="found a tree that cannot be walked"):
+        state(sound | {line: wrong}).scores(rows)
