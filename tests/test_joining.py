@@ -5,7 +5,9 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -107,6 +109,21 @@ def test_nothing_of_an_organisation_lies_at_the_coordinator(apart):
             assert path.stat().st_mode & 0o077 == 0, path
         keys = [path for path in apart.folder.rglob("identity.key")]
         assert keys == [apart.home / "coordinator" / "identity.key"]
+
+
+def test_its_process_ends_with_it_from_the_first_moment(tmp_path):
+    """Also while that still imports; and a Ctrl-C is not for it, which would show a traceback."""
+    ours, theirs = socket.socketpair()
+    work = f"from pathlib import Path; from tasks.joining import _work; _work(Path({str(tmp_path)!r}), {{}})"
+    place, argv = Small(tmp_path), [sys.executable, "-c", work.format(theirs.fileno())]
+    with ours, theirs, subprocess.Popen(argv, pass_fds=[theirs.fileno()], **place._where({})) as joined:
+        while not (started := place.processes("--tls")):
+            time.sleep(0.01)
+        assert os.getsid(started[0]) == started[0]
+        joined.kill()
+        joined.wait()
+        time.sleep(0.2)
+        assert not place.processes("--tls")
 
 
 def test_an_organisation_asks_for_lists_at_home(apart):
