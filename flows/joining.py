@@ -6,7 +6,7 @@ from federation import identity
 from federation.errors import BadInput
 from flows.consortium import Consortium, read_consortium
 from flows.participant import Participant
-from flows.tables import console, say
+from flows.tables import console
 from tasks import joining
 from tasks.doors import KEY
 
@@ -34,8 +34,7 @@ def join(path: Path, name: str, data: Path | None) -> None:
         raise BadInput(f"{path}: participants.{name}.events: found none, expected its event files")
     consortium.require_data()
     consortium.generate_world()
-    membership = consortium.membership(participant)
-    joining.join(consortium.own_folder(name), membership, lambda text: say(f"{name}: {text}"))
+    joining.join(consortium.own_folder(name), consortium.membership(participant))
 
 
 def _remote(consortium: Consortium, name: str) -> Participant:

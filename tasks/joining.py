@@ -3,16 +3,16 @@
 import ctypes
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from federation import identity
 from federation.files import write_json
-from federation.joining import dial
+from federation.joining import dial, welcomed
 from federation.keyring import Keyring
 from tasks import locks
 from tasks.doors import KEY, ONE_THREAD
@@ -21,65 +21,71 @@ from tasks.membership import Membership
 AGAIN_SECONDS = 2.0
 """Between two looks whether the coordinator listens, which it does while a run is under way."""
 
-TURNED_AWAY_SECONDS = 30.0
-"""Until it comes again, after its process has said why it could not work."""
+FAILED_SECONDS = 30.0
+"""Until another process is started where one failed by itself, as the next may: it was turned away."""
 
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
 
-def join(own: Path, membership: Membership, say: Callable[[str], None]) -> None:
+def join(own: Path, membership: Membership) -> None:
     """Work for the coordinator whenever it listens, in the folder `own`, until it is interrupted.
 
     Raises `BadInput` where key or certificates are missing, `Refused` where another process does it already.
     """
-    identity_of(own, membership)
+    _identity(own, membership)
     with locks.exclusive(own):
         write_json(own / "membership.json", membership.model_dump(mode="json"))
-        while True:
-            connection = _dialled(membership.coordinator.reached_at, say)
-            say("is connected")
-            if code := _work(own, connection):
-                say(f"its process ended (exit code {code})")
-            if code > 0:  # not one that was killed
-                time.sleep(TURNED_AWAY_SECONDS)
+        while True:  # a process for each run, as on the coordinator's machine
+            if code := _worked(own):
+                _say(membership, f"its process ended (exit code {code})")
+                time.sleep(FAILED_SECONDS if code > 0 else AGAIN_SECONDS)
 
 
-def identity_of(own: Path, membership: Membership) -> tuple[ssl.SSLContext, bytes, Keyring]:
-    """The participant's side of TLS, the coordinator's certificate, and what signs and checks keys.
+def connected(own: Path, membership: Membership) -> tuple[ssl.SSLSocket, Keyring]:
+    """A connection to the coordinator, as soon as it listens, and the keys by which others are known.
 
-    Raises `BadInput` for what lacks, also of others.
+    Raises `Refused` where one of the two does not know the other, `BadInput` as `join`.
     """
+    plain = _dialled(membership)
+    tls, coordinator, keyring = _identity(own, membership)
+    connection = welcomed(plain, tls, coordinator)
+    _say(membership, "is connected")
+    return connection, keyring
+
+
+def _identity(own: Path, membership: Membership) -> tuple[ssl.SSLContext, bytes, Keyring]:
+    """The participant's side of TLS, the coordinator's certificate, and the keyring."""
     coordinator = identity.read_in_date(membership.coordinator.certificate)
     tls = identity.client_side(own / KEY, membership.certificate, coordinator)
     return tls, coordinator, Keyring(membership.name, own / KEY, membership.participants)
 
 
-def _dialled(address: tuple[str, int], say: Callable[[str], None]) -> int:
+def _dialled(membership: Membership) -> socket.socket:
     """A connection to the coordinator, as soon as it listens."""
-    said = ""
+    address, said = membership.coordinator.reached_at, ""
     while True:
         try:
-            return dial(address).detach()
+            return dial(address)
         except OSError as error:
             waits = "waits for the coordinator at {}:{} ({})".format(*address, error.strerror or error)
         if waits != said:
-            say(said := waits)
+            _say(membership, said := waits)
         time.sleep(AGAIN_SECONDS)
 
 
-def _work(own: Path, connection: int) -> int:
-    """What became of a process that was given the connection, until that is closed: its exit code.
+def _worked(own: Path) -> int:
+    """The exit code of a process that has connected and worked until the connection was closed.
 
     It is ended with this one, and by nothing else: an interruption from the keyboard is not for it.
     """
-    program = [sys.executable, "-m", "tasks.participant", str(own), "--tls", "--fd", str(connection)]
-    process = subprocess.Popen(
-        program,
-        pass_fds=(connection,),
+    return subprocess.run(
+        [sys.executable, "-m", "tasks.participant", str(own), "--join"],
         env={**os.environ, **ONE_THREAD},
         start_new_session=True,
         preexec_fn=lambda: _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
-    )
-    os.close(connection)  # so that it ends with the process
-    return process.wait()
+    ).returncode
+
+
+def _say(membership: Membership, text: str) -> None:
+    print(f"{membership.name}: {text}", file=sys.stderr)

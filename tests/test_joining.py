@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -67,7 +66,7 @@ def apart(tmp_path_factory):
         for line in run.stderr:
             said.append(line)
             if "round 0: opened the sum" in line:
-                (worker,) = east.processes("--tls")
+                (worker,) = east.processes("--join")
                 os.kill(worker, signal.SIGKILL)
     for each in joined:
         each.terminate()
@@ -113,17 +112,16 @@ def test_nothing_of_an_organisation_lies_at_the_coordinator(apart):
 
 def test_its_process_ends_with_it_from_the_first_moment(tmp_path):
     """Also while that still imports; and a Ctrl-C is not for it, which would show a traceback."""
-    ours, theirs = socket.socketpair()
-    work = f"from pathlib import Path; from tasks.joining import _work; _work(Path({str(tmp_path)!r}), {{}})"
-    place, argv = Small(tmp_path), [sys.executable, "-c", work.format(theirs.fileno())]
-    with ours, theirs, subprocess.Popen(argv, pass_fds=[theirs.fileno()], **place._where({})) as joined:
-        while not (started := place.processes("--tls")):
+    work = f"from pathlib import Path; from tasks.joining import _worked; _worked(Path({str(tmp_path)!r}))"
+    place = Small(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", work], **place._where({})) as joined:
+        while not (started := place.processes("--join")):
             time.sleep(0.01)
         assert os.getsid(started[0]) == started[0]
         joined.kill()
         joined.wait()
         time.sleep(0.2)
-        assert not place.processes("--tls")
+        assert not place.processes("--join")
 
 
 def test_an_organisation_asks_for_lists_at_home(apart):
@@ -203,6 +201,8 @@ def test_what_lacks_to_take_part_is_told(tmp_path, capsys):
     assert f"Wrote {tmp_path}/east.crt: give it to every organisation" in said
     with pytest.raises(BadInput, match=r"identity.key: exists already"):
         joining.make_identity(path, "east")
+    with pytest.raises(BadInput, match=r"north.crt: found none"):  # by which it knows north's keys
+        joining.join(path, "east", None)
     path.write_text(re.sub("(certificate: east.crt\n).*\n", r"\1", path.read_text()))
     with pytest.raises(BadInput, match=r"participants.east.events: found none, expected its event files"):
         joining.join(path, "east", None)
