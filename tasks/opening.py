@@ -64,7 +64,7 @@ def open_run(
     _tell(tracking, folder)
     logging.getLogger("prefect.task_runs").addFilter(_tells_more)
     gc.freeze()  # what is imported stays: else each full collection walks all of it
-    with open_doors(home, memberships) as doors, _noted(folder, tracking):
+    with _noted(folder, tracking), open_doors(home, memberships) as doors:
         tracking.client.log_text(folder.facts["mlflow_run_id"], settings.decides, "configuration.json")
         yield Run(
             folder=folder,

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -18,11 +19,12 @@ from feature_store.catalogue import read_catalogue, write_catalogue
 from federation.errors import BadInput, Refused
 from flows import joining, operate, replay, setup
 from flows.consortium import read_consortium
-from tasks import server
+from tasks import opening, server
 from tasks.answers import ask_participant
 from tasks.following import follow, readable, told_of
 from tasks.jobs import LOCAL, recommend
 from tasks.room import Room
+from tasks.runs import find_run
 
 REMOTE = ("east", "north")
 
@@ -221,6 +223,18 @@ def test_an_address_that_is_none_is_told(tmp_path, address):
     told = f"coordinator.address: found '{address}', expected host:port, with a port up to 65535"
     with pytest.raises(BadInput, match=told):
         read_consortium(path)
+
+
+def test_a_run_that_cannot_listen_has_failed_and_says_why(tmp_path, monkeypatch):
+    """Not "ended without a word"."""
+    told = Mock(start_or_continue=Mock(return_value="m"))
+    monkeypatch.setattr(opening, "Tracking", lambda *_: told)
+    one = read_consortium(write(tmp_path))
+    with pytest.raises(BadInput), opening.open_run(one.home, one.memberships, "r", one.settings()):
+        pass
+    facts = find_run(one.home, "r").facts
+    assert (facts["status"], "east.crt: found none" in facts["reason"]) == ("failed", True)
+    told.finish.assert_called_once_with("m", "FAILED")
 
 
 def test_what_needs_all_rows_in_one_place_says_who_is_elsewhere(tmp_path):
