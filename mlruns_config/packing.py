@@ -17,8 +17,8 @@ CODE = Path(__file__).with_name("model_code.py")
 NEEDS = ("mlflow", "numpy", "pydantic")
 
 
-def log_model(tracking: "Tracking", run_id: str, folder: Path, metadata: Mapping[str, Any]) -> str:
-    """Log the model whose arrays lie in `folder` with the run; returns its URI.
+def log_model(tracking: "Tracking", run_id: str, folder: Path, metadata: Mapping[str, Any]) -> "LoggedModel":
+    """Log the model whose arrays lie in `folder` with the run; returns it as MLflow knows it.
 
     `folder` holds `catalogue.txt`, an item a line; `popularity.npy`, (items,) scores; `weights.npy`,
     (items, items) float32, where there is an item-to-item model; `model.json`, what it is.
@@ -34,7 +34,7 @@ def log_model(tracking: "Tracking", run_id: str, folder: Path, metadata: Mapping
         client.log_model_artifacts(model.model_id, str(Path(packed) / "model"))
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
-    return str(model.model_uri)
+    return model
 
 
 def _save(model: "LoggedModel", run_id: str, folder: Path, path: Path, metadata: Mapping[str, Any]) -> None:

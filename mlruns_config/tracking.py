@@ -227,9 +227,10 @@ class Tracking:
             self.client.create_registered_model(name, description=told)
         known = list(self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"))
         if not known:
-            source = log_model(self, run_id, folder, metadata)
+            model = log_model(self, run_id, folder, metadata)
             tags = {RUN_TAG: self.client.get_run(run_id).data.tags[RUN_TAG]}  # which outlive a deleted run
-            known = [self.client.create_model_version(name, source, run_id=run_id, tags=tags)]
+            source = {"run_id": run_id, "model_id": model.model_id}  # a server asks for both
+            known = [self.client.create_model_version(name, model.model_uri, tags=tags, **source)]
         return int(known[0].version)
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -83,8 +84,11 @@ def test_what_is_stored_is_code_text_and_plain_arrays(tracking, arrays, tmp_path
     _popular(tmp_path, arrays)
     np.save(tmp_path / "weights.npy", arrays[1])
     run_id = tracking.start_or_continue("stored", "stored", {}, {})
-    version = tracking.register(run_id, tmp_path, "stored", {})
-    source = tracking.client.get_model_version("stored", str(version)).source
+    client = tracking.client
+    with mock.patch.object(client, "create_model_version", wraps=client.create_model_version) as asked:
+        version = tracking.register(run_id, tmp_path, "stored", {})
+    source = client.get_model_version("stored", str(version)).source
+    assert source == f"models:/{asked.call_args.kwargs['model_id']}"  # else an MLflow server refuses it
     (folder,) = (tracking.folder / "artifacts" / "models").glob(f"{source.rpartition('/')[2]}/artifacts")
     stored = {path.name for path in folder.rglob("*") if path.is_file()}
     assert stored >= {"model_code.py", "catalogue.txt", "popularity.npy", "weights.npy", "MLmodel"}
