@@ -67,7 +67,7 @@ def _loaded(certificate: Path) -> x509.Certificate:
         key = found.public_key()
     except FileNotFoundError:
         raise BadInput(
-            f"{certificate}: found none, expected the certificate; see `chorus identity`"
+            f"{certificate}: found none, expected a certificate, as its owner makes it by `chorus identity`"
         ) from None
     except (ValueError, UnsupportedAlgorithm):
         raise BadInput(f"{certificate}: found no certificate, expected one in PEM") from None

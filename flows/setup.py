@@ -64,9 +64,12 @@ def check(path: Path, data: Path | None, json: Path | None = None) -> None:
     write_json(json, {"participants": found})
     if problems:
         raise BadInput("\n".join(problems))
+    _warn_of_lacking(consortium)
     if elsewhere := [each.name for each in consortium.participants if each not in here]:
         console.print(f"On other machines, to be checked there: {', '.join(elsewhere)}", soft_wrap=True)
-    console.print(f"{path} is ready: {typed()} run {typed_file(path, data)}", soft_wrap=True)
+    file = typed_file(path, data)
+    joins = [f"{typed()} join {file} --as {each.name}" for each in here if each.is_remote]
+    console.print(f"{path} is ready: {'; '.join(joins) or f'{typed()} run {file}'}", soft_wrap=True)
 
 
 def _is_here(consortium: Consortium, participant: Participant) -> bool:
@@ -118,6 +121,17 @@ def _warn(consortium: Consortium, found: Mapping[str, Mapping[str, Any]]) -> Non
                 f"Warning: only {hidden[0]} hides its {what}; the {summed} less everybody else's are its "
                 f"own. Let another participant hide its {what} too."
             )
+
+
+def _warn_of_lacking(consortium: Consortium) -> None:
+    """Of certificates that others have not given yet."""
+    known = [consortium.coordinator, *consortium.participants]
+    files = [each.certificate for each in known if each is not None and each.certificate is not None]
+    if lacking := ", ".join(str(file) for file in files if not file.exists()):
+        console.print(
+            f"Warning: found no {lacking}; ask those whose they are, who make them with `{typed()} identity`",
+            soft_wrap=True,
+        )
 
 
 def _warn_of_strangers(items: Mapping[str, set[str]]) -> None:

@@ -19,6 +19,7 @@ from feature_store.catalogue import read_catalogue, write_catalogue
 from federation.errors import BadInput, Refused
 from flows import joining, operate, replay, setup
 from flows.consortium import read_consortium
+from flows.tables import typed
 from tasks import opening, server
 from tasks.answers import ask_participant
 from tasks.following import follow, readable, told_of
@@ -249,7 +250,13 @@ def test_check_looks_at_those_whose_events_are_here(tmp_path, capsys):
     path = write(tmp_path)
     setup.check(path, None, tmp_path / "found.json")
     assert json.loads((tmp_path / "found.json").read_text())["participants"].keys() == {"south"}
-    assert "On other machines, to be checked there: east, north" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "On other machines, to be checked there: east, north" in said
+    assert f"Warning: found no {tmp_path}/coordinator.crt, {tmp_path}/east.crt, {tmp_path}/north.crt" in said
+    assert f"is ready: {typed()} run" in said
     joining.make_identity(path, "east")
     setup.check(path, None, tmp_path / "found.json")
+    said = capsys.readouterr().out
+    assert f"Warning: found no {tmp_path}/coordinator.crt, {tmp_path}/north.crt" in said
+    assert f"is ready: {typed()} join {path} --as east" in said
     assert json.loads((tmp_path / "found.json").read_text())["participants"].keys() == {"east", "south"}
