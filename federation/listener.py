@@ -66,9 +66,10 @@ class Listener:
                 if not self._open:
                     raise Lost({name: "is not waited for any more"})
                 if (found := self._waiting.pop(name, None)) is not None:
-                    self._taken[name] = found
                     if not closed(found):
+                        self._taken[name] = found
                         return found
+                    found.close()
                 elif not self._changed.wait(until - time.monotonic()):
                     raise Lost({name: f"has not connected within {seconds:g} s"})
 

@@ -27,7 +27,7 @@ from federation.errors import BadInput, Lost, Refused
 from federation.frames import Frames
 from federation.joining import dial, welcomed
 from federation.keyring import Keyring
-from federation.listener import MOST_HANDSHAKES, Listener, Remote
+from federation.listener import MOST_HANDSHAKES, Listener, Remote, closed
 from federation.masks import KeyPair
 from federation.plan import RoundPlan
 
@@ -151,10 +151,40 @@ def test_who_has_not_connected_is_lost_after_its_patience(listener):
     assert time.monotonic() - began < 5
 
 
-def test_a_stranger_is_turned_away_and_told_so(listener, folder):
-    with pytest.raises(Refused, match="the coordinator turned us away"):
-        shown(listener, folder, "stranger")
+def test_all_are_waited_for_together_and_anew_for_who_was_here(listener, folder):
+    with shown(listener, folder, "a"), listener.take("a", 20):
+        pass
+    listener._began -= 100
+    began = time.monotonic()
+    with pytest.raises(Lost, match="b: has not connected within 50 s"):
+        listener.take("b", 50)
+    assert time.monotonic() - began < 20
+    again = []
+    threading.Timer(0.5, lambda: again.append(shown(listener, folder, "a"))).start()
+    with listener.take("a", 20):
+        until(lambda: again)
+        again[0].close()
+
+
+def test_of_one_who_comes_twice_the_newer_connection_counts(listener, folder):
+    """Before it is asked: what is closed, by it or as it came anew, is not taken."""
+    with shown(listener, folder, "a") as older, shown(listener, folder, "a") as newer:
+        until(lambda: closed(older))
+        with listener.take("a", 20) as taken:
+            taken.sendall(b"!")
+            assert newer.recv(1) == b"!"
+    shown(listener, folder, "b").close()
+    with pytest.raises(Lost, match="b: has not connected"):
+        listener.take("b", 0.5)
+
+
+def test_a_stranger_is_turned_away_and_told_so_once(listener, folder):
+    for name in ("stranger", "stranger"):
+        with pytest.raises(Refused, match="the coordinator turned us away"):
+            shown(listener, folder, name)
     until(lambda: listener.told)
+    time.sleep(0.2)  # for what must not come
+    assert len(listener.told) == 1
     assert "a connection from 127.0.0.1 is turned away: CERTIFICATE_VERIFY_FAILED" in listener.told[0]
 
 
