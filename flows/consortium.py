@@ -1,6 +1,5 @@
 """`consortium.yaml`: who takes part, with which data, and what is trained. The one type of `flows`."""
 
-from glob import glob
 from os.path import realpath
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from feature_store.cleaning import CleaningRules
 from feature_store.splits import Split, TemporalSplit
-from feature_store.world import World, generate
-from feature_store.world_files import sources
+from feature_store.world import World
 from federation.durations import LONGEST_DAYS
 from federation.errors import BadInput
 from federation.frequency import FrequencyConfig
@@ -160,31 +158,6 @@ class Consortium(Frozen):
     def memberships(self) -> list[Membership]:
         """What each participant's process reads, in the file's order."""
         return [self.membership(each) for each in self.participants]
-
-    def require_data(self) -> None:
-        """Raise `BadInput` where the folder of data is missing; a world's is made when it is needed."""
-        if self.world is None and not self.data.is_dir():
-            raise BadInput(f"data: found no folder {self.data}, expected where the participants' paths start")
-
-    def require_here(self, what: str) -> None:
-        """Raise `BadInput` where `what`, which needs everybody's events here, has not those of others."""
-        if self.remote:
-            raise BadInput(
-                f"{what} reads everybody's events on one machine; found {', '.join(self.remote)}, which "
-                "connect from others"
-            )
-
-    def generate_world(self) -> None:
-        """Write its world's events where they are not there yet; `BadInput` where one's are other files."""
-        if self.world is not None:
-            generate(self.world, self.data, self.names)
-            for each in self.participants:
-                if each.events and not glob(each.events.path, root_dir=self.data):
-                    told, expected = each.events.path, sources(self.names)[each.name]
-                    raise BadInput(
-                        f"participants.{each.name}.events: found {told}, which the world does not write; "
-                        f"expected {expected.model_dump_json(exclude_defaults=True)}"
-                    )
 
     def membership(self, participant: Participant) -> Membership:
         """The part of the consortium that one participant's process reads."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from federation import identity
 from federation.errors import BadInput
 from flows.consortium import Consortium, read_consortium
+from flows.data import generate_world, require_data
 from flows.participant import Participant
 from flows.tables import console
 from tasks import joining
@@ -32,8 +33,8 @@ def join(path: Path, name: str, data: Path | None) -> None:
     participant = _remote(consortium, name)
     if participant.events is None:
         raise BadInput(f"{path}: participants.{name}.events: found none, expected its event files")
-    consortium.require_data()
-    consortium.generate_world()
+    require_data(consortium)
+    generate_world(consortium)
     joining.join(consortium.own_folder(name), consortium.membership(participant))
 
 

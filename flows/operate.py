@@ -9,6 +9,7 @@ from typing import Any
 from federation.errors import BadInput, Lost, TooFew
 from flows import tables
 from flows.consortium import Consortium, read_consortium
+from flows.data import generate_world, require_data, require_here
 from flows.schedule import server_client
 from flows.unlisted import warn_of_unlisted
 from mlruns_config import places
@@ -31,9 +32,9 @@ SILENCE_SECONDS = 20.0
 def start(path: Path, data: Path | None, json: Path | None, pooled: bool = False) -> None:
     """A new run of the consortium in the file at `path`, and its table; `pooled`: of pooled rows, too."""
     consortium = read_consortium(path, data)
-    consortium.require_data()
+    require_data(consortium)
     if pooled:
-        consortium.require_here("chorus compare")
+        require_here(consortium, "chorus compare")
     _train(consortium, new_name(), path, data, json, pooled=pooled)
 
 
@@ -177,7 +178,7 @@ def at_work(consortium: Consortium, patience_seconds: float = 0.0) -> Iterator[N
     """
     say = _log if patience_seconds else lambda _: None
     with locks.exclusive(consortium.home, patience_seconds, say):
-        consortium.generate_world()
+        generate_world(consortium)
         places.settle(consortium.mlflow())
         yield
 

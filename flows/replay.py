@@ -15,6 +15,7 @@ from federation.observation import spell
 from federation.plateau import Plateau
 from flows import tables
 from flows.consortium import Consortium, read_consortium
+from flows.data import generate_world, require_here
 from tasks.choosing import chosen
 from tasks.gathering import rehearsals
 from tasks.rehearsal import Rehearsal
@@ -43,8 +44,8 @@ def start(
 ) -> None:
     """Replay the consortium in the file at `path` in steps of so many `days`: its table, plot and figures."""
     consortium = read_consortium(path, data)
-    consortium.require_here("chorus replay")
-    consortium.generate_world()
+    require_here(consortium, "chorus replay")
+    generate_world(consortium)
     with tempfile.TemporaryDirectory() as scratch:
         everyone = rehearsals(
             Path(scratch), consortium.memberships, catalogue=consortium.catalogue is not None

@@ -13,6 +13,7 @@ from typing import IO
 
 from federation.errors import BadInput, ChorusError, Refused
 from flows.consortium import Consortium, read_consortium
+from flows.data import require_data
 from flows.schedule import server_url
 from flows.tables import console
 from tasks import flow_runs, locks, server
@@ -40,7 +41,7 @@ def deploy(path: Path, data: Path | None, pool: str, image: str | None) -> None:
 def serve(path: Path, data: Path | None, port: int) -> None:
     """The same deployments, with a Prefect server and a worker of this machine, until Ctrl-C or SIGTERM."""
     consortium = read_consortium(path, data)
-    consortium.require_data()
+    require_data(consortium)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -16,6 +16,7 @@ from feature_store.manifest import Manifest
 from federation.errors import BadInput
 from federation.files import replacing
 from flows.consortium import Consortium, read_consortium
+from flows.data import generate_world
 from flows.participant import Participant
 from flows.tables import console, figure_columns, typed, typed_file, write_json
 from flows.telling import writable
@@ -44,7 +45,7 @@ def write_template(path: Path) -> None:
 def check(path: Path, data: Path | None, json: Path | None = None) -> None:
     """Import and clean everybody's files into a scratch folder, and show what a run would find."""
     consortium = read_consortium(path, data)
-    consortium.generate_world()
+    generate_world(consortium)
     consortium.schedule.timing(None)  # a cron line is Prefect's to judge
     if consortium.catalogue is not None:
         read_catalogue(consortium.catalogue_path)

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from federation.errors import BadInput
 from flows.consortium import read_consortium
+from flows.data import generate_world
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
 GOOD = """
@@ -209,7 +210,7 @@ def test_who_reads_another_file_than_its_world_writes_is_told_how_it_is_read(tin
     path = tiny("tiny")
     path.write_text(path.read_text().replace("north", "zoo"))  # so that it is the third in order
     with pytest.raises(BadInput, match=r"zoo\.events: found zoo\.tsv\.gz, .*; expected \{") as caught:
-        read_consortium(path).generate_world()
+        generate_world(read_consortium(path))
     expected = str(caught.value).partition("expected ")[2]
     assert yaml.safe_load(expected) == {
         "path": "zoo.parquet",

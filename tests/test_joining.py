@@ -198,7 +198,7 @@ def test_what_lacks_to_take_part_is_told(tmp_path, capsys):
             joining.join(path, name, None)
     joining.make_identity(path, None)
     joining.make_identity(path, "east")
-    with pytest.raises(BadInput, match=r"north.crt: found none, expected the certificate"):
+    with pytest.raises(BadInput, match=r"north.crt: found none, expected a certificate"):
         joining.join(path, "east", None)  # without it no key of north's could be checked
     said = capsys.readouterr().out.replace("\n", "")
     assert f"Wrote {tmp_path}/east.crt: give it to every organisation" in said
