@@ -181,8 +181,9 @@ class Consortium(Frozen):
             cadence_days=participant.cadence_days,
             catalogue=own_catalogue if remote and self.catalogue is None else self.catalogue_path,
             catalogue_grows=self.catalogue is None,
-            participants={each.name: each.certificate for each in self.participants},
+            participants=len(self.participants),
             seed=self.seed,
+            certificates={each.name: each.certificate for each in self.participants},
             coordinator=self.coordinator,
         )
 

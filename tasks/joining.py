@@ -58,7 +58,7 @@ def _identity(own: Path, membership: Membership) -> tuple[ssl.SSLContext, bytes,
     """The participant's side of TLS, the coordinator's certificate, and the keyring."""
     coordinator = identity.read_in_date(membership.coordinator.certificate)
     tls = identity.client_side(own / KEY, membership.certificate, coordinator)
-    return tls, coordinator, Keyring(membership.name, own / KEY, membership.participants)
+    return tls, coordinator, Keyring(membership.name, own / KEY, membership.certificates)
 
 
 def _dialled(membership: Membership) -> socket.socket:

@@ -66,8 +66,8 @@ class Coordinator(Frozen):
 class Membership(Frozen):
     """One participant's part in the consortium.
 
-    `participants` has everybody's certificate by name; none: it runs where the coordinator does.  Of others
-    the coordinator knows no `source`.
+    `certificates` has everybody's by name; none: it runs where the coordinator does.  Of others the
+    coordinator knows no `source`.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
@@ -85,20 +85,21 @@ class Membership(Frozen):
     cadence_days: float | None = None
     catalogue: Path
     catalogue_grows: bool = Field(False, description="whether each run adds the items that are new")
-    participants: Annotated[dict[str, Path | None], Field(min_length=1)]
+    participants: Annotated[int, Field(ge=1)]
     seed: int
+    certificates: dict[str, Path | None] = Field(default_factory=dict)
     coordinator: Coordinator | None = None
 
     @property
     def certificate(self) -> Path | None:
         """Its certificate; none where it runs where the coordinator does."""
-        return self.participants[self.name]
+        return self.certificates.get(self.name)
 
     @property
     def agreed(self) -> dict[str, Any]:
         """What all participants have alike, by key of the consortium's file."""
         alike = {"consortium", "cleaning", "split", "model", "rounds", "seed"}
-        settings = {"participants": sorted(self.participants), **self.model_dump(mode="json", include=alike)}
+        settings = {"participants": sorted(self.certificates), **self.model_dump(mode="json", include=alike)}
         return dict(each_setting(settings))
 
     def require_agreed(self, told: Mapping[str, Any]) -> None:

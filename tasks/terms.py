@@ -98,4 +98,4 @@ def in_order(paths: Iterator[Path]) -> list[Path]:
 
 
 def _form(room: Room) -> FixedPoint:
-    return item_to_item.gram_form(room.membership.model.users_bound, len(room.membership.participants))
+    return item_to_item.gram_form(room.membership.model.users_bound, room.membership.participants)

@@ -24,6 +24,7 @@ from tasks import opening, server
 from tasks.answers import ask_participant
 from tasks.following import follow, readable, told_of
 from tasks.jobs import LOCAL, recommend
+from tasks.membership import Membership
 from tasks.room import Room
 from tasks.runs import find_run
 
@@ -185,6 +186,12 @@ def test_a_file_that_says_something_else_is_told_by_its_key(tmp_path):
         with pytest.raises(BadInput, match=f"east: its own file has {told}; expected the same"):
             own.require_agreed(coordinator.agreed)
     own.require_agreed(json.loads(json.dumps(own.agreed)))
+
+
+def test_what_a_participant_was_told_before_it_could_join_is_still_read(tmp_path):
+    told = read_consortium(write(tmp_path)).memberships[2].model_dump(mode="json")
+    before = {key: value for key, value in told.items() if key not in ("certificates", "coordinator")}
+    assert Membership.model_validate(before).certificate is None
 
 
 def test_what_lacks_to_take_part_is_told(tmp_path, capsys):
