@@ -16,7 +16,8 @@ def dial(address: tuple[str, int]) -> socket.socket:
 def welcomed(plain: socket.socket, tls: ssl.SSLContext, other: bytes) -> ssl.SSLSocket:
     """The connection over TLS, once the coordinator, whose certificate is `other` (DER), has let us in.
 
-    Raises `Refused` where one of the two does not know the other's certificate.
+    Raises `Refused` where one of the two does not know the other's certificate, and `OSError` where the
+    connection ends before that is known, as when a run is over just then.
     """
     plain.settimeout(HANDSHAKE_SECONDS)
     with ExitStack() as stack:
@@ -28,10 +29,14 @@ def welcomed(plain: socket.socket, tls: ssl.SSLContext, other: bytes) -> ssl.SSL
             keep_alive(connection)
         except ssl.SSLCertVerificationError:
             known = False
-        except OSError as error:
-            heard = str(getattr(error, "reason", None) or error).encode()
+        except ssl.SSLEOFError:
+            heard = b""
+        except ssl.SSLError as error:
+            heard = str(error.reason).encode()
         if not known:
             raise Refused("who answers there has not the certificate that is coordinator.certificate")
+        if not heard:
+            raise ConnectionResetError("it ended the connection before it said a word")
         if heard != WELCOME:
             raise Refused(
                 f"the coordinator turned us away (found {heard!r}, expected {WELCOME!r}); it may have "

@@ -3,7 +3,6 @@
 import ctypes
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -47,11 +46,20 @@ def connected(own: Path, membership: Membership) -> tuple[ssl.SSLSocket, Keyring
 
     Raises `Refused` where one of the two does not know the other, `BadInput` as `join`.
     """
-    plain = _dialled(membership)
-    tls, coordinator, keyring = _identity(own, membership)
-    connection = welcomed(plain, tls, coordinator)
-    _say(membership, "is connected")
-    return connection, keyring
+    address, said = membership.coordinator.reached_at, ""
+    while True:
+        try:
+            plain = dial(address)
+            tls, coordinator, keyring = _identity(own, membership)  # as they are now, after days perhaps
+            connection = welcomed(plain, tls, coordinator)
+        except OSError as error:
+            waits = "waits for the coordinator at {}:{} ({})".format(*address, error.strerror or error)
+        else:
+            _say(membership, "is connected")
+            return connection, keyring
+        if waits != said:
+            _say(membership, said := waits)
+        time.sleep(AGAIN_SECONDS)
 
 
 def _identity(own: Path, membership: Membership) -> tuple[ssl.SSLContext, bytes, Keyring]:
@@ -59,19 +67,6 @@ def _identity(own: Path, membership: Membership) -> tuple[ssl.SSLContext, bytes,
     coordinator = identity.read_in_date(membership.coordinator.certificate)
     tls = identity.client_side(own / KEY, membership.certificate, coordinator)
     return tls, coordinator, Keyring(membership.name, own / KEY, membership.certificates)
-
-
-def _dialled(membership: Membership) -> socket.socket:
-    """A connection to the coordinator, as soon as it listens."""
-    address, said = membership.coordinator.reached_at, ""
-    while True:
-        try:
-            return dial(address)
-        except OSError as error:
-            waits = "waits for the coordinator at {}:{} ({})".format(*address, error.strerror or error)
-        if waits != said:
-            _say(membership, said := waits)
-        time.sleep(AGAIN_SECONDS)
 
 
 def _worked(own: Path) -> int:

@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
@@ -192,6 +193,14 @@ def test_who_answers_in_the_coordinator_s_place_is_refused(folder):
     tls = identity.server_side(folder / "stranger.key", folder / "stranger.crt", [])
     with Listener(("127.0.0.1", 0), tls, {}) as other, pytest.raises(Refused, match="who answers there"):
         shown(other, folder, "a")
+
+
+def test_who_ends_the_connection_before_a_word_is_tried_again(folder):
+    """As a run that is over just then: it has turned nobody away."""
+    with socket.create_server(("127.0.0.1", 0)) as over:
+        threading.Timer(0.3, lambda: over.accept()[0].close()).start()
+        with pytest.raises(ConnectionError):
+            shown(SimpleNamespace(port=over.getsockname()[1]), folder, "a")
 
 
 def test_a_participant_cannot_vouch_for_another(listener, folder):
