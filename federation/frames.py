@@ -142,7 +142,8 @@ class Frames:
 
 def _broken(error: OSError) -> OSError:
     """The error, as one of the connection: TLS and networks have others, which are no fault of ours."""
-    known = isinstance(error, TimeoutError | ConnectionError)
+    late = isinstance(error, TimeoutError) and error.errno is None  # else TCP gave the other machine up
+    known = late or isinstance(error, ConnectionError)
     return error if known else ConnectionError(getattr(error, "reason", None) or error.strerror)
 
 

@@ -34,7 +34,7 @@ def welcomed(plain: socket.socket, tls: ssl.SSLContext, other: bytes) -> ssl.SSL
         except ssl.SSLError as error:
             heard = str(error.reason).encode()
         if not known:
-            raise Refused("who answers there has not the certificate that is coordinator.certificate")
+            raise Refused("whoever answers there does not hold the key of coordinator.certificate")
         if not heard:
             raise ConnectionResetError("it ended the connection before it said a word")
         if heard != WELCOME:

@@ -142,8 +142,9 @@ class Listener:
         with self._changed:
             if (before := self._waiting.pop(name, None)) is not None:
                 before.close()
-            if (before := self._taken.get(name)) is not None:
+            if (before := self._taken.get(name)) is not None and not closed(before):
                 shut(before)
+                self._say(f"{name} has come anew: its older connection is cut")
             if self._open:
                 self._waiting[name] = connection
                 self._changed.notify_all()
@@ -201,6 +202,8 @@ def shut(connection: socket.socket) -> None:
 
 def closed(connection: socket.socket) -> bool:
     """Whether the connection is closed, at one end or the other."""
+    if connection.fileno() < 0:
+        return True
     poll = select.poll()
     poll.register(connection, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
     return bool(poll.poll(0))

@@ -81,7 +81,9 @@ class Consortium(Frozen):
         if (fewest := self.gate.fewest or 0) > len(names):
             raise ValueError(f"gate.fewest is {fewest}, but there are {len(names)} participants")
         if len({each.reachable is None or each.is_remote for each in self.participants}) > 1:
-            raise ValueError("participants: found reachable of some, expected it of all, or of none")
+            raise ValueError(
+                "participants: found reachable of some, expected it of all, none of whom connects, or of none"
+            )
         return self
 
     @model_validator(mode="after")

@@ -8,9 +8,13 @@ from federation.errors import BadInput
 from flows.consortium import Consortium
 
 
-def require_data(consortium: Consortium) -> None:
-    """Raise `BadInput` where the folder of data is missing; a world's is made when it is needed."""
-    if consortium.world is None and not consortium.data.is_dir():
+def require_data(consortium: Consortium, joins: bool = False) -> None:
+    """Raise `BadInput` where the folder of data is missing; a world's is made when it is needed.
+
+    A coordinator whose participants are all elsewhere needs none, but who `joins` does.
+    """
+    needed = joins or consortium.catalogue or len(consortium.remote) < len(consortium.participants)
+    if needed and consortium.world is None and not consortium.data.is_dir():
         raise BadInput(
             f"data: found no folder {consortium.data}, expected where the participants' paths start"
         )

@@ -33,7 +33,7 @@ def join(path: Path, name: str, data: Path | None) -> None:
     participant = _remote(consortium, name)
     if participant.events is None:
         raise BadInput(f"{path}: participants.{name}.events: found none, expected its event files")
-    require_data(consortium)
+    require_data(consortium, joins=True)
     generate_world(consortium)
     joining.join(consortium.own_folder(name), consortium.membership(participant))
 

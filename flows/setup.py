@@ -50,7 +50,7 @@ def check(path: Path, data: Path | None, json: Path | None = None) -> None:
     if consortium.catalogue is not None:
         read_catalogue(consortium.catalogue_path)
     found, items, problems = {}, {}, []
-    here = [each for each in consortium.participants if _is_here(consortium, each)]
+    here = _here(consortium)
     for participant in here:
         try:
             manifest, items[participant.name], unlisted = _imported(consortium, participant)
@@ -73,10 +73,17 @@ def check(path: Path, data: Path | None, json: Path | None = None) -> None:
     console.print(f"{path} is ready: {'; '.join(joins) or f'{typed()} run {file}'}", soft_wrap=True)
 
 
-def _is_here(consortium: Consortium, participant: Participant) -> bool:
-    """Whether its events are on this machine: of one that connects from another, where its key is."""
-    key = consortium.own_folder(participant.name) / KEY
-    return participant.events is not None and (not participant.is_remote or key.exists())
+def _here(consortium: Consortium) -> list[Participant]:
+    """Whose events are on this machine: whose key is here; and, but at an organisation, who has none."""
+    joined = [
+        each.name
+        for each in consortium.participants
+        if each.is_remote and each.events and (consortium.own_folder(each.name) / KEY).exists()
+    ]
+    local = [each.name for each in consortium.participants if not each.is_remote]
+    if not joined or (consortium.home / "coordinator" / KEY).exists():
+        joined += local
+    return [each for each in consortium.participants if each.name in joined]
 
 
 def _imported(consortium: Consortium, participant: Participant) -> tuple[Manifest, set[str], int]:
@@ -130,7 +137,7 @@ def _warn_of_lacking(consortium: Consortium) -> None:
     files = [each.certificate for each in known if each is not None and each.certificate is not None]
     if lacking := ", ".join(str(file) for file in files if not file.exists()):
         console.print(
-            f"Warning: found no {lacking}; ask those whose they are, who make them with `{typed()} identity`",
+            f"Warning: found no {lacking}; ask their owners, who make them with `{typed()} identity`",
             soft_wrap=True,
         )
 

@@ -24,8 +24,8 @@ def ask_participant(
         raise BadInput(f"participant '{participant}' is not known; expected one of {', '.join(names)}")
     if not (told := home / "participants" / participant / "membership.json").is_file():
         raise BadInput(
-            f"{told}: found none, expected what '{participant}' is told when a run begins; who joins from "
-            "another machine is asked there"
+            f"{told}: found none, expected what '{participant}' is told when a run begins; ask one that "
+            "joins from another machine there"
         )
     rounds = read_json(told, Membership.model_validate_json).rounds
     asked = {"run": run, "user": user, "top": top}

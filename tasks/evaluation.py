@@ -71,8 +71,8 @@ def _versions(doors: Mapping[str, Door], settings: Settings) -> tuple[dict[str, 
     found, lost = {}, {}
     for name, door in doors.items():
         try:
-            agreed = {"agreed": settings.agreed}
-            told = door.ask("prepare", agreed, deadline_seconds=settings.rounds.deadline_seconds)
+            agreed, seconds = {"agreed": settings.agreed}, settings.rounds.deadline_seconds
+            told = door.ask("prepare", agreed, deadline_seconds=seconds)
             found[name] = believed(name, "its data", Imported, told)["version"]
         except ChorusError as error:
             lost[name] = reason(name, error)

@@ -214,8 +214,9 @@ JOBS: dict[str, Job] = {
 }
 
 
-LOCAL = {recommend.__name__}
-"""What is asked for on the participant's own machine only: a coordinator on another asks about no users."""
+def offered(joined: bool) -> dict[str, Job]:
+    """What is answered, by name; to a coordinator on another machine that it `joined` nothing of a user."""
+    return {name: job for name, job in JOBS.items() if not (joined and job is recommend)}
 
 
 def _compared(room: Room, told: Told, channel: Channel) -> Told:

@@ -38,7 +38,7 @@ def join(own: Path, membership: Membership) -> None:
         while True:  # a process for each run, as on the coordinator's machine
             if code := _worked(own):
                 _say(membership, f"its process ended (exit code {code})")
-                time.sleep(FAILED_SECONDS if code > 0 else AGAIN_SECONDS)
+            time.sleep(FAILED_SECONDS if code > 0 else AGAIN_SECONDS)
 
 
 def connected(own: Path, membership: Membership) -> tuple[ssl.SSLSocket, Keyring]:

@@ -98,14 +98,15 @@ class Membership(Frozen):
     @property
     def agreed(self) -> dict[str, Any]:
         """What all participants have alike, by key of the consortium's file."""
-        alike = {"consortium", "cleaning", "split", "model", "rounds", "seed"}
-        settings = {"participants": sorted(self.certificates), **self.model_dump(mode="json", include=alike)}
-        return dict(each_setting(settings))
+        alike = self.model_dump(mode="json", include={"cleaning", "split", "model", "rounds", "seed"})
+        named = {"name": self.consortium, "participants": sorted(self.certificates)}
+        return dict(each_setting({**named, **alike}))
 
     def require_agreed(self, told: Mapping[str, Any]) -> None:
         """Raise `BadInput` where the coordinator has `told` of another value of a key than its own."""
-        for key in sorted(self.agreed.keys() | told.keys()):
-            found, expected = self.agreed.get(key), told.get(key)
+        own = self.agreed
+        for key in sorted(own.keys() | told.keys()):
+            found, expected = own.get(key), told.get(key)
             if found != expected:
                 raise BadInput(
                     f"{self.name}: its own file has {key}: {found}, the coordinator's {expected}; expected "

@@ -1,7 +1,7 @@
-"""The program that is a participant: `python -m tasks.participant HOME --fd N`.
+"""The program that is a participant: `python -m tasks.participant HOME (--fd N | --join)`.
 
 It reads its own part of the consortium from HOME, and answers the coordinator through the connection
-that it was given, or with `--join` makes to another machine; all that it writes is its owner's only to read.
+that it was given, or with `--join` makes to another machine; only its owner can read what it writes.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main() -> None:
     # nothing here uses, which takes half of the start and 40 MB each.
     sys.modules["sklearn"] = None  # type: ignore[assignment]
     from tasks.following import follow
-    from tasks.jobs import JOBS, LOCAL
+    from tasks.jobs import offered
     from tasks.membership import Membership
     from tasks.room import Room
 
@@ -47,11 +47,7 @@ def main() -> None:
     serve(
         connection,
         membership.name,
-        {
-            name: partial(follow, room, job)
-            for name, job in JOBS.items()
-            if not (given.join and name in LOCAL)
-        },
+        {name: partial(follow, room, job) for name, job in offered(given.join).items()},
         membership.rounds,
         log=given.home / "participant.log",
         shown=(BadData,),

@@ -43,7 +43,7 @@ class Run:
     model: ModelConfig
     split: Split
     created_at: str
-    agreed: Mapping[str, Any] = field(default_factory=dict)
+    agreed: Mapping[str, Any]
     grows: bool = False
     seed: int = 0
     redo: str | None = None

@@ -1,5 +1,6 @@
 import contextlib
 import datetime
+import errno
 import socket
 import ssl
 import struct
@@ -124,3 +125,16 @@ def test_refuses_what_is_not_a_frame(ends, start):
     ends[0].connection.sendall(start)
     with pytest.raises(Refused):
         ends[1].receive()
+
+
+def test_who_is_given_up_by_the_network_is_gone_not_late():
+    """Both are a `TimeoutError` to Python; only one of them is of a deadline of ours."""
+
+    class GivenUp:
+        def settimeout(self, seconds): ...
+
+        def recv_into(self, view):
+            raise OSError(errno.ETIMEDOUT, "Connection timed out")
+
+    with pytest.raises(ConnectionError, match="Connection timed out"):
+        Frames(GivenUp()).receive(deadline=time.monotonic() + 10)

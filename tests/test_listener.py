@@ -46,7 +46,10 @@ coordinator = identity.read(folder / "coordinator.crt")
 tls = identity.client_side(folder / f"{name}.key", folder / f"{name}.crt", coordinator)
 keyring = Keyring(name, folder / f"{name}.key", {each: folder / f"{each}.crt" for each in names})
 connection = welcomed(dial(("127.0.0.1", port)), tls, coordinator)
-jobs = {"echo": program.echo, "sum_vector": program.sum_vector, "sleep": program.sleep}
+def hang(told, channel):
+    Path(told["begun"]).touch()
+    program.sleep({"seconds": 600}, channel)
+jobs = {"hang": hang, "echo": program.echo, "sum_vector": program.sum_vector, "sleep": program.sleep}
 serve(connection, name, jobs, keyring=keyring)
 """
 
@@ -84,8 +87,10 @@ def joined(listener, folder, name, names="abc"):
         names,
     ]
     with subprocess.Popen(argv) as process:
-        yield process
-        process.kill()
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def shown(listener, folder, name):
@@ -128,21 +133,26 @@ def test_who_is_ended_at_the_deadline_comes_again(listener, folder):
         assert door.starts == 2
 
 
+def when(begun, then):
+    """In a thread, `then()` as soon as the job that touches the file `begun` is at work."""
+    thread = threading.Thread(target=lambda: (until(begun.exists), then()))
+    thread.start()
+    return thread
+
+
 def test_who_dies_or_comes_anew_is_lost_at_once(listener, folder):
     with Door("a", Remote("a", listener, 20)) as door, joined(listener, folder, "a") as process:
-        door.ask("echo")
-        threading.Timer(0.5, process.kill).start()
+        when(folder / "begun", process.kill)
         with pytest.raises(Lost, match="a: its connection was closed"):
-            door.ask("sleep", {"seconds": 600})
+            door.ask("hang", {"begun": str(folder / "begun")}, deadline_seconds=30)
     with Door("a", Remote("a", listener, 20)) as door, joined(listener, folder, "a"):
-        door.ask("echo")
         anew = []
-        again = threading.Timer(0.5, lambda: anew.append(shown(listener, folder, "a")))
-        again.start()
+        again = when(folder / "again", lambda: anew.append(shown(listener, folder, "a")))
         with pytest.raises(Lost, match="a: its connection was closed"):  # the old line may be dead unnoticed
-            door.ask("sleep", {"seconds": 600})
+            door.ask("hang", {"begun": str(folder / "again")}, deadline_seconds=30)
         again.join()
         anew[0].close()
+        assert listener.told == ["a has come anew: its older connection is cut"]
 
 
 def test_who_has_not_connected_is_lost_after_its_patience(listener):
@@ -191,7 +201,7 @@ def test_a_stranger_is_turned_away_and_told_so_once(listener, folder):
 
 def test_who_answers_in_the_coordinator_s_place_is_refused(folder):
     tls = identity.server_side(folder / "stranger.key", folder / "stranger.crt", [])
-    with Listener(("127.0.0.1", 0), tls, {}) as other, pytest.raises(Refused, match="who answers there"):
+    with Listener(("127.0.0.1", 0), tls, {}) as other, pytest.raises(Refused, match="whoever answers there"):
         shown(other, folder, "a")
 
 

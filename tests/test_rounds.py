@@ -137,4 +137,4 @@ def test_logs_never_hold_keys(four, monkeypatch):
     four.round()
     assert len(seen) == len(set(seen)) == 4
     for door in four.doors.values():
-        assert not any(key in door._log_path.read_text() for key in seen)
+        assert not any(key in door.peer._log_path.read_text() for key in seen)

@@ -54,6 +54,7 @@ def run_behind(tmp_path):
             model=ModelConfig(),
             split=LeaveLastOut(),
             created_at="2026-01-01",
+            agreed={},
         )
 
     yield run
