@@ -20,6 +20,7 @@ from flows.consortium import Consortium
 from flows.participant import Participant
 from mlruns_config.config import TrackingConfig
 from recommenders.boosting import BoostingConfig
+from recommenders.sequence import SequenceConfig
 from recommenders.two_stage import TwoStage
 from tasks.engines import EngineConfig
 from tasks.membership import Coordinator, Disclosures
@@ -42,6 +43,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "model": ModelConfig,
     "model.two_stage": TwoStage,
     "model.two_stage.boosting": BoostingConfig,
+    "model.sequence": SequenceConfig,
     "rounds": RoundPolicy,
     "frequency": FrequencyConfig,
     "frequency.policy, kind: periodic": Periodic,

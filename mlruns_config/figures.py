@@ -154,14 +154,14 @@ def _smooth(values: Sequence[float]) -> NDArray[np.float64]:
     return np.where(known > 0, np.nansum(windows, axis=1) / np.maximum(known, 1), np.nan)
 
 
-def growth_figure(history: Mapping[int, float], metric: str) -> "Figure":
-    """`metric` of the consortium's validation parts by the number of trees, as `history` has it."""
+def growth_figure(history: Mapping[int, float], metric: str, of: str) -> "Figure":
+    """`metric` of the consortium's validation parts by how many there are `of` what is learned."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(list(history), list(history.values()), "o-", color=COLOURS["consortium"])
-    axes.set_xlabel("trees")
+    axes.set_xlabel(of)
     axes.set_ylabel(f"{metric} on validation")
     axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -1,5 +1,6 @@
 """The registered recommender as MLflow loads it: code and plain arrays, no pickle, nothing of Chorus."""
 
+import json
 from pathlib import Path
 
 import mlflow
@@ -22,8 +23,26 @@ class Answer(BaseModel):
     scores: list[float]
 
 
+class Transformer:
+    """What a history, oldest item first, says beside popularity."""
+
+    def __init__(self, folder):
+        import attention  # it travels with the model
+
+        self.read = attention.scores
+        self.size = attention.Size(**json.loads((folder / "size.json").read_text()))
+        self.network = attention.Network(
+            *(np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("dense", "table"))
+        )
+
+    def scores(self, history):
+        """How much likelier each item is after it, (items,)."""
+        newest = np.array([history[-self.size.length :] or [-1]])
+        return self.read(self.network, self.size, newest)[0]
+
+
 class Recommender(mlflow.pyfunc.PythonModel):
-    """Item-to-item where a history tells something, else popularity, as where nobody had its items yet."""
+    """Item-to-item or a transformer where a history tells something, else popularity."""
 
     def load_context(self, context):
         """Read the catalogue and the arrays."""
@@ -34,16 +53,19 @@ class Recommender(mlflow.pyfunc.PythonModel):
         self.popularity = np.load(folder / "popularity.npy", allow_pickle=False)
         weights = folder / "weights.npy"
         self.weights = np.load(weights, mmap_mode="r", allow_pickle=False) if weights.exists() else None
+        self.transformer = Transformer(folder) if (folder / "table.npy").exists() else None
 
     def predict(self, context, model_input: list[Query], params=None) -> list[Answer]:
         """One answer for each query; ids that the catalogue does not know are ignored."""
         return [self._answer(query) for query in model_input]
 
     def _answer(self, query: Query) -> Answer:
-        seen = np.array(sorted({self.place[item] for item in query.history if item in self.place}), int)
-        scores = self.popularity.astype(np.float32)
+        read = [self.place[item] for item in query.history if item in self.place]
+        seen, scores = np.array(sorted(set(read)), int), self.popularity.astype(np.float32)
         if self.weights is not None and self.weights[seen].any():
             scores = self.weights[seen].sum(axis=0)
+        if self.transformer is not None:
+            scores = np.log1p(scores) + self.transformer.scores(read)
         scores[seen] = -np.inf
         best = np.argsort(-scores, kind="stable")[: max(0, min(query.k, len(scores) - len(seen)))]
         return Answer(items=list(self.items[best]), scores=[float(score) for score in scores[best]])

@@ -20,8 +20,9 @@ NEEDS = ("mlflow", "numpy", "pydantic")
 def log_model(tracking: "Tracking", run_id: str, folder: Path, metadata: Mapping[str, Any]) -> "LoggedModel":
     """Log the model whose arrays lie in `folder` with the run; returns it as MLflow knows it.
 
-    `folder` holds `catalogue.txt`, an item a line; `popularity.npy`, (items,) scores; `weights.npy`,
-    (items, items) float32, where there is an item-to-item model; `model.json`, what it is.
+    `folder` holds `catalogue.txt`, an item a line; `popularity.npy`, (items,) scores; `model.json`, what it
+    is; where there is an item-to-item model `weights.npy`, (items, items) float32; where there is a
+    transformer `dense.npy`, `table.npy`, `size.json`, and the code that reads by them.
     """
     from mlflow.entities import LoggedModelOutput
 
@@ -55,6 +56,7 @@ def _save(model: "LoggedModel", run_id: str, folder: Path, path: Path, metadata:
             ),
             python_model=str(CODE),
             artifacts={"model": str(folder)},
+            code_paths=[str(path) for path in folder.glob("*.py")] or None,
             input_example=[{"history": [first], "k": 3}],
             pip_requirements=[f"{name}=={version(name)}" for name in NEEDS],
         )

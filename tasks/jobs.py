@@ -20,7 +20,7 @@ from federation.union import union
 from recommenders.boosting import State
 from recommenders.metrics import COUNTS, SUMS, intervals, metrics
 from recommenders.popularity import widened
-from tasks import comparison, own_model, personal, ranking, tables, terms
+from tasks import comparison, own_model, personal, ranking, sequences, tables, terms
 from tasks.comparison import Counts, Terms
 from tasks.moments import moments
 from tasks.prepared import Prepared
@@ -104,12 +104,17 @@ def grow(room: Room, told: Told, channel: Channel) -> Told:
     return ranking.grow_together(room, told["run"], number, told["part"], trees, _state(told), channel)
 
 
+def learn(room: Room, told: Told, channel: Channel) -> Told:
+    """Train the transformer on the own histories for a federated round; all of the cohort return the same."""
+    run, number, step = told["run"], told["number"], told["step"]
+    return sequences.learn(room, _prepared(room, told), run, number, step, channel)
+
+
 def score(room: Room, told: Told, channel: Channel) -> Told:
     """Make the most of the opened sums, score the own queries, keep the sums of their metrics."""
     prepared = _prepared(room, told)
-    scored = personal.score(
-        room, prepared, told["run"], told["number"], channel, _state(told), told.get("champion")
-    )
+    asked = told["run"], told["number"], channel, _learned(told), told.get("champion")
+    scored = personal.score(room, prepared, *asked)
     folder = room.work(told["run"], told["number"])
     for name, array in scored.terms._asdict().items():
         save(folder / f"compared-{name}.npy", array)
@@ -203,6 +208,7 @@ JOBS: dict[str, Job] = {
         gather,
         tabulate,
         grow,
+        learn,
         score,
         evaluate,
         refresh,
@@ -242,6 +248,11 @@ def _listed(room: Room, told: Told) -> Path:
 
 def _prepared(room: Room, told: Told) -> Prepared:
     return room.prepared(told["version"], tuple(told["cuts"]), told.get("items"))
+
+
+def _learned(told: Told) -> State | int | None:
+    """What the consortium has learned: the ranker, or after how many rounds the transformer was best."""
+    return _state(told) if told.get("rounds") is None else told["rounds"]
 
 
 def _state(told: Told) -> State | None:

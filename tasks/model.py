@@ -6,18 +6,21 @@ from pydantic import Field, field_validator
 
 from federation.durations import LONGEST_DAYS
 from federation.frozen import Frozen
+from recommenders.sequence import SequenceConfig
 from recommenders.two_stage import TwoStage
 
 
 class ModelConfig(Frozen):
     """The recommender; everything that is not fixed here is chosen on each participant's validation part."""
 
-    kind: Literal["two_stage", "item_to_item", "popularity"] = Field(
+    kind: Literal["two_stage", "item_to_item", "sequence", "popularity"] = Field(
         "two_stage",
         description="what is learned: candidates put in order by LightGBM (needs split temporal), "
-        "item-to-item alone, or popularity, the baseline that is always reported",
+        "item-to-item alone, a transformer that reads histories (sequence; needs torch), or popularity, the "
+        "baseline that is always reported",
     )
     two_stage: TwoStage = Field(TwoStage(), description="settings of kind two_stage")
+    sequence: SequenceConfig = Field(SequenceConfig(), description="settings of kind sequence")
     top: Annotated[int, Field(ge=1, le=100)] = Field(10, description="k of the metrics at k and of the lists")
     windows: tuple[Annotated[int, Field(ge=1, le=LONGEST_DAYS)], ...] = Field(
         (7, 30, 90, 365, 3650), min_length=1, description="days of history that popularity may count"
@@ -41,6 +44,11 @@ class ModelConfig(Frozen):
     memory_gb: Annotated[float, Field(gt=0)] = Field(
         20.0, description="GiB that the matrices of solving may take at once; a larger catalogue is refused"
     )
+
+    @property
+    def sums_pairs(self) -> bool:
+        """Whether X'X is summed, and solved."""
+        return self.kind in ("two_stage", "item_to_item")
 
     @property
     def held(self) -> int:

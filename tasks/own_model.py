@@ -20,7 +20,8 @@ from feature_store.catalogue import digest, index, read_catalogue
 from feature_store.features import AsOfFeatures, events_of
 from federation.errors import BadInput
 from federation.files import named, save, write_json
-from recommenders import two_stage
+from recommenders import sequence, two_stage
+from recommenders.attention import Network
 from recommenders.candidates import Candidates, candidates
 from recommenders.choice import Choice
 from recommenders.interactions import Interactions
@@ -46,24 +47,32 @@ class Kept(BaseModel):
     model: ModelConfig
     choice: Choice
     ranks: bool
+    reads: bool = False
     catalogue: str
     features: tuple[str, ...] = ()
     served: str
 
 
-def keep(room: Room, run: str, known: Snapshot, choice: Choice, ranker: Interpolated | None) -> None:
-    """Keep what lists are made of: by `choice`, or by the ranker where there is one."""
+def keep(
+    room: Room, run: str, known: Snapshot, choice: Choice, learned: Interpolated | Network | None
+) -> None:
+    """Keep what lists are made of: by `choice`, or by the ranker or transformer where there is one."""
     folder = room.model(run)
-    (folder / "others").mkdir(parents=True, exist_ok=True)
+    for each in ("others", "network"):
+        (folder / each).mkdir(parents=True, exist_ok=True)
     for name, array in known.others()._asdict().items():
         save(folder / "others" / f"{name}.npy", array)
-    if ranker is not None:
-        write_json(folder / "ranker.json", ranker.model_dump())
-    told = {"run": run, "model": room.membership.model, "choice": choice, "ranks": ranker is not None}
+    if isinstance(learned, Interpolated):
+        write_json(folder / "ranker.json", learned.model_dump())
+    if isinstance(learned, Network):
+        for name, array in learned._asdict().items():
+            save(folder / "network" / f"{name}.npy", array)
+    told = {"run": run, "model": room.membership.model, "choice": choice}
+    told |= {"ranks": isinstance(learned, Interpolated), "reads": isinstance(learned, Network)}
     names = two_stage.names(room.membership.model.windows)
     catalogue = digest(room.membership.catalogue, known.data.item_count)
     model = Kept(**told, catalogue=catalogue, features=names, served=run)
-    serve(room, model, run, _made(model, known))
+    serve(room, model, run, _made(room, model, known))
 
 
 def kept(room: Room, run: str) -> Kept | None:
@@ -77,6 +86,8 @@ def kept(room: Room, run: str) -> Kept | None:
         items = _others(room, model).counts.shape[1]
         if model.ranks:
             _ranker(room.model(run))
+        if model.reads:
+            _network(room, model)
     except (FileNotFoundError, ValueError, EOFError):
         return None
     same = not model.ranks or model.features == two_stage.names(model.model.windows)
@@ -87,7 +98,7 @@ def fresh(room: Room, model: Kept, prepared: Prepared, part: int, items: NDArray
     """What lists of `items` are made of, anew: own events before `part`, the others' of the training."""
     data, at = prepared.before(part), prepared.begins(part)
     own = own_snapshot(data, at, items, model.model)
-    return _made(model, own.joined(_others(room, model, data.item_count), model.model.windows))
+    return _made(room, model, own.joined(_others(room, model, data.item_count), model.model.windows))
 
 
 def serve(room: Room, model: Kept, name: str, arrays: Arrays) -> None:
@@ -116,6 +127,9 @@ def lists(room: Room, model: Kept, made: Arrays, prepared: Prepared, part: int) 
     """What the model lists for the queries of `part`, (queries, top), with users as known then."""
     queries, top = prepared.queries(part), room.membership.model.top
     own_items, data = made["own_items"], prepared.before(part)
+    if model.reads:
+        network, config = Network(made["dense"], made["table"]), model.model.sequence
+        return sequence.lists(network, config, data, own_items, made["popularity"], queries, top)
     if "popularity" in made:
         return top_popular(made["popularity"], queries, own_items, data.item_count, top)
     history = data.matrix()[queries.users][:, own_items].astype(np.float32)
@@ -154,7 +168,7 @@ def recommend(room: Room, run: str, user: str, top: int) -> dict[str, Any]:
         known = AsOfFeatures(events_of(events, codes, items, len(catalogue)))
         found, scores = _ranked(room, model, own, known, code, seen, at)
     else:
-        found, scores = _scored(room, model, own, seen, at)
+        found, scores = _scored(room, model, own, code, seen, at)
     best = np.lexsort((found, -scores))[:top]
     return {"items": catalogue.take(found[best]).to_pylist(), "scores": scores[best].tolist()}
 
@@ -171,13 +185,14 @@ def _asked(room: Room, run: str) -> Kept:
     return model
 
 
-def _made(model: Kept, known: Snapshot) -> Arrays:
+def _made(room: Room, model: Kept, known: Snapshot) -> Arrays:
     """What lists are made of, from what is known."""
     if model.ranks:
         return two_stage.retriever(known, model.model.two_stage, model.model.windows)._asdict()
     share, strength = model.choice.share, model.choice.strength
     if model.choice.kind == "popularity":
-        return {"own_items": known.own_items, "popularity": known.popular(int(strength), share)}
+        network = _network(room, model).of(known.own_items)._asdict() if model.reads else {}
+        return {"own_items": known.own_items, "popularity": known.popular(int(strength), share), **network}
     return {"own_items": known.own_items, "weights": known.weights(share, strength)}
 
 
@@ -199,13 +214,20 @@ def _counts(
 
 
 def _scored(
-    room: Room, model: Kept, own: Interactions, seen: NDArray[np.int32], at: int
+    room: Room, model: Kept, own: Interactions, user: int, seen: NDArray[np.int32], at: int
 ) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]]]:
-    """The own items that were not seen, with popularity as of the moment `at` or item-to-item as score."""
+    """The own items that were not seen, with popularity as of the moment `at` or item-to-item as score.
+
+    Where a transformer reads, with the logarithm of popularity and what it says of the user's history.
+    """
     if model.choice.kind == "popularity":
         window, own_items = int(model.choice.strength), own.own_items()
         mine, total = _counts(room, model, own, at)
         scores = blend(mine[window], total[window], model.choice.share)[own_items]
+        if model.reads:
+            network, config = _network(room, model).of(own_items), model.model.sequence
+            histories = sequence.Histories(own, own_items)
+            scores = sequence.scored(network, config, histories, scores, np.array([user]))[0]
     else:
         made = served(room, model)
         own_items = made["own_items"]
@@ -243,6 +265,12 @@ def _scores(
 ) -> NDArray[np.float64]:
     """The ranker's scores of candidates."""
     return _ranker(folder).scores(two_stage.features(found, listed, store).astype(np.float64))
+
+
+def _network(room: Room, model: Kept) -> Network:
+    """Everybody's transformer of the training, of all items of then."""
+    folder = room.model(model.run) / "network"
+    return Network(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Network._fields))
 
 
 def _ranker(folder: Path) -> Interpolated:

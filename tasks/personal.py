@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from feature_store.catalogue import index, read_catalogue
 from federation.channel import Channel
 from federation.files import write_json
+from recommenders.attention import Network
 from recommenders.boosting import State
 from recommenders.choice import Choice, choose
 from recommenders.interpolation import Interpolated
 from recommenders.metrics import bootstrap_sums, item_counts, metric_sums, per_query
 from recommenders.trees import any_split
-from tasks import own_model, ranking
+from tasks import own_model, ranking, sequences
 from tasks.comparison import Terms, champion_lists, compare, secret
 from tasks.prepared import Prepared
 from tasks.room import Room
@@ -51,13 +52,13 @@ def score(
     run: str,
     number: int,
     channel: Channel,
-    ranker: State | None,
+    learned: State | int | None,
     champion: str | None = None,
 ) -> Scored:
     """The arms `popularity`, `alone`, `consortium` (in the test `reachable`) on the own queries of the round.
 
-    `ranker` is what the consortium has grown, where there is one; `champion` the run of the present champion,
-    which is an arm too, where the participant holds its model.
+    `learned` is what the consortium has grown, or after how many rounds its transformer was best, where there
+    is one; `champion` the run of the present champion, an arm too, where the participant holds its model.
     """
     part = prepared.scored_in(number)
     ranking.let_go()
@@ -66,10 +67,17 @@ def score(
     this = _Round(room, prepared, run, number, channel)
     chosen = this.choices()
     arms = {arm: this.lists(Choice(**choice)) for arm, choice in chosen.items()}
-    own = None if ranker is None else ranking.personal(room, run, number, part, ranker)
-    if own is not None:
+    choice = this.choices().get("consortium", this.choices()["popularity"])
+    own: Interpolated | Network | None = None
+    if isinstance(learned, State):
+        own = ranking.personal(room, run, number, part, learned)
         arms["consortium"], chosen["consortium"] = this.ranked(own)
         arms["alone"], chosen["alone"] = this.ranked_alone(arms["popularity"])
+    elif learned is not None:
+        read = sequences.arms(room, prepared, run, number, learned, channel)
+        own, choice = read.network, read.chosen["consortium"]
+        arms |= read.lists
+        chosen |= {arm: {"rounds": learned, **each.as_dict()} for arm, each in read.chosen.items()}
     if number == 1 and room.membership.reachable is not None:  # it is known as of the test
         arms["reachable"] = this.reachable(room.membership.reachable)
     terms = compare(room, prepared, part, arms["consortium"], held)
@@ -80,7 +88,6 @@ def score(
     draws = bootstrap_sums(values, secret(room, prepared, values))
     scored = Scored({arm: this.sums(lists) for arm, lists in arms.items()}, draws, told, terms)
     if number == 1:
-        choice = this.choices().get("consortium", this.choices()["popularity"])
         del this  # its matrices are let go first
         everything = snapshot(room, prepared, part, channel, prepared.data.own_items())
         own_model.keep(room, run, everything, Choice(**choice), own)

@@ -19,6 +19,7 @@ from recommenders.topk import top_items, top_popular
 from tasks.membership import Membership
 from tasks.model import ModelConfig
 from tasks.pooled_ranker import Lists, ranked_lists
+from tasks.pooled_sequence import read_lists
 from tasks.prepared import Prepared
 from tasks.publish import by_arm
 from tasks.room import Room
@@ -40,11 +41,12 @@ def pool(
         for each in memberships
         if (version := figures["participants"][each.name]["data_version"]) is not None
     }
-    arms = (
-        {"pooled": pooled_lists(everyone, model)}
-        if model.kind != "two_stage"
-        else ranked_lists(everyone, model, figures["trees"])
-    )
+    if model.kind == "two_stage":
+        arms = ranked_lists(everyone, model, figures["trees"])
+    elif model.kind == "sequence":
+        arms = {"pooled": read_lists(everyone, model, figures["federated_rounds"], memberships[0].seed)}
+    else:
+        arms = {"pooled": pooled_lists(everyone, model)}
     part = next(iter(everyone.values())).scored_in(1)
     for arm, lists in arms.items():
         figures = _with_arm(figures, arm, everyone, lists, part, model.top)

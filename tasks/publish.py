@@ -14,9 +14,10 @@ import numpy as np
 from feature_store.catalogue import read_catalogue, write_catalogue
 from federation.files import write_json
 from mlruns_config.figures import bars_figure, gain_figure, gain_table, growth_figure, learning_figure
-from recommenders import item_to_item
+from recommenders import attention, item_to_item
 from recommenders.boosting import State
 from recommenders.explain import gains
+from tasks import learned
 from tasks.grown import history, ranker
 from tasks.run import Run
 
@@ -34,6 +35,9 @@ def publish(figures: dict[str, Any], run: Run) -> int:
     _show_gain(figures, run_id, run)
     if run.model.kind == "two_stage":
         _show_ranker(run_id, run)
+    if run.model.kind == "sequence":
+        curve = growth_figure(learned.history(run), run.model.metric, "federated rounds")
+        run.tracking.log_figure(run_id, curve, "sequence/learning.png")
     folder = pack(figures, run)
     version = run.tracking.register(run_id, folder, run.consortium, {"run": run.name})
     shutil.rmtree(folder)
@@ -64,7 +68,7 @@ def _show_gain(figures: dict[str, Any], run_id: str, run: Run) -> None:
 def _show_ranker(run_id: str, run: Run) -> None:
     """How the ranker learned, and what it looks at."""
     last = len(run.folder.rounds) - 1
-    curve = growth_figure(history(run), run.model.metric)
+    curve = growth_figure(history(run), run.model.metric, "trees")
     run.tracking.log_figure(run_id, curve, "ranker/learning.png")
     gained = gains(State.model_validate(ranker(last, run)))
     run.tracking.log_figure(run_id, bars_figure(gained, "share of the splits' gain"), "ranker/importance.png")
@@ -85,18 +89,28 @@ def pack(figures: dict[str, Any], run: Run) -> Path:
     part = run.folder.part(last)
     counts = run.folder.opened(f"{last}/popularity/{part}").reshape(-1, len(catalogue))
     np.save(folder / "popularity.npy", counts[0].astype(np.float32))
-    if run.model.kind != "popularity":
+    if run.model.sums_pairs:
         item_to_item.require_memory(len(catalogue), run.model.memory_gb)
         blocks = range(len(item_to_item.row_blocks(len(catalogue))))
         every = np.arange(len(catalogue), dtype=np.int32)
         opened = (run.folder.opened(f"{last}/gram/{part}/{block}") for block in blocks)
         gram = item_to_item.assemble(opened, len(catalogue), every, run.model.hide_below)
         np.save(folder / "weights.npy", item_to_item.solve(gram, _regularisation(figures, run)))
+    if run.model.kind == "sequence":
+        _pack_network(folder, run)
     if (grown := ranker(last, run)) is not None:
         write_json(folder / "ranker.json", grown)
         (folder / "ranker.txt").write_text(State.model_validate(grown).text)
     write_json(folder / "model.json", {"kind": run.model.kind, "run": run.name, "items": len(catalogue)})
     return folder
+
+
+def _pack_network(folder: Path, run: Run) -> None:
+    """The transformer as plain arrays, and the file of code that reads histories by them."""
+    for name, array in learned.network(run)._asdict().items():
+        np.save(folder / f"{name}.npy", array)
+    write_json(folder / "size.json", run.model.sequence.size._asdict())
+    shutil.copy(attention.__file__, folder / "attention.py")
 
 
 def _regularisation(figures: dict[str, Any], run: Run) -> float:

@@ -49,15 +49,15 @@ class Settings:
 
     @classmethod
     def of(cls, model: ModelConfig) -> "Settings":
-        """Those for `model`, of two stages the retriever, with the middle of each of its grids.
+        """Those for `model`, with the middle of each of its grids; the arm that is judged comes first.
 
-        The arm that is judged comes first.
+        That is of two stages the retriever, and of a transformer the popularity that it comes on top of.
         """
         grids = (model.windows, model.shares, model.regularisations)
         days, share, regularisation = (sorted(grid)[(len(grid) - 1) // 2] for grid in grids)
         recent = model.windows.index(int(days))
         choices = [Choice("item_to_item", share, regularisation), Choice("popularity", share, recent)]
-        told = choices[model.kind == "popularity" :]
+        told = choices[not model.sums_pairs :]
         return cls(model.top, model.windows, recent, {each.kind: each for each in told})
 
 

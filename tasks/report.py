@@ -12,8 +12,10 @@ from federation.errors import BadInput, ChorusError
 from tasks.artifacts import show_round
 from tasks.champion import settle
 from tasks.grown import ranker
+from tasks.learned import best_rounds
 from tasks.publish import publish
 from tasks.run import Run
+from tasks.runs import STEPS
 
 Disclosed = Mapping[str, Any]
 ARMS = ("alone", "consortium", "champion", "popularity", "reachable")
@@ -40,7 +42,7 @@ def checkpoint(
         )
     cohort, scored = figures["cohort"], worked[-1]
     seconds = _added(*({name: told["seconds"] for name, told in step.items()} for step in worked))
-    steps = [summed, *run.folder.steps(number, "grown"), figures]
+    steps = [*(step for kind in STEPS for step in run.folder.steps(number, kind)), figures]
     exposed = {name for step in steps for name in step["exposed"]}
     record = {
         "number": number,
@@ -89,7 +91,7 @@ def close_run(prepared: Mapping[str, Disclosed], run: Run) -> dict[str, Any]:
         "judged": last["judged"],
         "cuts": run.folder.facts["cuts"],
         "cohorts": run.cohorts,
-        **_trees(run),
+        **_learned(run),
     }
     version = figures["model_version"] = publish(figures, run)
     figures["gate"] = settle(version, run)
@@ -101,7 +103,10 @@ def close_run(prepared: Mapping[str, Disclosed], run: Run) -> dict[str, Any]:
     return figures
 
 
-def _trees(run: Run) -> dict[str, int]:
+def _learned(run: Run) -> dict[str, int]:
+    """Of how many trees the ranker is, or after how many federated rounds the transformer."""
+    if (rounds := best_rounds(run)) is not None:
+        return {"federated_rounds": rounds}
     grown = ranker(1, run)
     return {} if grown is None else {"trees": len(grown["trees"])}
 

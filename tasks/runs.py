@@ -23,6 +23,10 @@ SUM = re.compile(r"([0-9]{1,9})/((?:[a-z0-9_]{1,99}/){0,9}[a-z0-9_]{1,99})")
 """The name by which participants ask for an opened sum: its round's number, and a path that stays in it."""
 
 
+STEPS = ("summed", "grown", "learned")
+"""The kinds of a round's steps that open sums."""
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of one run under `<state>/coordinator/runs`."""
@@ -66,7 +70,7 @@ class RunFolder:
 
         Where no step is over it is those among whom one was cut off, since it may have opened a sum.
         """
-        kinds = ((number, kind) for number in (0, 1) for kind in ("summed", "grown"))
+        kinds = ((number, kind) for number in (0, 1) for kind in STEPS)
         opened = [step["cohort"] for number, kind in kinds for step in self.steps(number, kind)]
         over = set().union(*opened) or set(self.facts.get("cohort", ()))
         return over or Summed(self.path.parent).everyone(self.run)

@@ -43,7 +43,7 @@ def _add_items(cohort: Sequence[str], run: Run) -> None:
     known = read_catalogue(run.catalogue).to_pylist() if run.catalogue.exists() else []
     if not known + new:
         raise BadInput("nobody has an item, so there is nothing to recommend; see `chorus check`")
-    if run.model.kind != "popularity":
+    if run.model.sums_pairs:
         require_memory(len(known) + len(new), run.model.memory_gb)
     if new:
         write_catalogue(run.catalogue, [*known, *new])

@@ -28,12 +28,12 @@ from tasks.room import Room
 def keep_terms(room: Room, prepared: Prepared, run: str, number: int) -> None:
     """Write the own terms of the round's sums: windows of popularity and blocks of X'X."""
     folder, model = room.work(run, number), room.membership.model
-    if model.kind != "popularity":
+    if model.sums_pairs:
         item_to_item.require_memory(len(prepared.data.own_items()), model.memory_gb, model.held)
     for part in prepared.opened_in(number):
         data = prepared.before(part)
         save(folder / f"popularity-{part}.npy", counts(data, prepared.begins(part), model).ravel())
-        if model.kind != "popularity":
+        if model.sums_pairs:
             for place, block in enumerate(item_to_item.gram_blocks(data)):
                 save(folder / f"gram-{part}-{place}.npy", _form(room).encode(block))
 
@@ -56,7 +56,7 @@ def snapshot(
     model, number = room.membership.model, 0 if part in prepared.opened_in(0) else 1
     own = own_snapshot(prepared.before(part), prepared.begins(part), items, model)
     total = channel.read(f"{number}/popularity/{part}").reshape(own.own_counts.shape)
-    if model.kind == "popularity":
+    if not model.sums_pairs:
         return replace(own, total_counts=total)
     catalogue = own.data.item_count
     blocks = range(len(item_to_item.row_blocks(catalogue)))
@@ -71,7 +71,7 @@ def own_snapshot(
 ) -> Snapshot:
     """What the participant's own events, `data` before `moment`, tell of its items: as if it were alone."""
     own, gram = counts(data, moment, model), np.zeros((0, 0), np.int32)
-    if model.kind != "popularity":
+    if model.sums_pairs:
         gram = item_to_item.own_gram(data, own_items)
     return Snapshot(data, moment, own_items, own, own, gram, gram)
 

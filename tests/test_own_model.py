@@ -13,12 +13,14 @@ from federation.errors import BadInput
 from federation.plan import RoundPlan
 from federation.simulate import simulate
 from flows.consortium import read_consortium
-from recommenders import item_to_item, two_stage
+from recommenders import item_to_item, sequence, two_stage
+from recommenders.attention import scores
 from recommenders.bins import Bins, Column
 from recommenders.boosting import State
 from recommenders.choice import Choice
 from recommenders.interpolation import Interpolated
 from recommenders.popularity import DAY, windowed_counts
+from recommenders.sequence import SequenceConfig
 from tasks import comparison, own_model, tables, terms
 from tasks.gathering import rehearsals
 from tasks.room import Room
@@ -29,6 +31,7 @@ KINDS = {
     "popularity": Choice("popularity", 0.5, 1),
     "item_to_item": Choice("item_to_item", 0.5, 20.0),
     "two_stage": Choice("popularity", 0.5, 1),
+    "sequence": Choice("popularity", 0.5, 1),
 }
 
 
@@ -46,8 +49,8 @@ def trained(request, tiny, tmp_path):
     prepared = {name: room.prepared(versions[name], CUTS) for name, room in rooms.items()}
     room, east, channel = rooms["east"], prepared["east"], sums(rooms, prepared)
     known = terms.snapshot(room, east, TEST, channel, east.data.own_items())
-    ranker = without_trees() if request.param == "two_stage" else None
-    own_model.keep(room, "first", known, KINDS[request.param], ranker)
+    learned = {"two_stage": without_trees(), "sequence": untrained(east)}.get(request.param)
+    own_model.keep(room, "first", known, KINDS[request.param], learned)
     told = {"rooms": rooms, "room": room, "prepared": prepared, "known": known, "channel": channel}
     return SimpleNamespace(**told, data=consortium.data)
 
@@ -56,6 +59,10 @@ def without_trees():
     columns = [Column(name=name, values=(0.0,)) for name in two_stage.names((30, 90))]
     common = State(objective="binary", bins=Bins(columns=columns), start=0.0, scale=1.0)
     return Interpolated(common=common, own=None, share=0.0)
+
+
+def untrained(prepared):
+    return sequence.initial(prepared.data.item_count, SequenceConfig(), 7)
 
 
 def without_past(prepared, known):
@@ -123,6 +130,9 @@ def test_at_the_training_what_is_fresh_is_what_was_trained(trained):
     at_training = served(room, model)
     if model.model.kind == "popularity":
         expected = {"popularity": known.popular(1, 0.5)}
+    elif model.model.kind == "sequence":
+        network = untrained(trained.prepared["east"]).of(known.own_items)
+        expected = {"popularity": known.popular(1, 0.5), **network._asdict()}
     elif model.model.kind == "item_to_item":
         expected = {"weights": known.weights(0.5, 20.0)}
     else:
@@ -155,7 +165,7 @@ def test_later_the_own_has_moved_on_and_the_others_has_not(trained):
 
     gram = item_to_item.own_gram(later.before(TEST), own_items)
     theirs = sum(item_to_item.own_gram(each.before(TEST), own_items) for each in others)
-    if model.model.kind == "popularity":
+    if model.model.kind in ("popularity", "sequence"):
         mine, others_counts = popular(90)
         expected = {"popularity": (mine + 0.5 * others_counts)[own_items].astype(np.float32)}
     elif model.model.kind == "item_to_item":
@@ -206,7 +216,8 @@ def test_a_damaged_model_is_not_held_and_what_is_served_of_it_is_named(trained):
     served_of.write_bytes(served_of.read_bytes()[:-1])
     with pytest.raises(BadInput, match="served/first: found a damaged array"):
         own_model.served(trained.room, model)
-    for path in [folder / "others" / "gram.npy"] + [folder / "ranker.json"] * model.ranks:
+    parts = [folder / "others" / "gram.npy"] + [folder / "ranker.json"] * model.ranks
+    for path in parts + [folder / "network" / "table.npy"] * model.reads:
         whole = path.read_bytes()
         path.write_bytes(b"")
         assert own_model.kept(trained.room, "first") is None
@@ -262,3 +273,29 @@ def test_who_has_had_everything_is_recommended_nothing(trained):
     room.import_all()
     assert len(own_model.recommend(room, "first", table["user"].dropna()[0], 3)["items"]) == 3
     assert own_model.recommend(room, "first", "all", 3) == {"items": [], "scores": []}
+
+
+@pytest.mark.parametrize("trained", ["sequence"], indirect=True)
+def test_what_a_transformer_lists_for_a_user_follows_from_its_newest_events(trained):
+    """By the common network, of own items, on top of popularity: as its lists for the test, item by item."""
+    room, east = trained.room, trained.prepared["east"]
+    user = int(east.data.users[-1])
+    told = own_model.recommend(room, "first", east.user_ids[user].as_py(), 5)
+    items = east.data.own_items()
+    history = east.data.items[east.data.users == user][-50:]
+    network = untrained(east).of(items)
+    read = scores(network, SequenceConfig().size, np.searchsorted(items, history)[None, :])[0]
+    at = int(east.data.times.max()) + 1
+    mine = windowed_counts(east.data, at, 90)
+    assert len(told["items"]) == 5
+    catalogue = room.membership.catalogue.read_text().split("\n")
+    for item, score in zip(told["items"], told["scores"], strict=True):
+        place = int(np.flatnonzero(items == catalogue.index(item))[0])
+        assert catalogue.index(item) not in history
+        assert score - read[place] >= np.log1p(mine[items[place]]) - 1e-4  # others' popularity on top
+
+
+@pytest.mark.parametrize("trained", ["sequence"], indirect=True)
+def test_an_item_that_the_transformer_never_learned_is_listed_by_popularity(trained):
+    network = untrained(trained.prepared["east"])
+    assert not network.of(np.array([0, 10_000], np.int32)).table[1].any()

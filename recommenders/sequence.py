@@ -1,0 +1,179 @@
+"""A transformer that reads what a user had, in order, and scores what comes next.
+
+SASRec (Kang and McAuley 2018, "Self-Attentive Sequential Recommendation"): causal self-attention over the
+history, with one table for the items that are read and the items that are scored.  It says how much likelier
+an item is after this history than its popularity tells: the score is the logarithm of both together.
+
+Organisations train it by federated averaging (McMahan et al. 2017).  The row of an item is averaged by the
+events of the item, so that who never had it takes no part; the rest by all events.
+"""
+
+import math
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from federation.averaging import Averaging
+from federation.channel import Vector
+from federation.errors import Refused
+from federation.fixed_point import FixedPoint
+from federation.frozen import Frozen
+from recommenders.attention import Floats, Network, Size, scores, shapes
+from recommenders.interactions import Interactions
+from recommenders.metrics import Queries
+from recommenders.topk import top_items
+
+
+class SequenceConfig(Frozen):
+    """The transformer's size, and how it is trained."""
+
+    width: Annotated[int, Field(ge=1, le=4096)] = Field(64, description="numbers that describe an item")
+    length: Annotated[int, Field(ge=1, le=4096)] = Field(
+        50, description="events of a user, the newest, that are read"
+    )
+    blocks: Annotated[int, Field(ge=1, le=64)] = Field(2, description="blocks of self-attention")
+    heads: Annotated[int, Field(ge=1)] = Field(2, description="heads of a block; they divide width")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.2, description="share of activations that training leaves out"
+    )
+    learning_rate: Annotated[float, Field(gt=0)] = Field(0.001, description="of Adam, at the participants")
+    batch: Annotated[int, Field(ge=1)] = Field(128, description="users whose histories make one step of Adam")
+    epochs: Annotated[int, Field(ge=1)] = Field(
+        2, description="passes over its own histories that a participant makes in a federated round"
+    )
+    proximal: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="mu of FedProx (Li et al. 2020): what holds a participant near the common model"
+    )
+    rounds: Annotated[int, Field(ge=1, le=200)] = Field(30, description="federated rounds, at most")
+    patience: Annotated[int, Field(ge=1)] = Field(
+        3, description="rounds without a gain of the consortium's NDCG after which training stops"
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "SequenceConfig":
+        if self.width % self.heads:
+            raise ValueError(f"heads: found {self.heads}, expected a divisor of width {self.width}")
+        return self
+
+    @property
+    def size(self) -> Size:
+        """What decides how many parameters there are."""
+        return Size(self.width, self.length, self.blocks, self.heads)
+
+    @property
+    def averaging(self) -> Averaging:
+        """The limits of what is averaged: by rows, of events."""
+        return Averaging()
+
+
+def initial(items: int, config: SequenceConfig, seed: int) -> Network:
+    """A network that has learned nothing; the same for the same seed, whatever version of torch trains it."""
+    random, parts = np.random.default_rng(seed), []
+    for name, shape in shapes(config.size).items():
+        if len(shape) == 2:
+            spread = 0.02 if name == "places" else math.sqrt(1 / shape[1])
+            parts.append(random.normal(0, spread, shape).ravel())
+        else:
+            parts.append(np.full(shape, float("norm" in name and name.endswith("weight"))))
+    table = random.normal(0, 0.02, (items, config.width))
+    return Network(np.concatenate(parts).astype(np.float32), table.astype(np.float32))
+
+
+def form(config: SequenceConfig, terms: int) -> FixedPoint:
+    """How a contribution travels in a sum of at most `terms`."""
+    return config.averaging.form(terms)
+
+
+def contribution(network: Network, config: SequenceConfig, counts: NDArray[np.int64]) -> Vector:
+    """A participant's term: all parameters, each times its weight, and the weights.
+
+    `counts` (items,) are its events of each item, the weights of the rows.  Raises `Refused` where they are
+    more than the form has room for.
+    """
+    weight = config.averaging.weight(int(counts.sum()))
+    rows = network.table.astype(np.float64) * counts[:, None]
+    return np.concatenate([network.dense * weight, [weight], rows.ravel(), counts])
+
+
+def mean(total: Vector, before: Network) -> Network:
+    """The weighted mean in a sum of contributions; rows that nobody has events of stay as they were `before`.
+
+    Raises `Refused` where nobody has events at all.
+    """
+    size, items = before.dense.size, len(before.table)
+    if not total[size] > 0:
+        raise Refused("nobody had an event to learn from: the weights sum to 0")
+    counts = total[-items:, None]
+    rows = total[size + 1 : -items].reshape(before.table.shape) / np.maximum(counts, 1)
+    table = np.where(counts > 0, rows, before.table).astype(np.float32)
+    return Network((total[:size] / total[size]).astype(np.float32), table)
+
+
+class Histories:
+    """The events of each user as places in `items` (ascending), in the order in which they happened."""
+
+    def __init__(self, data: Interactions, items: NDArray[np.int32]) -> None:
+        order = np.argsort(data.users, kind="stable")
+        place = np.full(data.item_count, -1, np.int64)
+        place[items] = np.arange(len(items))
+        places, users = place[data.items[order]], data.users[order]
+        self._places = places[places >= 0]
+        counts = np.bincount(users[places >= 0], minlength=data.user_count)
+        self._starts = np.concatenate([[0], np.cumsum(counts)])
+        self._items = len(items)
+
+    def counts(self) -> NDArray[np.int64]:
+        """Events of each of the items, (items,)."""
+        return np.bincount(self._places, minlength=self._items)
+
+    def sizes(self) -> NDArray[np.int64]:
+        """How many events each user has, (users,)."""
+        return np.diff(self._starts)
+
+    def newest(self, users: NDArray[np.int32], most: int) -> NDArray[np.int64]:
+        """The `most` newest events of each of `users`, oldest first, (users, width); -1 behind the last."""
+        ends = self._starts[users + 1]
+        starts = np.maximum(self._starts[users], ends - most)
+        sizes = ends - starts
+        steps = np.arange(max(1, int(sizes.max(initial=0))))
+        inside = steps < sizes[:, None]
+        found = np.full(inside.shape, -1, np.int64)
+        found[inside] = self._places[(starts[:, None] + steps)[inside]]
+        return found
+
+
+def lists(
+    network: Network,
+    config: SequenceConfig,
+    data: Interactions,
+    items: NDArray[np.int32],
+    popularity: NDArray[Any],
+    queries: Queries,
+    top: int,
+) -> NDArray[np.int32]:
+    """What `network`, of `items`, lists on top of their `popularity`, after all of `data`; (queries, top)."""
+    known = Histories(data, items)
+
+    def score(rows: slice) -> Floats:
+        return scored(network, config, known, popularity, queries.users[rows])
+
+    return top_items(score, queries, items, data.item_count, top)
+
+
+def scored(
+    network: Network,
+    config: SequenceConfig,
+    known: Histories,
+    popularity: NDArray[Any],
+    users: NDArray[np.int32],
+) -> Floats:
+    """The scores of all items for each of `users`, (users, items)."""
+    return scores(network, config.size, known.newest(users, config.length)) + log_popularity(popularity)
+
+
+def log_popularity(counts: NDArray[np.floating[Any]] | NDArray[np.integer[Any]]) -> Floats:
+    """What the network's scores come on top of: the logarithm of one more than the counts, same shape."""
+    found: Floats = np.log1p(counts).astype(np.float32)
+    return found

@@ -1,0 +1,106 @@
+"""Training of the transformer on one participant's events, by torch, which only who trains it needs."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from recommenders.attention import Network, Size, named, shapes
+from recommenders.interactions import Interactions
+from recommenders.sequence import Histories, SequenceConfig, log_popularity
+
+ALIKE = 16
+"""Batches among which histories are sorted by length, so that little is filled up."""
+
+
+class Transformer(nn.Module):
+    """The network as torch trains it: that of `recommenders/attention.py`, and dropout."""
+
+    def __init__(self, network: Network, size: Size, dropout: float) -> None:
+        super().__init__()
+        self.size = size
+        self.table = nn.Parameter(torch.tensor(network.table))
+        layer = nn.TransformerEncoderLayer(
+            size.width, size.heads, 4 * size.width, dropout, batch_first=True, norm_first=True
+        )
+        norm = nn.LayerNorm(size.width)
+        self.encoder = nn.TransformerEncoder(layer, size.blocks, norm, enable_nested_tensor=False)
+        self.places = nn.Parameter(torch.empty(size.length, size.width))
+        self.encoder.register_parameter("places", self.places)
+        self.encoder.load_state_dict(
+            {name: torch.tensor(each) for name, each in named(network.dense, size).items()}
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, histories: torch.Tensor) -> torch.Tensor:
+        """What the network makes of `histories` (n, steps) after each event, (n, steps, width)."""
+        steps = histories.shape[1]
+        read = self.table[histories.clamp(min=0)] * math.sqrt(self.size.width)
+        read = self.dropout(read + self.places[:steps])
+        causal = nn.Transformer.generate_square_subsequent_mask(steps)
+        found: torch.Tensor = self.encoder(read, mask=causal, is_causal=True)
+        return found
+
+    def network(self) -> Network:
+        """What it has learned."""
+        learned = self.encoder.state_dict()
+        dense = torch.cat([learned[name].ravel() for name in shapes(self.size)])
+        return Network(dense.numpy(), self.table.detach().numpy())
+
+
+def train(
+    network: Network,
+    config: SequenceConfig,
+    data: Interactions,
+    items: NDArray[np.int32],
+    random: np.random.Generator,
+) -> Network:
+    """`network`, whose table has the rows of `items`, after `config.epochs` passes over `data`.
+
+    The loss is cross-entropy over all `items` (Klenitskiy and Vasilev 2023, "Turning Dross Into Gold Loss").
+    The same for the same `random` numbers, on one kind of processor.
+    """
+    histories = Histories(data, items)
+    prior = torch.tensor(log_popularity(histories.counts()))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(random.integers(1 << 32)))
+        model = Transformer(network, config.size, config.dropout)
+        start = [each.detach().clone() for each in model.parameters()]
+        adam = torch.optim.Adam(model.parameters(), config.learning_rate, betas=(0.9, 0.98))
+        for users in _batches(histories, config, random):
+            events = torch.tensor(histories.newest(users, config.length + 1))
+            loss = _loss(model, events, prior) + _pull(model, start, config.proximal)
+            adam.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            adam.step()
+        return model.network()
+
+
+def _loss(model: Transformer, events: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
+    follows = events[:, 1:]
+    read = model(events[:, :-1])[follows >= 0]
+    return nn.functional.cross_entropy(read @ model.table.T + prior, follows[follows >= 0])
+
+
+def _pull(model: Transformer, start: list[torch.Tensor], strength: float) -> torch.Tensor:
+    """The proximal term of FedProx (Li et al. 2020, eq. 2)."""
+    if not strength:
+        return torch.zeros(())
+    away = [((now - before) ** 2).sum() for now, before in zip(model.parameters(), start, strict=True)]
+    return strength / 2 * torch.stack(away).sum()
+
+
+def _batches(
+    histories: Histories, config: SequenceConfig, random: np.random.Generator
+) -> Iterator[NDArray[np.int32]]:
+    """Users who had two things or more, in batches of nearly as many events, `config.epochs` times."""
+    sizes = histories.sizes()
+    for _ in range(config.epochs):
+        users = random.permutation(np.flatnonzero(sizes > 1)).astype(np.int32)
+        near = np.arange(len(users)) // (config.batch * ALIKE)
+        users = users[np.lexsort((sizes[users], near))]
+        starts = random.permutation(np.arange(0, len(users), config.batch))
+        yield from (users[start : start + config.batch] for start in starts)

@@ -1,0 +1,41 @@
+"""What the transformer of a run has learned so far, as its checkpoints tell, and whether that is enough."""
+
+from federation.stopping import Decision, StopRule, decide
+from recommenders import sequence
+from recommenders.attention import Network
+from tasks.run import Run
+
+
+def is_enough(number: int, run: Run) -> bool:
+    """Whether the transformer of the round needs no more federated rounds.
+
+    Round 0 stops by the consortium's NDCG on the validation parts; round 1 has as many as were best then.
+    """
+    if number == 0:
+        return _decision(run).stop
+    return len(run.folder.steps(number, "learned")) >= _decision(run).best_round + 1
+
+
+def best_rounds(run: Run) -> int | None:
+    """After how many federated rounds validation was best; none where the model is no transformer."""
+    return _decision(run).best_round + 1 if run.model.kind == "sequence" else None
+
+
+def network(run: Run) -> Network:
+    """What was learned in round 1, of the items that the run knows, from its last opened sum."""
+    assert run.items is not None
+    first = sequence.initial(run.items, run.model.sequence, run.seed)
+    rounds = _decision(run).best_round + 1
+    return sequence.mean(run.folder.opened(f"1/sequence/{rounds - 1}"), first) if rounds else first
+
+
+def history(run: Run) -> dict[int, float]:
+    """The consortium's NDCG on the validation parts in round 0, by the number of federated rounds."""
+    metric, steps = run.model.metric, run.folder.steps(0, "learned")
+    return {place + 1: each["overall"].get(metric, float("nan")) for place, each in enumerate(steps)}
+
+
+def _decision(run: Run) -> Decision:
+    settings = run.model.sequence
+    rule = StopRule(maximum_rounds=settings.rounds, patience=settings.patience)
+    return decide(list(history(run).values()), rule)

@@ -1,0 +1,161 @@
+"""A participant's part in training the transformer, and the one that it trains alone, for comparison.
+
+A federated round is some passes over the own histories from the common network, and one sum, whose mean is
+the next.  Nothing else is told of it: what the rounds before have learned is read from their opened sums.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federation.channel import Channel
+from federation.errors import BadInput
+from federation.files import save, write_json
+from recommenders import sequence
+from recommenders.attention import Network
+from recommenders.choice import Choice, choose
+from recommenders.metrics import SUMS, metric_sums, metrics, per_query
+from tasks.prepared import Prepared
+from tasks.room import Room
+from tasks.terms import kept, snapshot
+
+Lists = NDArray[np.int32]
+
+
+def learn(
+    room: Room, prepared: Prepared, run: str, number: int, step: int, channel: Channel
+) -> dict[str, Any]:
+    """The federated round `step` on everybody's events; in round 0 also the figures of validation.
+
+    What it returns follows from sums, and is the same at every participant.
+    """
+    asked = Asked(room, prepared, run, number, channel)
+    before, config = asked.common(step), asked.config
+    asked.go_on_alone(step)
+    trained = asked.train(before.of(asked.items), step)
+    everything = Network(trained.dense, np.zeros_like(before.table))
+    everything.table[asked.items] = trained.table
+    term = sequence.contribution(everything, config, asked.counts)
+    total = channel.sum(f"sequence/{step}", term, sequence.form(config, room.membership.participants))
+    if number:
+        return {}
+    learned = sequence.mean(total, before).of(asked.items)
+    sums = metric_sums(asked.lists(learned, asked.usual), asked.queries)
+    return {"overall": metrics(channel.sum(f"learned/{step}", sums, SUMS), asked.model.top)}
+
+
+class Read(NamedTuple):
+    """By arm its lists, and what of popularity they come on top of; everybody's network, of all items."""
+
+    lists: dict[str, Lists]
+    chosen: dict[str, Choice]
+    network: Network
+
+
+def arms(room: Room, prepared: Prepared, run: str, number: int, rounds: int, channel: Channel) -> Read:
+    """The round's queries asked of everybody's network after `rounds`, and of one of the own events alone.
+
+    All is chosen in round 0, and kept.
+    """
+    asked, path = Asked(room, prepared, run, number, channel), room.work(run, 0) / "sequences.json"
+    common = asked.common(rounds)
+    networks = {"alone": asked.alone(rounds), "consortium": common.of(asked.items)}
+    if number == 0 and not path.is_file():
+        shares = {"alone": (0.0,), "consortium": asked.model.shares}
+        write_json(path, {arm: asked.choice(networks[arm], shares[arm]).as_dict() for arm in networks})
+    known = json.loads(kept(room, run, 0, path.name)[0].read_text())
+    chosen = {arm: Choice(**known[arm]) for arm in networks}
+    lists = {arm: asked.lists(each, chosen[arm]) for arm, each in networks.items()}
+    return Read(lists, chosen, common)
+
+
+class Asked:
+    """What a participant knows when the part that a round scores begins, and what it is asked there."""
+
+    def __init__(self, room: Room, prepared: Prepared, run: str, number: int, channel: Channel) -> None:
+        self._room, self._run, self._number, self._channel = room, run, number, channel
+        self.model, part = room.membership.model, prepared.scored_in(number)
+        self.config, self.queries = self.model.sequence, prepared.queries(part)
+        self.known = snapshot(room, prepared, part, channel, prepared.sold(part))
+        self.data, self.items = self.known.data, self.known.own_items
+        self.counts = np.bincount(self.data.items, minlength=self.data.item_count)
+
+    def common(self, rounds: int) -> Network:
+        """Everybody's network after so many federated rounds, of the whole catalogue."""
+        first = sequence.initial(self.data.item_count, self.config, self._room.membership.seed)
+        if rounds == 0:
+            return first
+        return sequence.mean(self._channel.read(f"{self._number}/sequence/{rounds - 1}"), first)
+
+    def train(self, network: Network, step: int) -> Network:
+        """`network`, of the own items, after the passes of one round; a retry draws the same."""
+        try:
+            from recommenders.transformer import train
+        except ModuleNotFoundError:
+            raise BadInput(
+                f"{self._room.name}: model.kind: sequence trains with torch, found none; expected it beside "
+                "chorus: pip install torch"
+            ) from None
+        public = (self._room.membership.seed, self._number, step, *self._room.name.encode())
+        return train(network, self.config, self.data, self.items, np.random.default_rng(public))
+
+    def lists(self, network: Network, choice: Choice) -> Lists:
+        """The lists of all queries by `network`, of the own items, over the popularity of `choice`."""
+        popularity = self.known.popular(int(choice.strength), choice.share)
+        known = self.data, self.items, popularity, self.queries
+        return sequence.lists(network, self.config, *known, self.model.top)
+
+    @cached_property
+    def usual(self) -> Choice:
+        """The window of own popularity that does best by itself."""
+
+        def quality(choice: Choice) -> NDArray[np.float64]:
+            return self._ndcg(self.known.lists(choice, self.queries, self.model.top))
+
+        return choose(quality, "popularity", (0.0,), range(len(self.model.windows)))
+
+    def choice(self, network: Network, shares: Sequence[float]) -> Choice:
+        """What of popularity `network` comes best on top of."""
+
+        def quality(choice: Choice) -> NDArray[np.float64]:
+            return self._ndcg(self.lists(network, choice))
+
+        return choose(quality, "popularity", shares, range(len(self.model.windows)))
+
+    def go_on_alone(self, step: int) -> None:
+        """One more round of the network that knows the own events alone, kept on the own disk."""
+        network, folder = self.train(self._alone(step), step), self._folder(step + 1)
+        if self._number == 0:
+            ndcg = self._ndcg(self.lists(network, self.usual))
+            write_json(folder / "ndcg.json", float(ndcg.mean()) if len(ndcg) else 0.0)
+        for name, array in network._asdict().items():
+            save(folder / f"{name}.npy", array)
+
+    def alone(self, most: int) -> Network:
+        """That network after as many rounds, up to `most`, as were best on validation in round 0."""
+        self._alone(most)
+        folder, history = self._room.work(self._run, 0), list[float]()
+        for rounds in range(1, most + 1):
+            history.append(json.loads((folder / f"alone-{rounds}" / "ndcg.json").read_text()))
+        return self._alone(1 + int(np.argmax(history)) if history else 0)
+
+    def _alone(self, rounds: int) -> Network:
+        if rounds == 0:
+            return self.common(0).of(self.items)
+        folder = self._folder(rounds)
+        if not (folder / "table.npy").is_file():  # its part is done again
+            self.go_on_alone(rounds - 1)
+        return Network(*(np.load(folder / f"{name}.npy") for name in Network._fields))
+
+    def _folder(self, rounds: int) -> Path:
+        folder = self._room.work(self._run, self._number) / f"alone-{rounds}"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def _ndcg(self, lists: Lists) -> NDArray[np.float64]:
+        return per_query(lists, self.queries)[:, 0]

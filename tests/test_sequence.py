@@ -1,0 +1,194 @@
+"""The transformer: what it reads is what torch reads, and its federated rounds are sums."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from federation.errors import Refused
+from federation.plan import RoundPlan
+from federation.simulate import simulate
+from recommenders import sequence
+from recommenders.attention import Network, named, scores, shapes
+from recommenders.interactions import Interactions
+from recommenders.metrics import Queries, per_query
+from recommenders.sequence import Histories, SequenceConfig
+
+SMALL = SequenceConfig(width=8, length=5, blocks=2, heads=2, dropout=0.1, batch=16, learning_rate=0.01)
+ABLE = SequenceConfig(width=16, length=5, blocks=1, dropout=0.0, batch=60, learning_rate=0.01, epochs=5)
+
+
+def happened(users, items, item_count):
+    users, items = np.array(users, np.int32), np.array(items, np.int32)
+    times = np.arange(len(users), dtype=np.int64)
+    return Interactions(users, items, times, int(users.max(initial=-1)) + 1, item_count)
+
+
+def walks(seed, first=0, starts=12, steps=4):
+    """Events of 60 users who take one of 12 items in a circle, from an arc of it, and then the next."""
+    begun = first + np.random.default_rng(seed).integers(starts, size=60)
+    each = (begun[:, None] + np.arange(steps)) % 12
+    return happened(np.repeat(np.arange(60), steps), each.ravel(), 12)
+
+
+def noise(seed, items=7):
+    """A network of random numbers, norms and biases too."""
+    random = np.random.default_rng(seed)
+    size = sequence.initial(items, SMALL, 0).dense.size
+    return Network(*(random.normal(0, 0.5, shape).astype(np.float32) for shape in (size, (items, 8))))
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=5), min_size=1, max_size=6),
+)
+def test_what_is_read_is_what_torch_reads(seed, histories):
+    torch = pytest.importorskip("torch")
+    from recommenders.transformer import Transformer
+
+    network, steps = noise(seed), max(map(len, histories))
+    filled = np.array([each + [-1] * (steps - len(each)) for each in histories])
+    model = Transformer(network, SMALL.size, 0.5).eval()
+    with torch.no_grad():
+        state = model(torch.tensor(filled))[np.arange(len(filled)), [len(each) - 1 for each in histories]]
+        expected = (state @ model.table.T).numpy()
+    found = scores(network, SMALL.size, filled)
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    back = model.network()
+    assert all(np.array_equal(*pair) for pair in zip(back, network, strict=True))
+
+
+def test_after_nothing_only_popularity_is_told():
+    assert not scores(noise(1), SMALL.size, np.full((2, 3), -1)).any()
+    assert scores(noise(1), SMALL.size, np.zeros((0, 3), int)).shape == (0, 7)
+
+
+def test_a_network_of_another_size_is_refused():
+    with pytest.raises(ValueError, match=r"expected [0-9]+ parameters beside the table, found 3"):
+        named(np.zeros(3, np.float32), SMALL.size)
+    with pytest.raises(ValueError, match="heads: found 3, expected a divisor of width 8"):
+        SequenceConfig(width=8, heads=3)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), max_size=30), st.integers(1, 4))
+def test_histories_are_the_newest_events_in_order(events, most):
+    users, items = zip(*events, strict=True) if events else ((), ())
+    data, known = happened([*users, 4], [*items, 0], 7), np.array([0, 2, 3, 5], np.int32)
+    found = Histories(data, known)
+    newest = found.newest(np.arange(5, dtype=np.int32), most)
+    for user in range(5):
+        expected = [[*known].index(item) for who, item in [*events, (4, 0)] if who == user and item in known]
+        assert [*newest[user][newest[user] >= 0]] == expected[-most:]
+        assert found.sizes()[user] == len(expected)
+    assert [*found.counts()] == [int((data.items == item).sum()) for item in known]
+
+
+@given(st.lists(st.lists(st.integers(0, 5), min_size=7, max_size=7), min_size=2, max_size=5))
+def test_the_mean_is_by_events_and_that_of_an_item_by_its_own(counts):
+    """Against sums of float64; whoever has no event of an item has no say about its row."""
+    counts, before = np.array(counts), noise(99)
+    networks = [noise(seed) for seed in range(len(counts))]
+    form = sequence.form(SMALL, len(counts))
+    terms = [
+        sequence.contribution(*each) for each in zip(networks, [SMALL] * len(counts), counts, strict=True)
+    ]
+    total = form.decode(sum(form.encode(term) for term in terms))
+    if not counts.any():
+        with pytest.raises(Refused, match="nobody had an event"):
+            sequence.mean(total, before)
+        return
+    found = sequence.mean(total, before)
+    dense = np.average([each.dense for each in networks], axis=0, weights=counts.sum(axis=1))
+    assert found.dense == pytest.approx(dense, abs=1e-6)
+    for item, weights in enumerate(counts.T):
+        rows = [each.table[item] for each in networks]
+        expected = np.average(rows, axis=0, weights=weights) if weights.any() else before.table[item]
+        assert found.table[item] == pytest.approx(expected, abs=1e-6)
+
+
+def federated(parts, rounds, masks=True):
+    from recommenders.transformer import train
+
+    items, network = parts[0].item_count, sequence.initial(parts[0].item_count, ABLE, 0)
+    names = [f"shop{place}" for place in range(len(parts))]
+
+    def work(name, data, before, number, channel):
+        own = data.own_items()
+        random = np.random.default_rng([number, names.index(name)])
+        learned = train(before.of(own), ABLE, data, own, random)
+        everything = Network(learned.dense, np.zeros_like(before.table))
+        everything.table[own] = learned.table
+        term = sequence.contribution(everything, ABLE, np.bincount(data.items, minlength=items))
+        return sequence.mean(channel.sum("update", term, sequence.form(ABLE, len(names))), before)
+
+    for number in range(rounds):
+        plan = RoundPlan(run="read", number=number, cohort=tuple(names))
+        jobs = {
+            name: partial(work, name, data, network, number) for name, data in zip(names, parts, strict=True)
+        }
+        networks = list(simulate(jobs, plan, masks).values())
+        assert all(np.array_equal(*each) for one in networks for each in zip(one, networks[0], strict=True))
+        network = networks[0]
+    return network
+
+
+def follows(network, data):
+    """The share of users of whom the item that follows is listed first; all items are equally popular."""
+    pytest.importorskip("torch")
+    users = np.arange(data.user_count, dtype=np.int32)
+    last = Histories(data, np.arange(data.item_count, dtype=np.int32)).newest(users, 1)[:, 0]
+    starts = np.arange(len(users) + 1)
+    nothing = np.zeros(0, np.int32)
+    queries = Queries(
+        users, np.zeros_like(starts), nothing, starts, ((last + 1) % data.item_count).astype(np.int32)
+    )
+    items = np.arange(data.item_count, dtype=np.int32)
+    lists = sequence.lists(network, ABLE, data, items, np.ones(len(items)), queries, 1)
+    return per_query(lists, queries)[:, 0].mean()
+
+
+def test_participants_learn_together_what_none_of_them_could_know():
+    """Each sees a part of a circle of items only; masks on or off, all hold the same bits."""
+    pytest.importorskip("torch")
+    everywhere = walks(9)
+    parts = [walks(place, 4 * place, 4) for place in range(3)]
+    network = federated(parts, 20)
+    assert follows(sequence.initial(12, ABLE, 0), everywhere) < 0.3
+    assert follows(federated(parts[:1], 20, masks=False), everywhere) < 0.7
+    assert follows(network, everywhere) > 0.95
+    again = federated(parts, 2, masks=False)
+    assert all(np.array_equal(*each) for each in zip(again, federated(parts, 2), strict=True))
+
+
+def test_a_strong_pull_holds_the_network_where_it_was():
+    pytest.importorskip("torch")
+    from recommenders.transformer import train
+
+    data = walks(0)
+    before, items = sequence.initial(12, SMALL, 0), data.own_items()
+
+    def moved(strength):
+        config = SMALL.model_copy(update={"proximal": strength, "dropout": 0.0})
+        after = train(before, config, data, items, np.random.default_rng(0))
+        return float(np.square(after.dense - before.dense).sum())
+
+    assert moved(100.0) < moved(1.0) < moved(0.0)
+
+
+def test_without_events_nothing_is_learned():
+    pytest.importorskip("torch")
+    from recommenders.transformer import train
+
+    nobody, before = happened([0], [3], 12), sequence.initial(12, SMALL, 0)
+    after = train(before, SMALL, nobody, np.arange(12, dtype=np.int32), np.random.default_rng(0))
+    assert all(np.array_equal(*each) for each in zip(after, before, strict=True))
+
+
+def test_an_untrained_network_is_the_same_for_a_seed():
+    one, same, other = (sequence.initial(9, SMALL, seed) for seed in (1, 1, 2))
+    assert np.array_equal(one.dense, same.dense)
+    assert np.array_equal(one.table, same.table)
+    assert not np.array_equal(one.table, other.table)
+    assert len(one.dense) == sum(int(np.prod(shape)) for shape in shapes(SMALL.size).values())
