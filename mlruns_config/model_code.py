@@ -1,5 +1,6 @@
 """The registered recommender as MLflow loads it: code and plain arrays, no pickle, nothing of Chorus."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -27,8 +28,9 @@ class Transformer:
     """What a history, oldest item first, says beside popularity."""
 
     def __init__(self, folder):
-        import attention  # it travels with the model
-
+        spec = importlib.util.spec_from_file_location("attention", folder / "attention.py")
+        attention = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(attention)  # it travels with the model
         self.read = attention.scores
         self.size = attention.Size(**json.loads((folder / "size.json").read_text()))
         self.network = attention.Network(

@@ -56,7 +56,6 @@ def _save(model: "LoggedModel", run_id: str, folder: Path, path: Path, metadata:
             ),
             python_model=str(CODE),
             artifacts={"model": str(folder)},
-            code_paths=[str(path) for path in folder.glob("*.py")] or None,
             input_example=[{"history": [first], "k": 3}],
             pip_requirements=[f"{name}=={version(name)}" for name in NEEDS],
         )

@@ -37,6 +37,7 @@ def prepare(room: Room, asked: Told, _: Channel) -> Told:
     catalogue knows none of its items, and `BadInput` where something else is `agreed` than it knows.
     """
     room.membership.require_agreed(asked.get("agreed", room.membership.agreed))
+    sequences.require_torch(room)
     version = asked.get("version") or room.bring()
     manifest, discloses = room.manifest(version), room.membership.discloses
     told: Told = {"version": version}

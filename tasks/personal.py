@@ -67,7 +67,7 @@ def score(
     this = _Round(room, prepared, run, number, channel)
     chosen = this.choices()
     arms = {arm: this.lists(Choice(**choice)) for arm, choice in chosen.items()}
-    choice = this.choices().get("consortium", this.choices()["popularity"])
+    choice = Choice(**this.choices().get("consortium", this.choices()["popularity"]))
     own: Interpolated | Network | None = None
     if isinstance(learned, State):
         own = ranking.personal(room, run, number, part, learned)
@@ -90,7 +90,7 @@ def score(
     if number == 1:
         del this  # its matrices are let go first
         everything = snapshot(room, prepared, part, channel, prepared.data.own_items())
-        own_model.keep(room, run, everything, Choice(**choice), own)
+        own_model.keep(room, run, everything, choice, own)
     return scored
 
 

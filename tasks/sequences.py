@@ -7,6 +7,7 @@ the next.  Nothing else is told of it: what the rounds before have learned is re
 import json
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +75,15 @@ def arms(room: Room, prepared: Prepared, run: str, number: int, rounds: int, cha
     return Read(lists, chosen, common)
 
 
+def require_torch(room: Room) -> None:
+    """Raise `BadInput` where a transformer is to be trained, and nothing to train it is installed."""
+    if room.membership.model.kind == "sequence" and find_spec("torch") is None:
+        raise BadInput(
+            f"{room.name}: model.kind: found sequence, which trains with torch, found none; expected the "
+            "build for this machine beside chorus (docs/operations.md, A transformer)"
+        )
+
+
 class Asked:
     """What a participant knows when the part that a round scores begins, and what it is asked there."""
 
@@ -94,13 +104,8 @@ class Asked:
 
     def train(self, network: Network, step: int) -> Network:
         """`network`, of the own items, after the passes of one round; a retry draws the same."""
-        try:
-            from recommenders.transformer import train
-        except ModuleNotFoundError:
-            raise BadInput(
-                f"{self._room.name}: model.kind: sequence trains with torch, found none; expected it beside "
-                "chorus: pip install torch"
-            ) from None
+        from recommenders.transformer import train
+
         public = (self._room.membership.seed, self._number, step, *self._room.name.encode())
         return train(network, self.config, self.data, self.items, np.random.default_rng(public))
 

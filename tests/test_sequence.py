@@ -1,13 +1,15 @@
 """The transformer: what it reads is what torch reads, and its federated rounds are sums."""
 
+from contextlib import nullcontext
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation.errors import Refused
+from federation.errors import BadInput, Refused
 from federation.plan import RoundPlan
 from federation.simulate import simulate
 from recommenders import sequence
@@ -15,6 +17,8 @@ from recommenders.attention import Network, named, scores, shapes
 from recommenders.interactions import Interactions
 from recommenders.metrics import Queries, per_query
 from recommenders.sequence import Histories, SequenceConfig
+from tasks.model import ModelConfig
+from tasks.sequences import require_torch
 
 SMALL = SequenceConfig(width=8, length=5, blocks=2, heads=2, dropout=0.1, batch=16, learning_rate=0.01)
 ABLE = SequenceConfig(width=16, length=5, blocks=1, dropout=0.0, batch=60, learning_rate=0.01, epochs=5)
@@ -192,3 +196,12 @@ def test_an_untrained_network_is_the_same_for_a_seed():
     assert np.array_equal(one.table, same.table)
     assert not np.array_equal(one.table, other.table)
     assert len(one.dense) == sum(int(np.prod(shape)) for shape in shapes(SMALL.size).values())
+
+
+@pytest.mark.parametrize(("kind", "refused"), [("sequence", True), ("popularity", False)])
+def test_who_has_no_torch_is_told_before_a_run_begins(kind, refused, monkeypatch):
+    monkeypatch.setattr("tasks.sequences.find_spec", lambda name: None)
+    room = SimpleNamespace(name="east", membership=SimpleNamespace(model=ModelConfig(kind=kind)))
+    told = pytest.raises(BadInput, match="found sequence, which trains with torch, found none")
+    with told if refused else nullcontext():
+        require_torch(room)

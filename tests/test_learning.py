@@ -1,0 +1,78 @@
+"""A transformer through the pipeline: real processes, a kill in the middle, the registered model."""
+
+import json
+import re
+import time
+
+import numpy as np
+import pytest
+from small import Small
+
+pytest.importorskip("torch")
+
+MODEL = """model:
+  kind: sequence
+  sequence: {width: 16, length: 20, blocks: 1, rounds: 4, patience: 2, batch: 32, learning_rate: 0.01}
+"""
+
+
+def consortium(small, model=MODEL):
+    path = small.consortium()
+    path.write_text(re.sub(r"^model: .*\n", model, path.read_text(), flags=re.MULTILINE))
+    return path
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """The consortium after one run of a transformer."""
+    small = Small(tmp_path_factory.mktemp("learned"))
+    small.done = small.chorus("run", consortium(small), "--json", "figures.json")
+    return small
+
+
+def test_reading_histories_is_better_than_popularity(ran):
+    overall = json.loads((ran.folder / "figures.json").read_text())["overall"]
+    assert overall["consortium"]["ndcg_at_10"] > overall["popularity"]["ndcg_at_10"]
+    assert overall["alone"]["ndcg_at_10"] > 0
+
+
+def test_the_rounds_learn_and_are_told(ran):
+    steps = [json.loads(path.read_text()) for path in sorted((ran.run / "round-0000").glob("learned-*.json"))]
+    ndcg = [step["overall"]["ndcg_at_10"] for step in steps]
+    assert 3 <= len(steps) <= 4
+    assert max(ndcg) > ndcg[0]
+    figures = json.loads((ran.folder / "figures.json").read_text())
+    assert figures["federated_rounds"] == 1 + int(np.argmax(ndcg))
+    assert f"federated round {len(steps)}, NDCG {ndcg[-1]:.4f} on validation" in ran.done.stderr
+    assert len([*(ran.run / "round-0001").glob("learned-*.json")]) == figures["federated_rounds"]
+    assert {len(set(step["bytes_up"].values())) for step in steps} == {1}  # whoever has more says no more
+
+
+def test_the_registered_model_reads_a_history_in_order(ran):
+    """By arrays and a file of code, without torch: `chorus recommend` asks it where there is no user."""
+    assert "WARNING" not in ran.done.stderr
+    told = []
+    for history in ("item-00003,item-00009", "item-00009,item-00003"):
+        ran.chorus("recommend", ran.folder / "small.yaml", "--history", history, "--json", "list.json")
+        told.append(json.loads((ran.folder / "list.json").read_text()))
+        assert len(told[-1]["items"]) == 10
+        assert not {"item-00003", "item-00009"} & set(told[-1]["items"])
+    assert told[0] != told[1]
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_to_the_same_bits(ran, small):
+    path = consortium(small)
+    started = small.start("run", path)
+    deadline = time.monotonic() + 300
+    while not [*small.folder.glob("state/small/coordinator/runs/*/round-0000*/learned-0001.json")]:
+        assert started.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    small.kill(started)
+    small.chorus("resume", small.run.name, path, "--json", "figures.json")
+    ours, theirs = (json.loads((each.folder / "figures.json").read_text()) for each in (small, ran))
+    assert ours["overall"] == theirs["overall"]
+    assert ours["participants"] == theirs["participants"]
+    last = f"round-0001/sequence/{ours['federated_rounds'] - 1}.npy"
+    assert (small.run / last).read_bytes() == (ran.run / last).read_bytes()
