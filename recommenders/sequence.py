@@ -40,6 +40,10 @@ class SequenceConfig(Frozen):
     )
     learning_rate: Annotated[float, Field(gt=0)] = Field(0.001, description="of Adam, at the participants")
     batch: Annotated[int, Field(ge=1)] = Field(128, description="users whose histories make one step of Adam")
+    negatives: Annotated[int, Field(ge=1)] = Field(
+        1000,
+        description="items that a step scores beside those that follow in it; all where there are no more",
+    )
     epochs: Annotated[int, Field(ge=1)] = Field(
         2, description="passes over its own histories that a participant makes in a federated round"
     )

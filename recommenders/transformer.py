@@ -60,7 +60,7 @@ def train(
 ) -> Network:
     """`network`, whose table has the rows of `items`, after `config.epochs` passes over `data`.
 
-    The loss is cross-entropy over all `items` (Klenitskiy and Vasilev 2023, "Turning Dross Into Gold Loss").
+    The loss is cross-entropy over `items` (Klenitskiy and Vasilev 2023, "Turning Dross Into Gold Loss").
     The same for the same `random` numbers, on one kind of processor.
     """
     histories = Histories(data, items)
@@ -72,17 +72,40 @@ def train(
         adam = torch.optim.Adam(model.parameters(), config.learning_rate, betas=(0.9, 0.98))
         for users in _batches(histories, config, random):
             events = torch.tensor(histories.newest(users, config.length + 1))
-            loss = _loss(model, events, prior) + _pull(model, start, config.proximal)
+            scored, excess = _scored(events, len(items), config.negatives, random)
+            loss = _loss(model, events, scored, prior[scored] + excess) + _pull(model, start, config.proximal)
             adam.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             adam.step()
         return model.network()
 
 
-def _loss(model: Transformer, events: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
+def _scored(
+    events: torch.Tensor, items: int, negatives: int, random: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which items a step scores, ascending: those that follow, and `negatives` drawn of the rest.
+
+    Beside them the logarithm of how many each stands for (Jean et al. 2015, "On Using Very Large Target
+    Vocabulary", eq. 8-10), so that the loss is near that over all items.
+    """
+    follow = np.unique(events[:, 1:].numpy())
+    follow = follow[follow >= 0]
+    rest = np.setdiff1d(np.arange(items), follow, assume_unique=True)
+    drawn = random.choice(rest, min(negatives, len(rest)), replace=False)
+    scored = np.concatenate([follow, drawn])
+    excess = np.zeros(len(scored), np.float32)
+    excess[len(follow) :] = math.log(len(rest) / max(len(drawn), 1)) if len(drawn) else 0
+    order = np.argsort(scored)
+    return torch.tensor(scored[order]), torch.tensor(excess[order])
+
+
+def _loss(
+    model: Transformer, events: torch.Tensor, scored: torch.Tensor, prior: torch.Tensor
+) -> torch.Tensor:
     follows = events[:, 1:]
-    read = model(events[:, :-1])[follows >= 0]
-    return nn.functional.cross_entropy(read @ model.table.T + prior, follows[follows >= 0])
+    inside = follows >= 0
+    logits = model(events[:, :-1])[inside] @ model.table[scored].T + prior
+    return nn.functional.cross_entropy(logits, torch.searchsorted(scored, follows[inside]))
 
 
 def _pull(model: Transformer, start: list[torch.Tensor], strength: float) -> torch.Tensor:

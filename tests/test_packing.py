@@ -15,6 +15,8 @@ from federation.files import save, write_json
 from mlruns_config.champions import Champions
 from mlruns_config.config import TrackingConfig
 from mlruns_config.tracking import Tracking
+from recommenders import attention, sequence
+from recommenders.sequence import SequenceConfig
 from tasks.model import ModelConfig
 from tasks.publish import pack
 from tasks.runs import RunFolder
@@ -113,6 +115,40 @@ def test_a_catalogue_of_any_kind_is_packed_with_each_id_at_its_place(tracking, t
     tracking.register(run_id, pack({}, run), name, {})
     Champions(tracking, name).promote(1, "the first")
     assert tracking.champion(name)([{"history": ["a"]}])[0].items == ids[1:3]
+
+
+def test_a_transformer_reads_histories_in_order_in_a_process_apart(tracking, tmp_path):
+    """By what the best federated round learned on top of the first window's popularity; 2 events are read."""
+    config = SequenceConfig(width=8, length=2, blocks=1)
+    model = ModelConfig(kind="sequence", sequence=config, windows=(30, 90))
+    folder, ids = RunFolder(tmp_path / "runs" / "r"), [f"item {place}" for place in range(ITEMS)]
+    (tmp_path / "catalogue.txt").write_text("\n".join(ids) + "\n")
+    folder.note(cuts=[], items=ITEMS)
+    for number in (0, 1):
+        write_json(folder.path / f"round-{number:04}" / "record.json", {})
+    for step, ndcg in enumerate((0.1, 0.3, 0.2)):  # the second of three is best
+        write_json(folder.path / "round-0000" / f"learned-{step:04}.json", {"overall": {"ndcg_at_10": ndcg}})
+    counts = np.random.default_rng(3).integers(1, 50, (2, ITEMS))
+    learned = sequence.initial(ITEMS, config, 9)
+    term = sequence.contribution(learned, config, counts[1])
+    save(folder.path / "round-0001" / "sequence" / "1.npy", term)
+    save(folder.path / "round-0001" / "popularity" / "2.npy", counts.ravel())
+    told = {"items": ITEMS, "model": model, "seed": 0, "catalogue": tmp_path / "catalogue.txt"}
+    run_id = tracking.start_or_continue("reads", "reads", {}, {})
+    tracking.register(run_id, pack({}, SimpleNamespace(name="r", folder=folder, **told)), "reads", {})
+    histories = [[ids[each] for each in some] for some in ((4, 5, 6), (4, 6, 5), (7, 5, 6), (), (8,))]
+    queries = json.dumps([{"history": each, "k": 50} for each in histories])
+    asked = [sys.executable, "-I", "-c", ASK, tracking.uri, "models:/reads/1", queries]
+    done = subprocess.run(asked, cwd=tmp_path, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for history, answer in zip(histories, json.loads(done.stdout), strict=True):
+        read = np.array([[ids.index(each) for each in history[-2:]] or [-1]])
+        expected = np.log1p(counts[0]) + attention.scores(learned, config.size, read)[0]
+        left = sorted(
+            set(range(ITEMS)) - {ids.index(each) for each in history}, key=lambda each: -expected[each]
+        )
+        assert answer["items"] == [ids[each] for each in left]
+        assert answer["scores"] == pytest.approx(expected[left], rel=1e-5)
 
 
 def test_the_alias_stays_where_it_is_until_a_promotion(tracking, tmp_path, arrays):
