@@ -55,20 +55,28 @@ class Door:
         self._asking = threading.Lock()
         self._frames: Frames | None = None
 
-    def ready(self, plan: RoundPlan, *, deadline_seconds: float) -> str:
-        """A fresh public key for this attempt, signed where it has a certificate, in hexadecimal.
+    def ready(
+        self,
+        plan: RoundPlan,
+        job: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        deadline_seconds: float,
+    ) -> str:
+        """A fresh public key for this attempt at `job`, and the digest of what it is told for that.
 
-        Raises `Lost` where none comes in time, and `Refused` for one that serves nobody: else the others
-        would refuse it, and be left out in its place.
+        Both are signed where it has a certificate, and in hexadecimal.  Raises `Lost` where none comes in
+        time, and `Refused` for one that serves nobody: else the others would refuse it, and be left out in
+        its place.
         """
-        request = {"do": "ready", "plan": plan.model_dump()}
-        public = str(self._request(request, None, None, deadline_seconds).get("public"))
-        if not (re.fullmatch("[0-9a-f]{64}([0-9a-f]{128})?", public) and serves(bytes.fromhex(public[:64]))):
+        request = {"do": "ready", **_told(job, arguments, plan)}
+        shown = str(self._request(request, None, None, deadline_seconds).get("shown"))
+        if not (re.fullmatch("[0-9a-f]{128}([0-9a-f]{128})?", shown) and serves(bytes.fromhex(shown[:64]))):
             raise Refused(f"{self.name}: its public key is not one of X25519")
         own = self._certificate
-        if own is not None and not is_signed(own, plan.label, self.name, bytes.fromhex(public)):
+        if own is not None and not is_signed(own, plan.label, self.name, bytes.fromhex(shown)):
             raise Refused(f"{self.name}: its public key is not signed by the key of its certificate")
-        return public
+        return shown
 
     def ask(
         self,
@@ -86,13 +94,8 @@ class Door:
         Raises `Lost` where the participant is silent at the deadline or ends (it is then killed, and
         started anew when it is asked next), and the participant's own error where it reports one.
         """
-        request = {
-            "do": "job",
-            "job": job,
-            "arguments": dict(arguments or {}),
-            "plan": None if plan is None else plan.model_dump(),
-            "publics": None if keys is None else dict(keys),
-        }
+        publics = None if keys is None else dict(keys)
+        request = {"do": "job", **_told(job, arguments, plan), "publics": publics}
         result = self._request(request, relay, read, deadline_seconds).get("result")
         if not isinstance(result, dict):
             raise Refused(f"{self.name}: job {job!r} returned no table of disclosures")
@@ -202,6 +205,12 @@ class _Conversation:
         total = relay.add(self.name, header, self.frames.payload(deadline=self.deadline), part)
         answer = {"present": list(relay.plan.cohort)}
         self.frames.send(answer, total.words[part].view(np.uint8).data, deadline=self.deadline)
+
+
+def _told(job: str, arguments: Mapping[str, Any] | None, plan: RoundPlan | None) -> dict[str, Any]:
+    """What a participant is told of a job, when it is asked whether it is ready, and when it is to work."""
+    told_plan = None if plan is None else plan.model_dump()
+    return {"job": job, "arguments": dict(arguments or {}), "plan": told_plan}
 
 
 def _part(asked: Any, length: int) -> slice:

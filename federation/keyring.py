@@ -11,9 +11,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from federation import identity
 from federation.errors import Refused
+from federation.told import DIGEST
 
 PUBLIC = 32
-"""Bytes of a public key of X25519; a signature follows."""
+"""Bytes of a public key of X25519; the digest of what its owner was told follows."""
+
+SHOWN = PUBLIC + DIGEST
+"""Bytes of both; a signature follows."""
 
 
 class Keyring:
@@ -28,9 +32,9 @@ class Keyring:
             who: None if path is None else identity.read(path) for who, path in certificates.items()
         }
 
-    def signed(self, label: str, public: bytes) -> bytes:
-        """The own public key for the attempt `label`, followed by a signature of both and the own name."""
-        return public + self._private.sign(_text(label, self.name, public))
+    def signed(self, label: str, shown: bytes) -> bytes:
+        """What is `shown` for the attempt `label`, followed by a signature of both and the own name."""
+        return shown + self._private.sign(_text(label, self.name, shown))
 
     def check(self, label: str, signed: Mapping[str, bytes]) -> None:
         """Raise `Refused` for a stranger, and for a key that is not signed by whose it is said to be."""
@@ -46,11 +50,11 @@ def is_signed(certificate: bytes, label: str, who: str, key: bytes) -> bool:
     known = x509.load_der_x509_certificate(certificate).public_key()
     assert isinstance(known, Ed25519PublicKey)
     try:
-        known.verify(key[PUBLIC:], _text(label, who, key[:PUBLIC]))
+        known.verify(key[SHOWN:], _text(label, who, key[:SHOWN]))
     except InvalidSignature:
         return False
     return True
 
 
-def _text(label: str, name: str, public: bytes) -> bytes:
-    return json.dumps(["chorus key 1", label, name, public.hex()]).encode()
+def _text(label: str, name: str, shown: bytes) -> bytes:
+    return json.dumps(["chorus key 2", label, name, shown.hex()]).encode()

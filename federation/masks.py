@@ -4,6 +4,7 @@ Bonawitz et al. 2017 ("Practical Secure Aggregation for Privacy-Preserving Machi
 the secret shares: a cohort that loses someone is summed anew under fresh keys.  Each pair agrees on a
 key by X25519 and HKDF-SHA256; its AES-256-CTR keystream is added by the one whose name sorts lower and
 subtracted by the other.  A key serves one pair in one attempt, so counters may start at fixed places.
+It is bound to what each was told for the job: masks of two who were told different things do not cancel.
 In a large cohort not all pairs do, but neighbours in a ring (Bell et al. 2020, "Secure Single-Server
 Aggregation with (Poly)Logarithmic Overhead"): what masking costs does not grow with the cohort.
 """
@@ -49,17 +50,23 @@ class KeyPair:
 
 
 class Masks:
-    """One participant's masks in one attempt: for each width of word a pad that goes on from sum to sum."""
+    """One participant's masks in one attempt: for each width of word a pad that goes on from sum to sum.
 
-    def __init__(self, name: str, pair: KeyPair, publics: Mapping[str, bytes], plan: RoundPlan) -> None:
+    They cancel only among those who have the same digest of what they were `told`.
+    """
+
+    def __init__(
+        self, name: str, pair: KeyPair, publics: Mapping[str, bytes], plan: RoundPlan, told: bytes = b""
+    ) -> None:
         if set(publics) != set(plan.cohort) or name not in publics or len(publics) < 2:
             raise Refused(f"{name}: keys of {sorted(publics)} do not fit the cohort {list(plan.cohort)}")
         if publics[name] != pair.public:
             raise Refused(f"{name}: the key that is shown as its own is not its own")
         self.cohort = plan.cohort
         peers = sorted(neighbours(name, plan.cohort))
+        bound_to = ("chorus masks 3", plan.label, told.hex())
         self._adds, self._subtracts = (
-            [_key(name, peer, pair, publics, plan.label) for peer in peers if (name < peer) is adds]
+            [_key(name, peer, pair, publics, bound_to) for peer in peers if (name < peer) is adds]
             for adds in (True, False)
         )
         self._pads: dict[int, _Pad] = {}
@@ -136,9 +143,11 @@ class _Pad:
         self._used = 0
 
 
-def _key(name: str, peer: str, pair: KeyPair, publics: Mapping[str, bytes], label: str) -> algorithms.AES:
+def _key(
+    name: str, peer: str, pair: KeyPair, publics: Mapping[str, bytes], bound_to: Sequence[str]
+) -> algorithms.AES:
     lower, higher = sorted((name, peer))
-    info = json.dumps(["chorus masks 2", label, lower, higher, publics[lower].hex(), publics[higher].hex()])
+    info = json.dumps([*bound_to, lower, higher, publics[lower].hex(), publics[higher].hex()])
     try:
         return algorithms.AES(pair.agree(publics[peer], info.encode()))
     except ValueError:

@@ -19,15 +19,18 @@ from typing import Any
 from federation.channel import Channel
 from federation.errors import BadInput, ChorusError, Lost, Refused
 from federation.frames import Frames, NotAFrame
-from federation.keyring import PUBLIC, Keyring
+from federation.keyring import PUBLIC, SHOWN, Keyring
 from federation.masks import KeyPair, Masks
 from federation.messages import to_message
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
 from federation.socket_channel import Disconnected, SocketChannel
 from federation.summed import Summed
+from federation.told import digest
 
 Job = Callable[[dict[str, Any], Channel], dict[str, Any]]
+Alike = Callable[[str, dict[str, Any]], Any]
+"""What all of a cohort are told alike for a job, from its name and arguments: JSON, to make a digest of."""
 
 
 class _Participant:
@@ -43,20 +46,21 @@ class _Participant:
         shown: tuple[type[Exception], ...],
         summed: Summed,
         keyring: Keyring | None,
+        alike: Alike,
     ) -> None:
         self.name, self.jobs, self.policy = name, jobs, policy
         self.frames, self.log, self.shown = frames, log, shown
-        self._ready: tuple[str, KeyPair] | None = None
+        self._ready: tuple[str, bytes, KeyPair] | None = None
         self._summed = summed
         self._keyring = keyring
+        self._alike = alike
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
             deadline = time.monotonic() + float(request["seconds"])
             plan = RoundPlan(**request["plan"]) if request.get("plan") else None
-            answer = (
-                self._get_ready(plan) if request["do"] == "ready" else self._work(request, plan, deadline)
-            )
+            ready = request["do"] == "ready"
+            answer = self._get_ready(request, plan) if ready else self._work(request, plan, deadline)
             if time.monotonic() >= deadline:
                 raise Lost({self.name: "its own deadline has passed"})
             return answer
@@ -64,13 +68,19 @@ class _Participant:
             why = error if isinstance(error, ChorusError) else self._logged(error)
             return {"say": "error", "error": to_message(why, self.shown)}
 
-    def _get_ready(self, plan: RoundPlan | None) -> dict[str, Any]:
+    def _get_ready(self, request: dict[str, Any], plan: RoundPlan | None) -> dict[str, Any]:
         if plan is None or self.name not in plan.cohort:
             raise Refused(f"{self.name}: is not invited to this round")
-        self._ready = plan.label, KeyPair()
-        public = self._ready[1].public
-        signed = public if self._keyring is None else self._keyring.signed(plan.label, public)
-        return {"say": "ready", "public": signed.hex()}
+        told, pair = self._told(request, plan), KeyPair()
+        self._ready = plan.label, told, pair
+        shown = pair.public + told
+        signed = shown if self._keyring is None else self._keyring.signed(plan.label, shown)
+        return {"say": "ready", "shown": signed.hex()}
+
+    def _told(self, request: dict[str, Any], plan: RoundPlan) -> bytes:
+        """The digest of what it is told for a job, but for what is its own and for whom it is summed with."""
+        job = request["job"]
+        return digest([plan.label, plan.seed, job, self._alike(job, request["arguments"])])
 
     def _work(self, request: dict[str, Any], plan: RoundPlan | None, deadline: float) -> dict[str, Any]:
         job = self.jobs.get(request["job"])
@@ -79,7 +89,7 @@ class _Participant:
         if plan is None:
             result = job(request["arguments"], SocketChannel(self.name, self.frames, deadline, None, None))
         else:
-            masks = self._agree(plan, request.get("publics"))
+            masks = self._agree(request, plan)
             result = self._add(job, request, plan, masks, deadline)
         return {"say": "result", "result": result}
 
@@ -101,11 +111,13 @@ class _Participant:
                 self._summed.note(plan, request["job"], None)
             raise
 
-    def _agree(self, plan: RoundPlan, publics: dict[str, str] | None) -> Masks | None:
+    def _agree(self, request: dict[str, Any], plan: RoundPlan) -> Masks | None:
         """The masks of this attempt; its keys are used up."""
         ready, self._ready = self._ready, None
-        if ready is None or ready[0] != plan.label:
-            raise Refused(f"{self.name}: was not asked whether it is ready for {plan.label}")
+        told, publics = self._told(request, plan), request.get("publics")
+        work = f"{plan.label}, {request['job']}"
+        if ready is None or ready[:2] != (plan.label, told):
+            raise Refused(f"{self.name}: was not asked whether it is ready for {work}, as it is told now")
         if self.name not in plan.cohort or len(plan.cohort) < self.policy.minimum:
             raise Refused(
                 f"{self.name}: agreed to sums of {self.policy.minimum} or more with itself, "
@@ -118,7 +130,9 @@ class _Participant:
         signed = {who: bytes.fromhex(key) for who, key in publics.items()}
         if self._keyring is not None:
             self._keyring.check(plan.label, signed)
-        return Masks(self.name, ready[1], {who: key[:PUBLIC] for who, key in signed.items()}, plan)
+        if odd := sorted(who for who, key in signed.items() if key[PUBLIC:SHOWN] != told):
+            raise Refused(f"{self.name}: was told something else for {work}, than {', '.join(odd)}")
+        return Masks(self.name, ready[2], {who: key[:PUBLIC] for who, key in signed.items()}, plan, told)
 
     def _object_to_exposure(self, plan: RoundPlan, job: str, told: dict[str, Any]) -> tuple[str, ...] | None:
         """An update goes into one opened sum: the difference of two cohorts' sums is somebody's own.
@@ -158,18 +172,20 @@ def serve(
     shown: tuple[type[Exception], ...] = (),
     memory: Path | None = None,
     keyring: Keyring | None = None,
+    alike: Alike = lambda job, arguments: arguments,
 ) -> None:
     """Answer requests until the connection closes; the process then ends.
 
     `policy` is this participant's own copy of what was agreed.  Tracebacks go to `log` (mode 0600), or to
     stderr.  Texts of exceptions of the types `shown` may be shown to the coordinator.  With whom its terms
     were added is kept in `<memory>/<run>`, where it is given: a process started anew then knows it, too.
-    With a `keyring` its keys are signed, and those of others checked.
+    With a `keyring` its keys are signed, and those of others checked.  It adds to a sum only with those who
+    were told the same of what is told `alike`.
     """
     _end_with(connection)
     frames = Frames(connection)
     policy, summed = policy or RoundPolicy(), Summed(memory)
-    participant = _Participant(name, jobs, policy, frames, log, shown, summed, keyring)
+    participant = _Participant(name, jobs, policy, frames, log, shown, summed, keyring, alike)
     try:
         while True:
             request, _ = frames.receive()

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from federation.door import Door, Read
 from federation.errors import BadInput, ChorusError, Lost, TooFew, reason, reasons
 from federation.fixed_point import FixedPoint
+from federation.keyring import PUBLIC, SHOWN
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
 from federation.relay import Relay
@@ -119,16 +120,20 @@ class _Round:
         return plan.model_copy(update={"cohort": tuple(name for name in plan.cohort if name not in later)})
 
     def ready(self, plan: RoundPlan, before: tuple[str, ...] | None) -> dict[str, str]:
-        """The ready call: public keys of those who answer, and are enough to go on.
+        """The ready call: what those show who answer, were told the same, and are enough to go on.
 
         Who was summed `before` is waited for: of a sum without one of them that one's own term would follow.
         """
         self.attempts += 1
         seconds = min(self.policy.ready_seconds, plan.deadline_seconds)
-        keys, silent = _in_threads(
-            plan.cohort, lambda name: self.doors[name].ready(plan, deadline_seconds=seconds)
-        )
-        self.lost |= silent
+
+        def ready(name: str) -> str:
+            return self.doors[name].ready(plan, self.job, self.arguments(name), deadline_seconds=seconds)
+
+        keys, silent = _in_threads(plan.cohort, ready)
+        odd = dict.fromkeys(_odd(keys), f"was told something else for {self.job} than most")
+        keys = {name: key for name, key in keys.items() if name not in odd}
+        self.lost |= silent | odd
         away = {name: self.lost.get(name, "is not there") for name in before or () if name not in keys}
         if away and self.policy.on_loss == "wait":
             raise Lost(away)
@@ -199,6 +204,14 @@ class _Round:
             f"{self.policy.quorum:g} of {len(self.invited)}), found {len(present)} "
             f"({', '.join(sorted(present)) or 'nobody'}); {reasons(self.lost)}"
         )
+
+
+def _odd(keys: Mapping[str, str]) -> list[str]:
+    """Who shows another digest of what it was told than most: with it in the cohort all would refuse."""
+    told = {name: bytes.fromhex(key)[PUBLIC:SHOWN] for name, key in keys.items()}
+    each = list(told.values())
+    usual = max(each, key=each.count, default=None)
+    return [name for name, digest in told.items() if digest != usual]
 
 
 def _in_threads(

@@ -93,16 +93,17 @@ def _judged(
         seed=settings.seed,
     )
     cuts, silent = list[str](), dict[str, str]()
+    known, read = told_of(settings.catalogue, None), readable(settings.catalogue, None, None)
     if folder.facts["cuts"]:
-        newest = {name: {"run": run, "version": version} for name, version in versions.items()}
-        agreed = together(doors, plan, "cuts", newest.__getitem__, settings.rounds)
+        newest = {name: {"run": run, "version": version, **known} for name, version in versions.items()}
+        agreed = together(doors, plan, "cuts", newest.__getitem__, settings.rounds, read=read)
         cuts, silent = cuts_in(agreed), _lost(agreed)
         plan = plan.model_copy(update={"cohort": agreed.cohort})
     each = {"run": run, "number": 0, "cuts": cuts, "champion": folder.run}
     each |= {"learned": folder.part(1), "learned_cuts": folder.facts["cuts"]}
-    each |= {"windows": folder.facts.get("windows"), **told_of(settings.catalogue, None)}
+    each |= {"windows": folder.facts.get("windows"), **known}
     asked = {name: {**each, "version": version} for name, version in versions.items()}
-    silent |= _refresh(doors, plan, asked, readable(settings.catalogue, None, None))
+    silent |= _refresh(doors, plan, asked, read)
     plan = plan.model_copy(update={"cohort": tuple(name for name in plan.cohort if name not in silent)})
     read = readable(settings.catalogue, None, folder.opened)
     judge = together(doors, plan, "judge", asked.__getitem__, settings.rounds, read=read)
@@ -125,10 +126,14 @@ def _forget(doors: Mapping[str, Door], run: str, settings: Settings) -> None:
 def _refresh(
     doors: Mapping[str, Door], plan: RoundPlan, asked: Mapping[str, Mapping[str, Any]], read: Read
 ) -> dict[str, str]:
-    """Let one after another make its model anew, since that solves: who could not, and why."""
-    lost = {}
+    """Let one after another make its model anew, since that solves: who could not, and why.
+
+    What it listed in an evaluation that was cut off is dropped before.
+    """
+    lost, listed = {}, {"run": plan.run, "number": plan.number}
     for name in plan.cohort:
         try:
+            doors[name].ask("forget", listed, deadline_seconds=plan.deadline_seconds)
             doors[name].ask("refresh", asked[name], read=read, deadline_seconds=plan.deadline_seconds)
         except ChorusError as error:
             lost[name] = reason(name, error)

@@ -1,4 +1,7 @@
-"""The catalogue at a participant on another machine: it is told the digest, and reads what its own lacks."""
+"""What a participant is told of a job: it follows it, and says by a digest what it was.
+
+Of the catalogue it is told the digest; one on another machine reads what its own lacks.
+"""
 
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +13,8 @@ from feature_store.catalogue import digest, read_catalogue, write_catalogue
 from federation.channel import Channel, Vector
 from federation.door import Read
 from federation.errors import BadInput, Refused
+from federation.files import named, read_json, write_json
+from federation.told import digest as digest_of
 
 if TYPE_CHECKING:
     from tasks.jobs import Job, Told
@@ -17,6 +22,16 @@ if TYPE_CHECKING:
 
 NAME = "catalogue"
 """By which it is read, as opened sums are by theirs."""
+
+OWN = {"version"}
+"""What each participant is told of itself alone."""
+
+ADDS = {"gather", "grow", "evaluate", "judge"}
+"""Jobs of a round that keep no work: the digests of their sums hold what they are told."""
+
+TOLD = "told.json"
+"""What the kept work of a round was told: job by digest.  Work that is done anew may find some of before, so
+none is dropped until the round is."""
 
 
 def told_of(catalogue: Path, items: int | None) -> "Told":
@@ -41,10 +56,33 @@ def readable(catalogue: Path, items: int | None, opened: Read | None) -> Read:
 def follow(room: "Room", job: "Job", told: "Told", channel: Channel) -> "Told":
     """What `job` returns, once the room has the catalogue that the job is told of.
 
-    Raises `BadInput` where one is configured, and is another, `Refused` where what is read is none.
+    What is told for work that a later sum is made of is noted first.  Raises `BadInput` where a catalogue is
+    configured, and is another, `Refused` where what is read is none.
     """
     _have(room, told, channel)
+    if "number" in told and job.__name__ not in ADDS:
+        _note(room, job.__name__, told)
     return job(room, told, channel)
+
+
+def alike(room: "Room", job: str, told: "Told") -> "Told":
+    """What all of a cohort are told alike for `job`, the work that was kept for it included."""
+    kept = room.home.glob(f"work/{named(told['run'])}/*/{TOLD}")
+    return {**_alike(room, job, told), "kept": {path.parent.name: dict(read_json(path)) for path in kept}}
+
+
+def _alike(room: "Room", job: str, told: "Told") -> "Told":
+    """The same of this job alone; of the catalogue, the digest of what lies there."""
+    common = {key: value for key, value in told.items() if key not in OWN}
+    if NAME not in told:
+        common[NAME] = _known(room.membership.catalogue, told.get("items"))
+    return {"job": job, "told": common}
+
+
+def _note(room: "Room", job: str, told: "Told") -> None:
+    path = room.work(told["run"], told["number"]) / TOLD
+    known = read_json(path) if path.is_file() else {}
+    write_json(path, {**known, digest_of(_alike(room, job, told)).hex(): job})
 
 
 def _have(room: "Room", told: "Told", channel: Channel) -> None:
@@ -53,6 +91,7 @@ def _have(room: "Room", told: "Told", channel: Channel) -> None:
         return
     if not room.membership.catalogue_grows:
         raise BadInput(f"{room.name}: {path}: found other items than the coordinator's, expected the same")
+    room.prepared.cache_clear()  # it was of the other one
     if told[NAME] is None:
         path.unlink()
         return

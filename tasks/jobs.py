@@ -182,6 +182,7 @@ def judge(room: Room, told: Told, channel: Channel) -> Told:
 
 def forget(room: Room, told: Told, _: Channel) -> Told:
     """Drop what was kept for a run that is finished, or for the one round that is to be redone."""
+    ranking.let_go()
     if "number" in told:
         room.forget_round(told["run"], told["number"])
     else:

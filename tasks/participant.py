@@ -33,7 +33,7 @@ def main() -> None:
     # Python's own way to say that a module is not there: LightGBM imports it, where it is, for classes that
     # nothing here uses, which takes half of the start and 40 MB each.
     sys.modules["sklearn"] = None  # type: ignore[assignment]
-    from tasks.following import follow
+    from tasks.following import alike, follow
     from tasks.jobs import offered
     from tasks.membership import Membership
     from tasks.room import Room
@@ -53,6 +53,7 @@ def main() -> None:
         shown=(BadData,),
         memory=given.home / "work",
         keyring=keyring,
+        alike=partial(alike, room),
     )
 
 

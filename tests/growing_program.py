@@ -90,4 +90,10 @@ if __name__ == "__main__":
     parser.add_argument("--fd", type=int, required=True)
     options = parser.parse_args()
     jobs = {"grow_trees": grow_trees}
-    serve(socket.socket(fileno=options.fd), options.name, jobs, RoundPolicy(**options.policy))
+    serve(
+        socket.socket(fileno=options.fd),
+        options.name,
+        jobs,
+        RoundPolicy(**options.policy),
+        alike=lambda job, arguments: arguments["trees"],
+    )

@@ -122,6 +122,12 @@ JOBS = {
     )
 }
 
+
+def alike(job: str, arguments: dict[str, Any]) -> Any:
+    """Only cuts are told alike: vectors are each one's own, and so is trouble."""
+    return arguments.get("cuts")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
@@ -138,4 +144,5 @@ if __name__ == "__main__":
         options.log,
         shown=(ArithmeticError,),
         memory=options.memory,
+        alike=alike,
     )

@@ -14,9 +14,11 @@ from processes import PROGRAM, door_of, program, when_stopped
 from federation.door import Door
 from federation.errors import BadInput, ChorusError, Lost, Refused
 from federation.frames import MAX_HEADER
+from federation.keyring import PUBLIC
 from federation.masks import KeyPair
 from federation.plan import RoundPlan
 from federation.program import Program
+from federation.told import DIGEST
 
 PLAN = RoundPlan(run="r", number=0, cohort=("a", "b", "c"))
 
@@ -182,9 +184,10 @@ def test_a_text_goes_into_logs_as_one_short_line(tmp_path):
 @pytest.mark.parametrize("public", [None, "x", "ab" * 31, "00" * 32, "01" + "00" * 31])
 def test_a_key_that_would_serve_nobody_is_refused_by_name(public, tmp_path):
     """Else the others could not agree on masks with it, and were lost in its place."""
-    door = answering(json.dumps({"say": "ready", "public": public}), tmp_path)
+    shown = public and public + "00" * DIGEST
+    door = answering(json.dumps({"say": "ready", "shown": shown}), tmp_path)
     with door, pytest.raises(Refused, match="a: its public key is not one of X25519"):
-        door.ready(PLAN, deadline_seconds=20)
+        door.ready(PLAN, "echo", deadline_seconds=20)
 
 
 def test_a_program_that_does_not_start_is_told(tmp_path):
@@ -200,7 +203,7 @@ def test_a_job_without_a_round_has_no_sums(door):
 
 
 def test_keys_are_fresh_for_each_ready_call_and_serve_one_job(door):
-    keys = [door.ready(PLAN, deadline_seconds=20) for _ in range(3)]
+    keys = [door.ready(PLAN, "echo", deadline_seconds=20) for _ in range(3)]
     assert len(set(keys)) == 3
     publics = dict(zip("abc", [keys[2], *keys[:2]], strict=True))
     assert door.ask("echo", {}, plan=PLAN, keys=publics) == {}
@@ -210,19 +213,19 @@ def test_keys_are_fresh_for_each_ready_call_and_serve_one_job(door):
 
 def test_the_participant_holds_to_its_own_policy(door):
     with pytest.raises(Refused, match="not invited"):
-        door.ready(RoundPlan(run="r", number=0, cohort=("b", "c")), deadline_seconds=20)
-    door.ready(PLAN, deadline_seconds=20)
+        door.ready(RoundPlan(run="r", number=0, cohort=("b", "c")), "echo", deadline_seconds=20)
+    door.ready(PLAN, "echo", deadline_seconds=20)
     with pytest.raises(Refused, match="did not agree to sums without masks"):
         door.ask("echo", {}, plan=PLAN)
-    key = door.ready(PLAN, deadline_seconds=20)
+    key = door.ready(PLAN, "echo", deadline_seconds=20)
     two = RoundPlan(run="r", number=0, cohort=("a", "b"))
     with pytest.raises(Refused, match="agreed to sums of 3 or more"):
         door.ask("echo", {}, plan=two, keys={"a": key, "b": key})
-    door.ready(PLAN, deadline_seconds=20)
+    door.ready(PLAN, "echo", deadline_seconds=20)
     others = RoundPlan(run="r", number=0, cohort=("b", "c", "d"))
     with pytest.raises(Refused, match="agreed to sums of 3 or more with itself"):
         door.ask("echo", {}, plan=others, keys={"b": key, "c": key, "d": key})
-    door.ready(PLAN, deadline_seconds=20)
+    door.ready(PLAN, "echo", deadline_seconds=20)
     with pytest.raises(Refused, match="was not asked whether it is ready for r/0/1"):
         door.ask("echo", {}, plan=PLAN.again(PLAN.cohort), keys={})
 
@@ -230,8 +233,8 @@ def test_the_participant_holds_to_its_own_policy(door):
 @pytest.mark.parametrize("other", [{"run": "s"}, {"number": 1}])
 def test_a_job_of_another_round_than_the_plan_s_is_refused(door, other):
     """Else its terms were remembered under another name, and could be added among others once more."""
-    key = door.ready(PLAN, deadline_seconds=20)
-    publics = {"a": key, **{name: KeyPair().public.hex() for name in "bc"}}
+    key = door.ready(PLAN, "echo", deadline_seconds=20)
+    publics = {"a": key, **{name: KeyPair().public.hex() + key[2 * PUBLIC :] for name in "bc"}}
     with pytest.raises(Refused, match="the job is of another round than the plan r/0"):
         door.ask("echo", {"run": "r", "number": 0, **other}, plan=PLAN, keys=publics)
 

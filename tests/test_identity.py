@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from federation import identity
 from federation.errors import BadInput, Refused
-from federation.keyring import Keyring
+from federation.keyring import SHOWN, Keyring
 from federation.listener import Listener
 
 
@@ -28,11 +28,21 @@ def folder(tmp_path):
 def test_a_signature_is_of_one_attempt_and_one_name(folder):
     known = {name: folder / f"{name}.crt" for name in "ab"} | {"here": None}
     a, b = (Keyring(name, folder / f"{name}.key", known) for name in "ab")
-    key = a.signed("r/0/0", bytes(32))
-    b.check("r/0/0", {"a": key, "here": bytes(32)})
+    key = a.signed("r/0/0", bytes(SHOWN))
+    b.check("r/0/0", {"a": key, "here": bytes(SHOWN)})
     for label, who in (("r/0/1", "a"), ("r/0/0", "b")):
         with pytest.raises(Refused, match=f"b: the key shown as {who}'s"):
             b.check(label, {who: key})
+
+
+def test_what_was_told_is_signed_with_the_key(folder):
+    """Else a coordinator that tells a something else could show others that it was the same."""
+    known = {name: folder / f"{name}.crt" for name in "ab"}
+    a, b = (Keyring(name, folder / f"{name}.key", known) for name in "ab")
+    key = bytearray(a.signed("r/0/0", bytes(SHOWN)))
+    key[SHOWN - 1] = 1
+    with pytest.raises(Refused, match="b: the key shown as a's is not signed by it"):
+        b.check("r/0/0", {"a": bytes(key)})
 
 
 def test_what_is_wrong_with_keys_and_certificates_is_told(folder):

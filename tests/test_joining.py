@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import lru_cache
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -151,7 +152,8 @@ def test_the_catalogue_is_read_where_the_own_is_another(tmp_path):
     told, own = tmp_path / "told.txt", tmp_path / "own.txt"
     write_catalogue(told, ["b", "ü", "c"])
     asked, heard = list[str](), []
-    room = SimpleNamespace(name="a", membership=SimpleNamespace(catalogue=own, catalogue_grows=True))
+    membership = SimpleNamespace(catalogue=own, catalogue_grows=True)
+    room = SimpleNamespace(name="a", membership=membership, prepared=lru_cache(lambda: object()))
     channel = SimpleNamespace(read=lambda name: asked.append(name) or readable(told, None, None)(name))
 
     def job(_room, _told, _channel):

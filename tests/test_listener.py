@@ -27,10 +27,11 @@ from federation.door import Door
 from federation.errors import BadInput, Lost, Refused
 from federation.frames import Frames
 from federation.joining import dial, welcomed
-from federation.keyring import Keyring
+from federation.keyring import SHOWN, Keyring
 from federation.listener import MOST_HANDSHAKES, Listener, Remote, closed
 from federation.masks import KeyPair
 from federation.plan import RoundPlan
+from federation.told import DIGEST
 
 PROGRAM = """
 import json, sys
@@ -50,7 +51,7 @@ def hang(told, channel):
     Path(told["begun"]).touch()
     program.sleep({"seconds": 600}, channel)
 jobs = {"hang": hang, "echo": program.echo, "sum_vector": program.sum_vector, "sleep": program.sleep}
-serve(connection, name, jobs, keyring=keyring)
+serve(connection, name, jobs, keyring=keyring, alike=program.alike)
 """
 
 
@@ -152,6 +153,7 @@ def test_who_dies_or_comes_anew_is_lost_at_once(listener, folder):
             door.ask("hang", {"begun": str(folder / "again")}, deadline_seconds=30)
         again.join()
         anew[0].close()
+        until(lambda: listener.told)
         assert listener.told == ["a has come anew: its older connection is cut"]
 
 
@@ -275,9 +277,9 @@ def test_a_key_in_another_s_place_is_refused(listener, folder):
     forger = Keyring("b", folder / "stranger.key", {})
     plan = RoundPlan(run="r", number=0, cohort=tuple("abc"))
     with joined(listener, folder, "a"), Door("a", Remote("a", listener, 20)) as door:
-        for wrong in (forger.signed(plan.label, bytes(32)), bytes(32)):
-            keys = {"a": door.ready(plan, deadline_seconds=20), "b": wrong.hex()}
-            keys["c"] = Keyring("c", folder / "c.key", {}).signed(plan.label, bytes(32)).hex()
+        for wrong in (forger.signed(plan.label, bytes(SHOWN)), bytes(SHOWN)):
+            keys = {"a": door.ready(plan, "sum_vector", deadline_seconds=20), "b": wrong.hex()}
+            keys["c"] = Keyring("c", folder / "c.key", {}).signed(plan.label, bytes(SHOWN)).hex()
             with pytest.raises(Refused, match="a: the key shown as b's is not signed by it"):
                 door.ask("sum_vector", {"vector": [1.0]}, plan=plan, keys=keys)
 
@@ -285,18 +287,18 @@ def test_a_key_in_another_s_place_is_refused(listener, folder):
 def test_who_signs_nothing_is_refused_in_place_of_those_who_would_refuse_it(listener, folder):
     """Else it would have all honest ones left out of the round."""
     plan = RoundPlan(run="r", number=0, cohort=tuple("abc"))
-    key = KeyPair().public
+    key = KeyPair().public + bytes(DIGEST)
     replies = [key, key + bytes(64), Keyring("a", folder / "stranger.key", {}).signed(plan.label, key)]
     own = identity.read(folder / "a.crt")
     with Door("a", Remote("a", listener, 20), own) as door:
         frames = Frames(shown(listener, folder, "a"))
         for wrong in replies:
-            frames.send({"say": "ready", "public": wrong.hex()})
+            frames.send({"say": "ready", "shown": wrong.hex()})
             with pytest.raises(Refused, match="a: its public key is not signed by the key of its certific"):
-                door.ready(plan, deadline_seconds=20)
+                door.ready(plan, "sum_vector", deadline_seconds=20)
         signed = Keyring("a", folder / "a.key", {}).signed(plan.label, key).hex()
-        frames.send({"say": "ready", "public": signed})
-        assert door.ready(plan, deadline_seconds=20) == signed
+        frames.send({"say": "ready", "shown": signed})
+        assert door.ready(plan, "sum_vector", deadline_seconds=20) == signed
         frames.close()
 
 
@@ -304,6 +306,7 @@ def test_who_is_not_in_its_own_file_is_in_no_sum_of_a_participant(listener, fold
     """Else the coordinator could fill the cohort up with names of its own."""
     plan = RoundPlan(run="r", number=0, cohort=tuple("axy"))
     with joined(listener, folder, "a"), Door("a", Remote("a", listener, 20)) as door:
-        keys = dict.fromkeys("xy", bytes(32).hex()) | {"a": door.ready(plan, deadline_seconds=20)}
+        keys = dict.fromkeys("xy", bytes(SHOWN).hex())
+        keys["a"] = door.ready(plan, "sum_vector", deadline_seconds=20)
         with pytest.raises(Refused, match="a: its own file has no participant x, y"):
             door.ask("sum_vector", {"vector": [1.0]}, plan=plan, keys=keys)

@@ -40,7 +40,7 @@ def spoken_to(*options):
 def test_nothing_is_sent_after_its_own_deadline(job):
     """A coordinator that is ready to wait longer hears an error, and neither a term nor a result."""
     with spoken_to() as ask:
-        assert ask(do="ready")[0]["say"] == "ready"
+        assert ask(do="ready", job=job, arguments={"seconds": 0.5})[0]["say"] == "ready"
         told = ask(do="job", job=job, arguments={"seconds": 0.5}, seconds=0.3)
         late = {"type": "Lost", "participants": {"a": "its own deadline has passed"}}
         assert told == ({"say": "error", "error": late}, 0)
@@ -49,8 +49,11 @@ def test_nothing_is_sent_after_its_own_deadline(job):
 def test_a_time_that_is_none_is_an_error_and_no_end():
     with spoken_to() as ask:
         for seconds in (None, "soon", [1]):
-            assert ask(do="ready", seconds=seconds)[0]["error"]["type"] == "ChorusError"
-        assert ask(do="ready")[0]["say"] == "ready"
+            assert (
+                ask(do="ready", job="echo", arguments={}, seconds=seconds)[0]["error"]["type"]
+                == "ChorusError"
+            )
+        assert ask(do="ready", job="echo", arguments={})[0]["say"] == "ready"
 
 
 def test_what_is_no_frame_ends_it_without_a_word(capfd):
@@ -95,5 +98,6 @@ def test_a_cohort_is_the_same_in_whichever_order_it_is_named():
 def _after_a_term(plan, memory):
     """What a process of its own says first when it is asked for a sum; its coordinator then ends."""
     with spoken_to("--memory", str(memory)) as ask:
-        ask(plan, do="ready")
-        return ask(plan, do="job", job="sum_vector", arguments={"vector": [1.0]})[0]
+        asked = {"job": "sum_vector", "arguments": {"vector": [1.0]}}
+        ask(plan, do="ready", **asked)
+        return ask(plan, do="job", **asked)[0]
