@@ -13,7 +13,7 @@ from federation.errors import BadInput, Lost
 HANDSHAKE_SECONDS = 10.0
 """In which who connects shows its certificate."""
 
-WELCOME = b"CHORUS 1"
+WELCOME = b"CHORUS 2"
 """What who is let in hears first; who is turned away does not."""
 
 MOST_TOLD = 1_000
