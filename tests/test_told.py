@@ -16,7 +16,7 @@ from flows.consortium import read_consortium
 from flows.data import generate_world
 from tasks import jobs, ranking
 from tasks.doors import open_doors
-from tasks.following import alike, follow, readable, told_of
+from tasks.following import ADDS, alike, follow, readable, told_of
 from tasks.room import Room
 
 CUTS, OTHER = ["2020-06-01", "2020-06-20"], ["2020-05-01", "2020-06-20"]
@@ -144,6 +144,35 @@ def test_what_the_kept_work_was_told_counts_until_it_is_dropped(rooms):
     follow(a, jobs.forget, {"run": "r", "number": 0}, Solo())
     follow(a, train, told_by(a, catalogue, cuts=CUTS), Solo())
     assert alike(a, "gather", told_by(a, catalogue)) == alike(b, "gather", told_by(b, catalogue))
+
+
+def test_who_does_its_work_again_was_told_what_the_others_were(rooms):
+    """The others were there for the sums before, which keep nothing that is done again."""
+    a, b, _ = rooms.values()
+    catalogue = a.membership.catalogue
+    for job in ("items", "cuts", "train"):
+        for room in (a, b):
+            follow(room, named(job), told_by(room, catalogue), Solo())
+    follow(a, jobs.forget, {"run": "r", "number": 0}, Solo())
+    follow(a, train, told_by(a, catalogue), Solo())
+    assert alike(a, "gather", told_by(a, catalogue)) == alike(b, "gather", told_by(b, catalogue))
+
+
+def named(job):
+    """A job of that name, which does nothing."""
+
+    def nothing(room, told, channel):
+        return {}
+
+    nothing.__name__ = job
+    return nothing
+
+
+def test_of_each_job_is_known_whether_it_keeps_work():
+    """One that only adds must be named, else who does its work again is told apart from the others."""
+    work = {"train", "tabulate", "score", "refresh"}
+    without_a_round = {"prepare", "forget", "tidy", "recommend"}
+    assert jobs.JOBS.keys() == work | without_a_round | ADDS
 
 
 def test_a_catalogue_of_which_nothing_is_told_counts_as_it_lies_there(rooms, tmp_path):
