@@ -38,6 +38,12 @@ class Network(NamedTuple):
         rows[known] = self.table[items[known]]
         return Network(self.dense, rows)
 
+    def among(self, items: NDArray[np.int32], count: int) -> "Network":
+        """The same with its rows as those of `items` among `count` items; 0 elsewhere."""
+        table = np.zeros((count, self.table.shape[1]), np.float32)
+        table[items] = self.table
+        return Network(self.dense, table)
+
 
 def shapes(size: Size) -> dict[str, tuple[int, ...]]:
     """The parameters beside the table, by their names in a `torch.nn.TransformerEncoder`, in order."""

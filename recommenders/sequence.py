@@ -9,7 +9,7 @@ events of the item, so that who never had it takes no part; the rest by all even
 """
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +36,9 @@ class SequenceConfig(Frozen):
     blocks: Annotated[int, Field(ge=1, le=64)] = Field(2, description="blocks of self-attention")
     heads: Annotated[int, Field(ge=1)] = Field(2, description="heads of a block; they divide width")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.2, description="share of activations that training leaves out"
+        0.3, description="share of activations that training leaves out"
     )
-    learning_rate: Annotated[float, Field(gt=0)] = Field(0.001, description="of Adam, at the participants")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(0.003, description="of Adam, at the participants")
     batch: Annotated[int, Field(ge=1)] = Field(128, description="users whose histories make one step of Adam")
     negatives: Annotated[int, Field(ge=1)] = Field(
         1000,
@@ -49,6 +49,11 @@ class SequenceConfig(Frozen):
     )
     proximal: Annotated[float, Field(ge=0)] = Field(
         0.0, description="mu of FedProx (Li et al. 2020): what holds a participant near the common model"
+    )
+    own_shares: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)] = Field(
+        (0.5, 0.0, 0.25, 0.75, 1.0),
+        description="weights of a participant's own network beside the common one; the first holds unless its "
+        "validation part likes another better by more than two standard errors",
     )
     rounds: Annotated[int, Field(ge=1, le=200)] = Field(30, description="federated rounds, at most")
     patience: Annotated[int, Field(ge=1)] = Field(
@@ -148,8 +153,28 @@ class Histories:
         return found
 
 
+class Reader(NamedTuple):
+    """The consortium's network with the participant's own beside it, which has a `share` of the score.
+
+    Interpolation, as with trees (`recommenders/interpolation.py`).
+    """
+
+    common: Network
+    own: Network
+    share: float
+
+    def of(self, items: NDArray[np.int32]) -> "Reader":
+        """The same with the rows of `items` alone."""
+        return Reader(self.common.of(items), self.own.of(items), self.share)
+
+    def scores(self, size: Size, histories: NDArray[np.int64]) -> Floats:
+        """How much likelier each item is after each of `histories`, as a logarithm, (n, items)."""
+        found = np.float32(1 - self.share) * scores(self.common, size, histories)
+        return found + np.float32(self.share) * scores(self.own, size, histories) if self.share else found
+
+
 def lists(
-    network: Network,
+    reader: Reader,
     config: SequenceConfig,
     data: Interactions,
     items: NDArray[np.int32],
@@ -157,24 +182,24 @@ def lists(
     queries: Queries,
     top: int,
 ) -> NDArray[np.int32]:
-    """What `network`, of `items`, lists on top of their `popularity`, after all of `data`; (queries, top)."""
+    """What `reader`, of `items`, lists on top of their `popularity`, after all of `data`; (queries, top)."""
     known = Histories(data, items)
 
     def score(rows: slice) -> Floats:
-        return scored(network, config, known, popularity, queries.users[rows])
+        return scored(reader, config, known, popularity, queries.users[rows])
 
     return top_items(score, queries, items, data.item_count, top)
 
 
 def scored(
-    network: Network,
+    reader: Reader,
     config: SequenceConfig,
     known: Histories,
     popularity: NDArray[Any],
     users: NDArray[np.int32],
 ) -> Floats:
     """The scores of all items for each of `users`, (users, items)."""
-    return scores(network, config.size, known.newest(users, config.length)) + log_popularity(popularity)
+    return reader.scores(config.size, known.newest(users, config.length)) + log_popularity(popularity)
 
 
 def log_popularity(counts: NDArray[np.floating[Any]] | NDArray[np.integer[Any]]) -> Floats:

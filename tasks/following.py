@@ -26,7 +26,7 @@ NAME = "catalogue"
 OWN = {"version"}
 """What each participant is told of itself alone."""
 
-ADDS = {"items", "cuts", "gather", "grow", "evaluate", "judge"}
+ADDS = {"items", "cuts", "gather", "grow", "learn", "evaluate", "judge"}
 """Jobs of a round that keep no work: the digests of their sums hold what they are told."""
 
 TOLD = "told.json"

@@ -6,6 +6,7 @@ evaluated.  Between trainings nothing leaves the participant for it.
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from recommenders.interactions import Interactions
 from recommenders.interpolation import Interpolated
 from recommenders.metrics import Queries
 from recommenders.popularity import blend, left_of, moved, widened
+from recommenders.sequence import Reader
 from recommenders.snapshot import Others, Snapshot
 from recommenders.topk import top_items, top_popular
 from tasks.model import ModelConfig
@@ -47,28 +49,31 @@ class Kept(BaseModel):
     model: ModelConfig
     choice: Choice
     ranks: bool
-    reads: bool = False
+    own_share: float | None = None
     catalogue: str
     features: tuple[str, ...] = ()
     served: str
 
 
 def keep(
-    room: Room, run: str, known: Snapshot, choice: Choice, learned: Interpolated | Network | None
+    room: Room, run: str, known: Snapshot, choice: Choice, learned: Interpolated | Reader | None
 ) -> None:
     """Keep what lists are made of: by `choice`, or by the ranker or transformer where there is one."""
     folder = room.model(run)
-    for each in ("others", "network"):
+    for each in ("others", "networks"):
         (folder / each).mkdir(parents=True, exist_ok=True)
     for name, array in known.others()._asdict().items():
         save(folder / "others" / f"{name}.npy", array)
     if isinstance(learned, Interpolated):
         write_json(folder / "ranker.json", learned.model_dump())
-    if isinstance(learned, Network):
-        for name, array in learned._asdict().items():
-            save(folder / "network" / f"{name}.npy", array)
+    for name, network in _networks(learned).items():
+        for part, array in network._asdict().items():
+            save(folder / "networks" / f"{name}-{part}.npy", array)
     told = {"run": run, "model": room.membership.model, "choice": choice}
-    told |= {"ranks": isinstance(learned, Interpolated), "reads": isinstance(learned, Network)}
+    told |= {
+        "ranks": isinstance(learned, Interpolated),
+        "own_share": learned.share if isinstance(learned, Reader) else None,
+    }
     names = two_stage.names(room.membership.model.windows)
     catalogue = digest(room.membership.catalogue, known.data.item_count)
     model = Kept(**told, catalogue=catalogue, features=names, served=run)
@@ -86,9 +91,9 @@ def kept(room: Room, run: str) -> Kept | None:
         items = _others(room, model).counts.shape[1]
         if model.ranks:
             _ranker(room.model(run))
-        if model.reads:
-            _network(room, model)
-    except (FileNotFoundError, ValueError, EOFError):
+        if model.own_share is not None:
+            _kept_reader(room, model, model.own_share)
+    except (FileNotFoundError, KeyError, ValueError, EOFError):
         return None
     same = not model.ranks or model.features == two_stage.names(model.model.windows)
     return model if same and model.catalogue == digest(room.membership.catalogue, items) else None
@@ -127,9 +132,9 @@ def lists(room: Room, model: Kept, made: Arrays, prepared: Prepared, part: int) 
     """What the model lists for the queries of `part`, (queries, top), with users as known then."""
     queries, top = prepared.queries(part), room.membership.model.top
     own_items, data = made["own_items"], prepared.before(part)
-    if model.reads:
-        network, config = Network(made["dense"], made["table"]), model.model.sequence
-        return sequence.lists(network, config, data, own_items, made["popularity"], queries, top)
+    if model.own_share is not None:
+        reader, config = _reader(made, model.own_share), model.model.sequence
+        return sequence.lists(reader, config, data, own_items, made["popularity"], queries, top)
     if "popularity" in made:
         return top_popular(made["popularity"], queries, own_items, data.item_count, top)
     history = data.matrix()[queries.users][:, own_items].astype(np.float32)
@@ -191,8 +196,15 @@ def _made(room: Room, model: Kept, known: Snapshot) -> Arrays:
         return two_stage.retriever(known, model.model.two_stage, model.model.windows)._asdict()
     share, strength = model.choice.share, model.choice.strength
     if model.choice.kind == "popularity":
-        network = _network(room, model).of(known.own_items)._asdict() if model.reads else {}
-        return {"own_items": known.own_items, "popularity": known.popular(int(strength), share), **network}
+        made: Arrays = {"own_items": known.own_items, "popularity": known.popular(int(strength), share)}
+        if model.own_share is not None:
+            networks = _networks(_kept_reader(room, model, model.own_share).of(known.own_items))
+            made |= {
+                f"{name}-{part}": each
+                for name, net in networks.items()
+                for part, each in net._asdict().items()
+            }
+        return made
     return {"own_items": known.own_items, "weights": known.weights(share, strength)}
 
 
@@ -224,10 +236,10 @@ def _scored(
         window, own_items = int(model.choice.strength), own.own_items()
         mine, total = _counts(room, model, own, at)
         scores = blend(mine[window], total[window], model.choice.share)[own_items]
-        if model.reads:
-            network, config = _network(room, model).of(own_items), model.model.sequence
+        if model.own_share is not None:
+            reader, config = _kept_reader(room, model, model.own_share).of(own_items), model.model.sequence
             histories = sequence.Histories(own, own_items)
-            scores = sequence.scored(network, config, histories, scores, np.array([user]))[0]
+            scores = sequence.scored(reader, config, histories, scores, np.array([user]))[0]
     else:
         made = served(room, model)
         own_items = made["own_items"]
@@ -267,10 +279,22 @@ def _scores(
     return _ranker(folder).scores(two_stage.features(found, listed, store).astype(np.float64))
 
 
-def _network(room: Room, model: Kept) -> Network:
-    """Everybody's transformer of the training, of all items of then."""
-    folder = room.model(model.run) / "network"
-    return Network(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Network._fields))
+def _networks(learned: Interpolated | Reader | None) -> dict[str, Network]:
+    """The networks of a reader by name."""
+    return {"common": learned.common, "own": learned.own} if isinstance(learned, Reader) else {}
+
+
+def _reader(arrays: Mapping[str, NDArray[Any]], share: float) -> Reader:
+    common, own = (
+        Network(*(arrays[f"{name}-{part}"] for part in Network._fields)) for name in ("common", "own")
+    )
+    return Reader(common, own, share)
+
+
+def _kept_reader(room: Room, model: Kept, share: float) -> Reader:
+    """The transformer of the training, of all items of then."""
+    paths = (room.model(model.run) / "networks").glob("*.npy")
+    return _reader({path.stem: np.load(path, mmap_mode="r") for path in paths}, share)
 
 
 def _ranker(folder: Path) -> Interpolated:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from feature_store.catalogue import index, read_catalogue
 from federation.channel import Channel
 from federation.files import write_json
-from recommenders.attention import Network
 from recommenders.boosting import State
 from recommenders.choice import Choice, choose
 from recommenders.interpolation import Interpolated
 from recommenders.metrics import bootstrap_sums, item_counts, metric_sums, per_query
+from recommenders.sequence import Reader
 from recommenders.trees import any_split
 from tasks import own_model, ranking, sequences
 from tasks.comparison import Terms, champion_lists, compare, secret
@@ -68,16 +68,17 @@ def score(
     chosen = this.choices()
     arms = {arm: this.lists(Choice(**choice)) for arm, choice in chosen.items()}
     choice = Choice(**this.choices().get("consortium", this.choices()["popularity"]))
-    own: Interpolated | Network | None = None
+    own: Interpolated | Reader | None = None
     if isinstance(learned, State):
         own = ranking.personal(room, run, number, part, learned)
         arms["consortium"], chosen["consortium"] = this.ranked(own)
         arms["alone"], chosen["alone"] = this.ranked_alone(arms["popularity"])
     elif learned is not None:
         read = sequences.arms(room, prepared, run, number, learned, channel)
-        own, choice = read.network, read.chosen["consortium"]
+        own, choice = read.reader, read.chosen["consortium"]
         arms |= read.lists
-        chosen |= {arm: {"rounds": learned, **each.as_dict()} for arm, each in read.chosen.items()}
+        chosen |= {arm: each.as_dict() for arm, each in read.chosen.items()}
+        chosen["consortium"] |= {"rounds": learned, "own_share": own.share}
     if number == 1 and room.membership.reachable is not None:  # it is known as of the test
         arms["reachable"] = this.reachable(room.membership.reachable)
     terms = compare(room, prepared, part, arms["consortium"], held)

@@ -17,6 +17,7 @@ from recommenders.metrics import per_query
 from tasks.model import ModelConfig
 from tasks.pooled_ranker import Lists
 from tasks.prepared import Prepared
+from tasks.sequences import by
 from tasks.terms import counts
 
 
@@ -66,4 +67,4 @@ def _lists(
     data, items = each.before(part), each.sold(part)
     popularity = counts(data, each.begins(part), model)[int(choice.strength)][items]
     asked = data, items, popularity, each.queries(part), model.top
-    return sequence.lists(network.of(items), model.sequence, *asked)
+    return sequence.lists(by(network.of(items)), model.sequence, *asked)

@@ -5,7 +5,7 @@ the next.  Nothing else is told of it: what the rounds before have learned is re
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +20,9 @@ from federation.files import save, write_json
 from recommenders import sequence
 from recommenders.attention import Network
 from recommenders.choice import Choice, choose
+from recommenders.interpolation import choose_share
 from recommenders.metrics import SUMS, metric_sums, metrics, per_query
+from recommenders.sequence import Reader
 from tasks.prepared import Prepared
 from tasks.room import Room
 from tasks.terms import kept, snapshot
@@ -38,41 +40,47 @@ def learn(
     asked = Asked(room, prepared, run, number, channel)
     before, config = asked.common(step), asked.config
     asked.go_on_alone(step)
-    trained = asked.train(before.of(asked.items), step)
-    everything = Network(trained.dense, np.zeros_like(before.table))
-    everything.table[asked.items] = trained.table
-    term = sequence.contribution(everything, config, asked.counts)
+    trained = asked.train(before.of(asked.items), step).among(asked.items, len(before.table))
+    term = sequence.contribution(trained, config, asked.counts)
     total = channel.sum(f"sequence/{step}", term, sequence.form(config, room.membership.participants))
     if number:
         return {}
     learned = sequence.mean(total, before).of(asked.items)
-    sums = metric_sums(asked.lists(learned, asked.usual), asked.queries)
+    sums = metric_sums(asked.lists(by(learned), asked.usual), asked.queries)
     return {"overall": metrics(channel.sum(f"learned/{step}", sums, SUMS), asked.model.top)}
 
 
 class Read(NamedTuple):
-    """By arm its lists, and what of popularity they come on top of; everybody's network, of all items."""
+    """By arm its lists, and what of popularity they come on top of; the reader, of all items."""
 
     lists: dict[str, Lists]
     chosen: dict[str, Choice]
-    network: Network
+    reader: Reader
 
 
 def arms(room: Room, prepared: Prepared, run: str, number: int, rounds: int, channel: Channel) -> Read:
-    """The round's queries asked of everybody's network after `rounds`, and of one of the own events alone.
-
-    All is chosen in round 0, and kept.
+    """The round's queries asked of everybody's network after `rounds`, with one of the own events beside it,
+    and of the latter alone.  All is chosen in round 0, and kept.
     """
     asked, path = Asked(room, prepared, run, number, channel), room.work(run, 0) / "sequences.json"
-    common = asked.common(rounds)
-    networks = {"alone": asked.alone(rounds), "consortium": common.of(asked.items)}
+    common, own = asked.common(rounds), asked.alone(rounds)
+    readers = {
+        "alone": by(own),
+        "consortium": Reader(common.of(asked.items), own, asked.config.own_shares[0]),
+    }
     if number == 0 and not path.is_file():
-        shares = {"alone": (0.0,), "consortium": asked.model.shares}
-        write_json(path, {arm: asked.choice(networks[arm], shares[arm]).as_dict() for arm in networks})
+        write_json(path, asked.choices(readers))
     known = json.loads(kept(room, run, 0, path.name)[0].read_text())
-    chosen = {arm: Choice(**known[arm]) for arm in networks}
-    lists = {arm: asked.lists(each, chosen[arm]) for arm, each in networks.items()}
-    return Read(lists, chosen, common)
+    readers["consortium"] = readers["consortium"]._replace(share=known.pop("own_share"))
+    chosen = {arm: Choice(**each) for arm, each in known.items()}
+    lists = {arm: asked.lists(readers[arm], choice) for arm, choice in chosen.items()}
+    everything = own.among(asked.items, len(common.table))
+    return Read(lists, chosen, Reader(common, everything, readers["consortium"].share))
+
+
+def by(network: Network) -> Reader:
+    """A reader by one network."""
+    return Reader(network, network, 0.0)
 
 
 def require_torch(room: Room) -> None:
@@ -109,11 +117,11 @@ class Asked:
         public = (self._room.membership.seed, self._number, step, *self._room.name.encode())
         return train(network, self.config, self.data, self.items, np.random.default_rng(public))
 
-    def lists(self, network: Network, choice: Choice) -> Lists:
-        """The lists of all queries by `network`, of the own items, over the popularity of `choice`."""
+    def lists(self, reader: Reader, choice: Choice) -> Lists:
+        """The lists of all queries by `reader`, of the own items, over the popularity of `choice`."""
         popularity = self.known.popular(int(choice.strength), choice.share)
         known = self.data, self.items, popularity, self.queries
-        return sequence.lists(network, self.config, *known, self.model.top)
+        return sequence.lists(reader, self.config, *known, self.model.top)
 
     @cached_property
     def usual(self) -> Choice:
@@ -124,11 +132,21 @@ class Asked:
 
         return choose(quality, "popularity", (0.0,), range(len(self.model.windows)))
 
-    def choice(self, network: Network, shares: Sequence[float]) -> Choice:
-        """What of popularity `network` comes best on top of."""
+    def choices(self, readers: Mapping[str, Reader]) -> dict[str, Any]:
+        """Of each arm the popularity that it comes best on top of, then the share of the own network."""
+        together, model = readers["consortium"], self.model
+        found = {
+            arm: self._choice(each, model.shares if arm == "consortium" else (0.0,))
+            for arm, each in readers.items()
+        }
+        tried = [together._replace(share=share) for share in self.config.own_shares]
+        quality = [self._ndcg(self.lists(each, found["consortium"])) for each in tried]
+        share = choose_share(np.array(quality), self.config.own_shares)
+        return {**{arm: choice.as_dict() for arm, choice in found.items()}, "own_share": share}
 
+    def _choice(self, reader: Reader, shares: Sequence[float]) -> Choice:
         def quality(choice: Choice) -> NDArray[np.float64]:
-            return self._ndcg(self.lists(network, choice))
+            return self._ndcg(self.lists(reader, choice))
 
         return choose(quality, "popularity", shares, range(len(self.model.windows)))
 
@@ -136,7 +154,7 @@ class Asked:
         """One more round of the network that knows the own events alone, kept on the own disk."""
         network, folder = self.train(self._alone(step), step), self._folder(step + 1)
         if self._number == 0:
-            ndcg = self._ndcg(self.lists(network, self.usual))
+            ndcg = self._ndcg(self.lists(by(network), self.usual))
             write_json(folder / "ndcg.json", float(ndcg.mean()) if len(ndcg) else 0.0)
         for name, array in network._asdict().items():
             save(folder / f"{name}.npy", array)
