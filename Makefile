@@ -27,7 +27,7 @@ test: install ## Run the tests (under 10 minutes)
 	$(BIN)/pytest -q -n 2 --dist loadfile
 
 test-all: install ## Run the slower proofs
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -n 2 --dist loadfile -m slow
 
 check: install ## Format, lint, types and import contracts (under 15 seconds)
 	$(BIN)/ruff format --check .
