@@ -1,5 +1,6 @@
 """Preparation on other engines: the same store, the same model, and workers that really were elsewhere."""
 
+import importlib.util
 import json
 import sqlite3
 import traceback
@@ -34,14 +35,12 @@ def test_a_training_gives_the_same_bits_on_every_engine(kind, tiny, chorus, tmp_
     assert imports == [] if kind == "threads" else [("COMPLETED",)] * 3
 
 
-@pytest.mark.slow
-def test_an_engine_that_is_not_installed_is_named(tiny, chorus):
-    import importlib.util
-
+def test_an_engine_that_is_not_installed_is_named(tiny, tmp_path):
     if importlib.util.find_spec("prefect_ray"):
         pytest.skip("Ray is installed here")
-    done = chorus("run", tiny("ray", "engine: {kind: ray}"), code=2)
-    assert "pip install prefect-ray" in done.stderr
+    consortium = read_consortium(tiny("ray", "engine: {kind: ray}"))
+    with pytest.raises(BadInput, match=r"engine.kind: found ray, .* expected `pip install prefect-ray`"):
+        import_everywhere(tmp_path, consortium.memberships, consortium.engine)
 
 
 def test_what_an_engine_tells_of_wrong_data_quotes_no_cell_of_it(tiny, tmp_path):
