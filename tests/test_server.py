@@ -234,15 +234,14 @@ def test_mlflow_s_pages_open_at_the_runs_of_trained_models(tmp_path):
 
 
 @pytest.mark.slow
-def test_both_pages_are_shown_until_a_signal_and_end(ran):
-    home, _ = ran
+def test_both_pages_are_shown_until_a_signal_and_end(tmp_path):
     code = (
         "import sys; from pathlib import Path; from flows import pages\n"
         "from mlruns_config.config import TrackingConfig\n"
         "pages.show(Path(sys.argv[1]), TrackingConfig())"
     )
     shown = subprocess.Popen(
-        [sys.executable, "-c", code, str(home)], env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     addresses = [shown.stdout.readline().split()[-1] for _ in range(2)]
@@ -252,11 +251,11 @@ def test_both_pages_are_shown_until_a_signal_and_end(ran):
             assert page.status == 200
     listed = subprocess.run(["ps", "axww", "-o", "args="], capture_output=True, text=True).stdout
     shown.terminate()
-    assert str(home / "mlflow" / "artifacts") in listed
-    assert str(home / "mlflow" / "mlflow.db") not in listed  # the URI of another store has a password
+    assert str(tmp_path / "mlflow" / "artifacts") in listed
+    assert str(tmp_path / "mlflow" / "mlflow.db") not in listed  # the URI of another store has a password
     assert shown.wait(timeout=40) == 0
     shown.stdout.close()
-    assert not processes_that_name(home)
+    assert not processes_that_name(tmp_path)
     for address in addresses:
         with pytest.raises(urllib.error.URLError):
             urllib.request.urlopen(address, timeout=2)
