@@ -15,6 +15,8 @@ from unittest.mock import patch
 import pytest
 from prefect_api import ask
 
+from flows.consortium import read_consortium
+from flows.data import generate_world
 from tasks import server
 from tasks.flow_runs import FINAL
 from tasks.leash import descendants
@@ -200,9 +202,9 @@ def test_a_deployed_training_whose_processes_are_killed_is_found_and_retried(tmp
 def test_one_training_at_a_time_and_a_participant_with_bad_files_is_left_out(tmp_path, tiny, far):
     path = tiny("tiny", "rounds: {minimum: 2, agreed_to_two: true}")
     chorus("deploy", path, "--pool", "nights", folder=tmp_path, url=far)
-    world = tmp_path / "state" / "tiny" / "world"
-    chorus("check", path, folder=tmp_path)
-    (world / "north.tsv.gz").write_bytes(b"not gzip")
+    consortium = read_consortium(path)
+    generate_world(consortium)
+    (consortium.data / "north.tsv.gz").write_bytes(b"not gzip")
     asked = [ordered(far) for _ in range(3)]
     with worker(tmp_path, far):
         ends = until(lambda: all_final(far, asked), 180)
