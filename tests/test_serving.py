@@ -23,6 +23,8 @@ from tasks.leash import descendants
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
+PATIENCE = 300
+"""Seconds for what nothing promises to be quick on a busy machine."""
 
 
 def environment(url=None):
@@ -46,7 +48,7 @@ def serving(folder, port):
     with (folder / "serve.log").open("a") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=log, stderr=log)
     try:
-        until(lambda: "Ctrl-C ends it" in (folder / "serve.log").read_text().split("BEGIN")[-1], 300)
+        until(lambda: "Ctrl-C ends it" in (folder / "serve.log").read_text().split("BEGIN")[-1])
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
@@ -55,7 +57,7 @@ def serving(folder, port):
             log.write("BEGIN")
 
 
-def until(true, seconds):
+def until(true, seconds=PATIENCE):
     """Wait for something to become true, and return it."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -119,15 +121,15 @@ def test_a_served_consortium_trains_on_schedule_and_survives_a_kill(tmp_path, ti
     port = server.free_port()
     url = f"http://127.0.0.1:{port}/api"
     with serving(tmp_path, port) as process:
-        until(lambda: flow_runs(url), 90)  # the first that a wrong version of SQLAlchemy would hide
-        (first, *_) = until(lambda: flow_runs(url, "COMPLETED"), 300)
+        until(lambda: flow_runs(url))  # the first that a wrong version of SQLAlchemy would hide
+        (first, *_) = until(lambda: flow_runs(url, "COMPLETED"))
         assert first["auto_scheduled"]
         assert first["parameters"]["order"]["consortium"] == str(tmp_path / "tiny.yaml")
         assert process.poll() is None
         chorus("schedule", "pin", "1d", tmp_path / "tiny.yaml", folder=tmp_path)
-        until(lambda: not _running(tmp_path), 120)
+        until(lambda: not _running(tmp_path))
         ordered(url)
-        until(lambda: _running(tmp_path), 120)
+        until(lambda: _running(tmp_path))
         process.kill()
         process.wait()
         until(lambda: nothing_runs(tmp_path), 30)
@@ -174,7 +176,7 @@ def test_a_deployed_training_whose_processes_are_killed_is_found_and_retried(tmp
     chorus("deploy", path, "--pool", "nights", folder=tmp_path, url=far)
     asked = ordered(far)
     with worker(tmp_path, far) as leash:
-        until(lambda: [*(tmp_path / "state").glob("tiny/coordinator/runs/*/round-0000/record.json")], 120)
+        until(lambda: [*(tmp_path / "state").glob("tiny/coordinator/runs/*/round-0000/record.json")])
         for pid in descendants(leash.pid):  # the worker first: asked to end, it could still tell the server
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -188,7 +190,7 @@ def test_a_deployed_training_whose_processes_are_killed_is_found_and_retried(tmp
     with worker(tmp_path, far):  # what the page's button sends
         retry = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
         ask(far, f"/flow_runs/{asked}/set_state", retry)
-        until(lambda: ask(far, f"/flow_runs/{asked}")["state_type"] == "COMPLETED", 120)
+        until(lambda: ask(far, f"/flow_runs/{asked}")["state_type"] == "COMPLETED")
     (folder,) = run_folders(tmp_path)
     assert (folder / "round-0000" / "record.json").read_bytes() == first
     run = told_once(mlflow_client(tmp_path))
@@ -207,7 +209,7 @@ def test_one_training_at_a_time_and_a_participant_with_bad_files_is_left_out(tmp
     (consortium.data / "north.tsv.gz").write_bytes(b"not gzip")
     asked = [ordered(far) for _ in range(3)]
     with worker(tmp_path, far):
-        ends = until(lambda: all_final(far, asked), 180)
+        ends = until(lambda: all_final(far, asked))
     assert sorted(each["state_name"] for each in ends) == ["Cancelled", "Cancelled", "Degraded"]
     (trained,) = [each for each in ends if each["state_name"] == "Degraded"]
     assert "Without north: " in trained["state"]["message"]
@@ -240,14 +242,14 @@ def test_a_server_or_database_that_dies_in_the_middle_is_waited_for(dies, tmp_pa
         chorus("deploy", path, "--pool", "nights", folder=tmp_path, url=url)
         asked = ordered(url)
         with worker(tmp_path, url):
-            until(lambda: [*(tmp_path / "state").glob("tiny/coordinator/runs/*/run.json")], 120)
+            until(lambda: [*(tmp_path / "state").glob("tiny/coordinator/runs/*/run.json")])
             if restart is not None:
                 restart()
             else:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 servers.enter_context(server.started(tmp_path / "far", port))
-            until(lambda: ask(url, f"/flow_runs/{asked}")["state_type"] == "COMPLETED", 180)
+            until(lambda: ask(url, f"/flow_runs/{asked}")["state_type"] == "COMPLETED")
     assert (tmp_path / "far" / "prefect" / "prefect.db").exists() == (dies == "server")
     run = told_once(mlflow_client(tmp_path))
     (folder,) = run_folders(tmp_path)
