@@ -56,8 +56,8 @@ def test_an_import_that_has_no_room_says_so_wherever_it_was(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(tiny, chorus, tmp_path):
-    path, home = tiny("tiny"), tmp_path / "state" / "tiny"
+def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(tiny, prefect_url, chorus, tmp_path):
+    path, home = tiny("tiny", f"prefect_api_url: {prefect_url}"), tmp_path / "state" / "tiny"
     with small_disk(home / "participants" / "east", 96), small_disk(home / "coordinator", ROOM):
         figures = []
         for disk, kilobytes, code, told in (
