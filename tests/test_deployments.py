@@ -229,10 +229,9 @@ def test_a_retry_that_finds_nothing_new_says_so(client, deploy, tiny, monkeypatc
         operate.resume("late", path, None, None)
 
 
-def test_an_image_needs_a_pool_that_starts_containers(api, tiny, chorus):
-    path = tiny("image")
-    done = chorus("deploy", path, "--image", "chorus:1", "--pool", "none-such", code=2)
-    assert "prefect work-pool create none-such --type docker" in done.stderr
+def test_an_image_needs_a_pool_that_starts_containers(api, tiny, ends):
+    told = ends("deploy", tiny("image"), "--image", "chorus:1", "--pool", "none-such", code=2)
+    assert "prefect work-pool create none-such --type docker" in told
 
 
 @pytest.mark.parametrize("name", ["", " ", "a/b"])
@@ -241,15 +240,16 @@ def test_a_pool_has_a_name_that_prefect_takes(name):
         ensure_pool(None, name, None)
 
 
-def test_a_deploy_prints_a_worker_of_the_same_server(api, tiny, chorus):
-    done = chorus("deploy", tiny("worked"), "--pool", "my nights")
-    assert f"running: PREFECT_API_URL={api} prefect worker start --pool 'my nights'\n" in done.stdout
+def test_a_deploy_prints_a_worker_of_the_same_server(api, tiny, ends):
+    told = ends("deploy", tiny("worked"), "--pool", "my nights", code=0)
+    assert f"running: PREFECT_API_URL={api} prefect worker start --pool 'my nights'\n" in told
 
 
-def test_a_deploy_without_a_server_says_what_it_needs(tiny, chorus):
-    assert "PREFECT_API_URL" in chorus("deploy", tiny("alone"), code=2, PREFECT_API_URL="").stderr
+def test_a_deploy_without_a_server_says_what_it_needs(tiny, ends, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    assert "PREFECT_API_URL" in ends("deploy", tiny("alone"), code=2)
 
 
-def test_cron_and_a_policy_contradict_each_other(tiny, chorus):
+def test_cron_and_a_policy_contradict_each_other(tiny, ends):
     path = tiny("both", "schedule: {cron: '0 3 * * *'}\nfrequency: {policy: {kind: plateau}}")
-    assert "both say when to train" in chorus("check", path, code=2).stderr
+    assert "both say when to train" in ends("check", path, code=2)

@@ -72,7 +72,7 @@ def test_a_changed_configuration_is_deployed_and_a_pin_wins_over_it(client, depl
     ]  # fmt: skip
 
 
-def test_a_schedule_edited_by_hand_is_shown_as_a_pin_and_respected(client, deploy, tiny, chorus, tmp_path):
+def test_a_schedule_edited_by_hand_is_shown_as_a_pin_and_respected(client, deploy, tiny, ends, tmp_path):
     from prefect.client.schemas.schedules import CronSchedule
 
     path = tiny("hand")
@@ -80,7 +80,7 @@ def test_a_schedule_edited_by_hand_is_shown_as_a_pin_and_respected(client, deplo
     by_hand(client, "hand", CronSchedule(cron="30 4 * * *", timezone="UTC"))
     deploy(path)
     assert found(client, "hand") == "at 30 4 * * *"
-    chorus("schedule", "show", path, "--json", tmp_path / "show.json")
+    ends("schedule", "show", path, "--json", tmp_path / "show.json", code=0)
     told = json.loads((tmp_path / "show.json").read_text())["deployments"]["train-on-schedule"]
     assert told == {
         "configured": "every 7d",
@@ -90,7 +90,7 @@ def test_a_schedule_edited_by_hand_is_shown_as_a_pin_and_respected(client, deplo
         "prefect": "at 30 4 * * *",
         "paused": False,
     }
-    chorus("schedule", "unpin", path)
+    ends("schedule", "unpin", path, code=0)
     assert found(client, "hand") == "every 7d"
 
 
