@@ -153,8 +153,7 @@ def test_who_dies_or_comes_anew_is_lost_at_once(listener, folder):
             door.ask("hang", {"begun": str(folder / "again")}, deadline_seconds=30)
         again.join()
         anew[0].close()
-        until(lambda: listener.told)
-        assert listener.told == ["a has come anew: its older connection is cut"]
+        until(lambda: listener.told == ["a has come anew: its older connection is cut"])
 
 
 def test_who_has_not_connected_is_lost_after_its_patience(listener):
