@@ -200,9 +200,10 @@ def test_it_loads_without_the_repository_and_holds_no_pickle(registered, tmp_pat
 @pytest.mark.slow
 def test_it_loads_in_a_clean_environment(registered, tmp_path):
     requirements = next(iter(registered.folder.rglob("requirements.txt")))
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements], check=True)
+    install = ["--python", python, "install", "-q", "--no-compile", "-r", requirements]
+    subprocess.run([sys.executable, "-m", "pip", *install], check=True)
     code = (
         "import sys, mlflow; mlflow.set_tracking_uri(sys.argv[1]);"
         "model = mlflow.pyfunc.load_model('models:/demo@champion');"
