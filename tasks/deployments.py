@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from federation.errors import BadInput
+from tasks.server import PATIENT
 from tasks.timing import Timing
 
 if TYPE_CHECKING:
@@ -152,9 +153,8 @@ def _update(client: "SyncPrefectClient", deployment_id: Any, fields: dict[str, A
 def _fields(wanted: Deployable, pool: str) -> dict[str, Any]:
     from prefect.utilities.callables import parameter_schema
 
-    variables: dict[str, Any] = {
-        "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS), **wanted.environment}
-    }
+    heartbeat = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}
+    variables: dict[str, Any] = {"env": {**heartbeat, **PATIENT, **wanted.environment}}
     if wanted.image is not None:
         variables["image"] = wanted.image
     return {

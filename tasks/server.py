@@ -21,7 +21,10 @@ from federation.errors import ChorusError
 from tasks.locks import served
 
 LEASH = Path(__file__).with_name("leash.py")
+PATIENT = {"PREFECT_CLIENT_RETRY_EXTRA_CODES": "500"}
+"""A server whose database starts again answers 500, which Prefect's client would take for an end."""
 QUIET = {
+    **PATIENT,
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -12,6 +12,7 @@ from federation.errors import BadInput, ChorusError
 from flows import operate
 from flows.consortium import read_consortium
 from flows.scheduled import train_on_schedule
+from tasks import server
 from tasks.deployments import ensure_pool
 from tasks.runs import RunFolder, runs_folder
 
@@ -32,6 +33,7 @@ def test_a_deploy_makes_what_the_configuration_says(client, deploy, tiny):
     assert made.parameters == {"order": {**where, "always": False}}
     assert "east, north, south" in made.description
     assert made.work_pool_name == "chorus"
+    assert made.job_variables["env"].items() >= server.PATIENT.items()  # a worker has other settings
     assert made.global_concurrency_limit.limit == 1
     assert made.concurrency_options.collision_strategy.value == "CANCEL_NEW"
     (schedule,) = client.read_deployment_schedules(made.id)
