@@ -219,6 +219,31 @@ def test_a_server_behind_a_proxy_that_wants_a_password_is_not_silent(code, alive
         proxy.shutdown()
 
 
+def test_a_server_whose_database_starts_again_is_asked_again():
+    """It answers 500 meanwhile."""
+    codes = [500, 200]
+
+    class Starting(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(codes.pop(0))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    code = (
+        "import sys; from prefect.client.orchestration import SyncPrefectClient\n"
+        "with SyncPrefectClient(sys.argv[1]) as client: client.request('GET', '/artifacts')"
+    )
+    with ThreadingHTTPServer(("127.0.0.1", 0), Starting) as starting:
+        threading.Thread(target=starting.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{starting.server_port}/api"
+        done = chorus_python(code, url, **server.PATIENT, **server.no_proxy())
+        starting.shutdown()
+    assert (done.returncode, codes) == (0, []), done.stderr
+
+
 def test_a_store_that_pages_cannot_show_is_told_before_a_server_starts(monkeypatch, tmp_path):
     monkeypatch.setattr(server, "leashed", lambda *_: pytest.fail("it began"))
     shown = pages._mlflow_server(Tracking(TrackingConfig(uri="mlruns"), tmp_path))
