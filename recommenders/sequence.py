@@ -9,6 +9,7 @@ events of the item, so that who never had it takes no part; the rest by all even
 """
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -52,7 +53,7 @@ class SequenceConfig(Frozen):
     )
     own_shares: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)] = Field(
         (0.5, 0.0, 0.25, 0.75, 1.0),
-        description="weights of a participant's own network beside the common one; the first holds unless its "
+        description="weights of the own network beside the common one; the first holds unless the own "
         "validation part likes another better by more than two standard errors",
     )
     rounds: Annotated[int, Field(ge=1, le=200)] = Field(30, description="federated rounds, at most")
@@ -166,6 +167,20 @@ class Reader(NamedTuple):
     def of(self, items: NDArray[np.int32]) -> "Reader":
         """The same with the rows of `items` alone."""
         return Reader(self.common.of(items), self.own.of(items), self.share)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What it is made of, by name."""
+        networks = (("common", self.common), ("own", self.own))
+        parts = {f"{who}-{part}": each for who, net in networks for part, each in net._asdict().items()}
+        return {**parts, "share": np.array(self.share)}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Reader":
+        """The reader of these `arrays`; raises `KeyError` where one is missing."""
+        common, own = (
+            Network(*(arrays[f"{who}-{part}"] for part in Network._fields)) for who in ("common", "own")
+        )
+        return cls(common, own, float(arrays["share"]))
 
     def scores(self, size: Size, histories: NDArray[np.int64]) -> Floats:
         """How much likelier each item is after each of `histories`, as a logarithm, (n, items)."""

@@ -20,7 +20,7 @@ from federation.union import union
 from recommenders.boosting import State
 from recommenders.metrics import COUNTS, SUMS, intervals, metrics
 from recommenders.popularity import widened
-from tasks import comparison, own_model, personal, ranking, sequences, tables, terms
+from tasks import comparison, own_model, personal, ranking, recommending, sequences, tables, terms
 from tasks.comparison import Counts, Terms
 from tasks.moments import moments
 from tasks.prepared import Prepared
@@ -197,7 +197,7 @@ def tidy(room: Room, told: Told, _: Channel) -> Told:
 
 def recommend(room: Room, told: Told, _: Channel) -> Told:
     """A list for one of the participant's own users, from its own model of the run."""
-    return own_model.recommend(room, told["run"], told["user"], told["top"])
+    return recommending.recommend(room, told["run"], told["user"], told["top"])
 
 
 JOBS: dict[str, Job] = {

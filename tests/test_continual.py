@@ -20,7 +20,7 @@ from flows.scheduled import run_name, train_on_schedule
 from mlruns_config.champions import Champions
 from mlruns_config.tracking import Tracking
 from recommenders.two_stage import STORE
-from tasks import locks, own_model, timetable
+from tasks import locks, recommending, timetable
 from tasks.decisions import observe
 from tasks.deployments import TRAINING
 from tasks.order import Order, TrainingOrder
@@ -190,7 +190,7 @@ def test_new_items_are_learned_and_the_champion_is_still_met(trained, tiny):
     east = Room(consortium.home / "participants" / "east", consortium.memberships[0])
     events = east.events().to_pandas()
     user = events[~events.user.isin(events.user[events["item"] == "brand-new"])].user.iloc[0]
-    assert "brand-new" in own_model.recommend(east, facts["run"], user, 1000)["items"]
+    assert "brand-new" in recommending.recommend(east, facts["run"], user, 1000)["items"]
 
 
 def test_a_participant_with_a_cadence_takes_part_with_what_it_brought_last(trained, tiny):

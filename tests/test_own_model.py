@@ -20,8 +20,8 @@ from recommenders.boosting import State
 from recommenders.choice import Choice
 from recommenders.interpolation import Interpolated
 from recommenders.popularity import DAY, windowed_counts
-from recommenders.sequence import SequenceConfig
-from tasks import comparison, own_model, tables, terms
+from recommenders.sequence import Reader, SequenceConfig
+from tasks import comparison, own_model, recommending, tables, terms
 from tasks.gathering import rehearsals
 from tasks.room import Room
 
@@ -62,7 +62,9 @@ def without_trees():
 
 
 def untrained(prepared):
-    return sequence.initial(prepared.data.item_count, SequenceConfig(), 7)
+    """Two networks that have learned nothing, of all items."""
+    common, own = (sequence.initial(prepared.data.item_count, SequenceConfig(), seed) for seed in (7, 8))
+    return Reader(common, own, 0.25)
 
 
 def without_past(prepared, known):
@@ -104,14 +106,14 @@ def test_items_that_come_to_the_end_of_the_catalogue_leave_the_model(trained):
     model, known = own_model.kept(room, "first"), trained.known
     before = own_model.fresh_lists(room, model, trained.prepared["east"], TEST)
     user = trained.prepared["east"].user_ids[0].as_py()
-    asked = own_model.recommend(room, "first", user, 3)
+    asked = recommending.recommend(room, "first", user, 3)
     catalogue.write_text(catalogue.read_text() + "new\nnewer\n")
     again = Room(room.home, room.membership)
     wider = again.prepared(again.version, CUTS)
     assert wider.data.item_count == known.total_counts.shape[1] + 2
     assert own_model.kept(again, "first") == model
     assert np.array_equal(own_model.fresh_lists(again, model, wider, TEST), before)
-    assert own_model.recommend(again, "first", user, 3)["items"] == asked["items"]
+    assert recommending.recommend(again, "first", user, 3)["items"] == asked["items"]
     catalogue.write_text("other\n" + catalogue.read_text())
     assert own_model.kept(again, "first") is None
 
@@ -131,8 +133,8 @@ def test_at_the_training_what_is_fresh_is_what_was_trained(trained):
     if model.model.kind == "popularity":
         expected = {"popularity": known.popular(1, 0.5)}
     elif model.model.kind == "sequence":
-        network = untrained(trained.prepared["east"]).of(known.own_items)
-        expected = {"popularity": known.popular(1, 0.5), **network._asdict()}
+        reader = untrained(trained.prepared["east"]).of(known.own_items)
+        expected = {"popularity": known.popular(1, 0.5), **reader.arrays()}
     elif model.model.kind == "item_to_item":
         expected = {"weights": known.weights(0.5, 20.0)}
     else:
@@ -217,7 +219,7 @@ def test_a_damaged_model_is_not_held_and_what_is_served_of_it_is_named(trained):
     with pytest.raises(BadInput, match="served/first: found a damaged array"):
         own_model.served(trained.room, model)
     parts = [folder / "others" / "gram.npy"] + [folder / "ranker.json"] * model.ranks
-    for path in parts + [folder / "network" / "table.npy"] * model.reads:
+    for path in parts + [folder / "networks" / "own-table.npy"] * model.reads:
         whole = path.read_bytes()
         path.write_bytes(b"")
         assert own_model.kept(trained.room, "first") is None
@@ -255,10 +257,10 @@ def test_a_recommendation_of_what_is_popular_knows_the_newest_own_events(trained
     buyers = table["user"].dropna().unique()[:100]
     hours = [f"{last + pd.Timedelta(hours=hour + 1):%Y-%m-%dT%H:%M:%S}" for hour in range(101)]
     rows = {"user": [*buyers, "new"], "item": [*[rare] * 100, "unknown"], "time": hours, "rating": 5}
-    before = own_model.recommend(room, "first", buyers[0], 3)
+    before = recommending.recommend(room, "first", buyers[0], 3)
     pd.concat([table, pd.DataFrame(rows)]).to_csv(path, index=False)
     room.import_all()
-    after = own_model.recommend(room, "first", "new", 3)
+    after = recommending.recommend(room, "first", "new", 3)
     assert rare not in before["items"]
     assert after["items"][0] == rare
     assert after["scores"][0] >= 100
@@ -271,8 +273,8 @@ def test_who_has_had_everything_is_recommended_nothing(trained):
     everything = table.drop_duplicates("item").assign(user="all")
     pd.concat([table, everything]).to_csv(path, index=False)
     room.import_all()
-    assert len(own_model.recommend(room, "first", table["user"].dropna()[0], 3)["items"]) == 3
-    assert own_model.recommend(room, "first", "all", 3) == {"items": [], "scores": []}
+    assert len(recommending.recommend(room, "first", table["user"].dropna()[0], 3)["items"]) == 3
+    assert recommending.recommend(room, "first", "all", 3) == {"items": [], "scores": []}
 
 
 @pytest.mark.parametrize("trained", ["sequence"], indirect=True)
@@ -280,11 +282,12 @@ def test_what_a_transformer_lists_for_a_user_follows_from_its_newest_events(trai
     """By the common network, of own items, on top of popularity: as its lists for the test, item by item."""
     room, east = trained.room, trained.prepared["east"]
     user = int(east.data.users[-1])
-    told = own_model.recommend(room, "first", east.user_ids[user].as_py(), 5)
+    told = recommending.recommend(room, "first", east.user_ids[user].as_py(), 5)
     items = east.data.own_items()
     history = east.data.items[east.data.users == user][-50:]
-    network = untrained(east).of(items)
-    read = scores(network, SequenceConfig().size, np.searchsorted(items, history)[None, :])[0]
+    reader, places = untrained(east).of(items), np.searchsorted(items, history)[None, :]
+    common, own = (scores(each, SequenceConfig().size, places)[0] for each in reader[:2])
+    read = 0.75 * common + 0.25 * own
     at = int(east.data.times.max()) + 1
     mine = windowed_counts(east.data, at, 90)
     assert len(told["items"]) == 5
@@ -297,5 +300,7 @@ def test_what_a_transformer_lists_for_a_user_follows_from_its_newest_events(trai
 
 @pytest.mark.parametrize("trained", ["sequence"], indirect=True)
 def test_an_item_that_the_transformer_never_learned_is_listed_by_popularity(trained):
-    network = untrained(trained.prepared["east"])
-    assert not network.of(np.array([0, 10_000], np.int32)).table[1].any()
+    reader = untrained(trained.prepared["east"]).of(np.array([0, 10_000], np.int32))
+    assert reader.common.table[0].any()
+    assert not reader.common.table[1].any()
+    assert not reader.own.table[1].any()

@@ -16,9 +16,9 @@ from recommenders import sequence
 from recommenders.attention import Network, named, scores, shapes
 from recommenders.interactions import Interactions
 from recommenders.metrics import Queries, per_query
-from recommenders.sequence import Histories, SequenceConfig
+from recommenders.sequence import Histories, Reader, SequenceConfig
 from tasks.model import ModelConfig
-from tasks.sequences import require_torch
+from tasks.sequences import by, require_torch
 
 SMALL = SequenceConfig(width=8, length=5, blocks=2, heads=2, dropout=0.1, batch=16, learning_rate=0.01)
 ABLE = SequenceConfig(width=16, length=5, blocks=1, dropout=0.0, batch=60, learning_rate=0.01, epochs=5)
@@ -122,9 +122,9 @@ def federated(parts, rounds, masks=True):
         own = data.own_items()
         random = np.random.default_rng([number, names.index(name)])
         learned = train(before.of(own), ABLE, data, own, random)
-        everything = Network(learned.dense, np.zeros_like(before.table))
-        everything.table[own] = learned.table
-        term = sequence.contribution(everything, ABLE, np.bincount(data.items, minlength=items))
+        term = sequence.contribution(
+            learned.among(own, items), ABLE, np.bincount(data.items, minlength=items)
+        )
         return sequence.mean(channel.sum("update", term, sequence.form(ABLE, len(names))), before)
 
     for number in range(rounds):
@@ -149,7 +149,7 @@ def follows(network, data):
         users, np.zeros_like(starts), nothing, starts, ((last + 1) % data.item_count).astype(np.int32)
     )
     items = np.arange(data.item_count, dtype=np.int32)
-    lists = sequence.lists(network, ABLE, data, items, np.ones(len(items)), queries, 1)
+    lists = sequence.lists(by(network), ABLE, data, items, np.ones(len(items)), queries, 1)
     return per_query(lists, queries)[:, 0].mean()
 
 
@@ -205,3 +205,33 @@ def test_who_has_no_torch_is_told_before_a_run_begins(kind, refused, monkeypatch
     told = pytest.raises(BadInput, match="found sequence, which trains with torch, found none")
     with told if refused else nullcontext():
         require_torch(room)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_the_own_network_has_its_share_of_a_score(share):
+    one, other, read = noise(1), noise(2), np.array([[3, 1, -1], [2, -1, -1]])
+    found = Reader(one, other, share).scores(SMALL.size, read)
+    expected = (1 - share) * scores(one, SMALL.size, read) + share * scores(other, SMALL.size, read)
+    assert found == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    again = Reader.of_arrays(Reader(one, other, share).arrays())
+    assert np.array_equal(again.scores(SMALL.size, read), found)
+
+
+def test_a_step_scores_what_follows_and_a_sample_that_stands_for_the_rest():
+    """Over many draws the sampled partition function is near that over all items."""
+    torch = pytest.importorskip("torch")
+    from recommenders.transformer import _scored
+
+    events, random = torch.tensor([[5, 2, 7], [1, 9, -1]]), np.random.default_rng(0)
+    weights, found = np.exp(np.random.default_rng(1).normal(size=40)), []
+    for _ in range(3000):
+        scored, excess = (each.numpy() for each in _scored(events, 40, 10, random))
+        assert len(scored) == len(set(scored.tolist())) == 13
+        assert (np.diff(scored) > 0).all()
+        assert {2, 7, 9} <= set(scored.tolist())
+        assert not excess[np.isin(scored, [2, 7, 9])].any()
+        found.append((weights[scored] * np.exp(excess)).sum())
+    assert np.mean(found) == pytest.approx(weights.sum(), rel=0.01)
+    scored, excess = (each.numpy() for each in _scored(events, 40, 100, random))
+    assert np.array_equal(scored, np.arange(40))
+    assert not excess.any()
