@@ -128,29 +128,29 @@ class Histories:
         order = np.argsort(data.users, kind="stable")
         place = np.full(data.item_count, -1, np.int64)
         place[items] = np.arange(len(items))
-        places, users = place[data.items[order]], data.users[order]
-        self._places = places[places >= 0]
-        counts = np.bincount(users[places >= 0], minlength=data.user_count)
-        self._starts = np.concatenate([[0], np.cumsum(counts)])
-        self._items = len(items)
-
-    def counts(self) -> NDArray[np.int64]:
-        """Events of each of the items, (items,)."""
-        return np.bincount(self._places, minlength=self._items)
+        order = order[place[data.items[order]] >= 0]
+        self.places, self.times = np.append(place[data.items[order]], -1), data.times[order]
+        self._starts = np.concatenate(
+            [[0], np.cumsum(np.bincount(data.users[order], minlength=data.user_count))]
+        )
 
     def sizes(self) -> NDArray[np.int64]:
         """How many events each user has, (users,)."""
         return np.diff(self._starts)
 
     def newest(self, users: NDArray[np.int32], most: int) -> NDArray[np.int64]:
-        """The `most` newest events of each of `users`, oldest first, (users, width); -1 behind the last."""
+        """Places of the `most` newest events of each of `users`, oldest first, (users, width), then -1."""
+        return self.places[self.events(users, most)]
+
+    def events(self, users: NDArray[np.int32], most: int) -> NDArray[np.int64]:
+        """The same as numbers of events, among `places` and `times`; -1 is of no event, at place -1."""
         ends = self._starts[users + 1]
         starts = np.maximum(self._starts[users], ends - most)
         sizes = ends - starts
         steps = np.arange(max(1, int(sizes.max(initial=0))))
         inside = steps < sizes[:, None]
         found = np.full(inside.shape, -1, np.int64)
-        found[inside] = self._places[(starts[:, None] + steps)[inside]]
+        found[inside] = (starts[:, None] + steps)[inside]
         return found
 
 

@@ -8,9 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from recommenders.attention import Network, Size, named, shapes
+from recommenders.attention import Floats, Network, Size, named, shapes
 from recommenders.interactions import Interactions
+from recommenders.popularity import windowed_counts
 from recommenders.sequence import Histories, SequenceConfig, log_popularity
+
+MOMENTS = 64
+"""As of how many moments popularity is counted in training."""
 
 ALIKE = 16
 """Batches among which histories are sorted by length, so that little is filled up."""
@@ -56,56 +60,74 @@ def train(
     config: SequenceConfig,
     data: Interactions,
     items: NDArray[np.int32],
+    days: int,
     random: np.random.Generator,
 ) -> Network:
     """`network`, whose table has the rows of `items`, after `config.epochs` passes over `data`.
 
-    The loss is cross-entropy over `items` (Klenitskiy and Vasilev 2023, "Turning Dross Into Gold Loss").
-    The same for the same `random` numbers, on one kind of processor.
+    It learns what is had beyond the popularity of the `days` until then.  The same for the same `random`
+    numbers, on one kind of processor.
     """
-    histories = Histories(data, items)
-    prior = torch.tensor(log_popularity(histories.counts()))
+    lessons = Lessons(data, items, days)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(random.integers(1 << 32)))
         model = Transformer(network, config.size, config.dropout)
         start = [each.detach().clone() for each in model.parameters()]
         adam = torch.optim.Adam(model.parameters(), config.learning_rate, betas=(0.9, 0.98))
-        for users in _batches(histories, config, random):
-            events = torch.tensor(histories.newest(users, config.length + 1))
-            scored, excess = _scored(events, len(items), config.negatives, random)
-            loss = _loss(model, events, scored, prior[scored] + excess) + _pull(model, start, config.proximal)
+        for users in _batches(lessons.histories, config, random):
+            loss = lessons.loss(model, users, config.negatives, random) + _pull(model, start, config.proximal)
             adam.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             adam.step()
         return model.network()
 
 
+class Lessons:
+    """The histories of the users, and how popular `items` were in the `days` until each of some moments.
+
+    Moments have as many events between them; where all events have one time, popularity is of all of them.
+    """
+
+    def __init__(self, data: Interactions, items: NDArray[np.int32], days: int) -> None:
+        self.histories = Histories(data, items)
+        shares = np.arange(1, MOMENTS + 1) / MOMENTS
+        times = data.times if len(data.times) else np.zeros(1, np.int64)
+        self.until = np.unique(np.quantile(times, shares, method="lower")) + 1
+        counts = [windowed_counts(data, int(moment), days)[items] for moment in self.until]
+        self.popular = log_popularity(np.stack(counts))
+
+    def loss(
+        self, model: Transformer, users: NDArray[np.int32], negatives: int, random: np.random.Generator
+    ) -> torch.Tensor:
+        """Cross-entropy of each next event (Klenitskiy and Vasilev 2023, "Turning Dross Into Gold Loss")."""
+        events = self.histories.events(users, model.size.length + 1)
+        read, following = events[:, :-1], events[:, 1:]
+        inside = following >= 0
+        follows = self.histories.places[following[inside]]
+        scored, excess = _scored(follows, self.popular.shape[1], negatives, random)
+        moments = np.searchsorted(self.until, self.histories.times[following[inside]], side="right")
+        prior = torch.tensor(self.popular[moments][:, scored] + excess)
+        states = model(torch.tensor(self.histories.places[read]))[torch.tensor(inside)]
+        logits = states @ model.table[torch.tensor(scored)].T + prior
+        return nn.functional.cross_entropy(logits, torch.tensor(np.searchsorted(scored, follows)))
+
+
 def _scored(
-    events: torch.Tensor, items: int, negatives: int, random: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which items a step scores, ascending: those that follow, and `negatives` drawn of the rest.
+    follows: NDArray[np.int64], items: int, negatives: int, random: np.random.Generator
+) -> tuple[NDArray[np.int64], Floats]:
+    """Which items a step scores, ascending: those that `follows` has, and `negatives` drawn of the rest.
 
     Beside them the logarithm of how many each stands for (Jean et al. 2015, "On Using Very Large Target
     Vocabulary", eq. 8-10), so that the loss is near that over all items.
     """
-    follow = np.unique(events[:, 1:].numpy())
-    follow = follow[follow >= 0]
+    follow = np.unique(follows)
     rest = np.setdiff1d(np.arange(items), follow, assume_unique=True)
     drawn = random.choice(rest, min(negatives, len(rest)), replace=False)
     scored = np.concatenate([follow, drawn])
     excess = np.zeros(len(scored), np.float32)
     excess[len(follow) :] = math.log(len(rest) / max(len(drawn), 1)) if len(drawn) else 0
     order = np.argsort(scored)
-    return torch.tensor(scored[order]), torch.tensor(excess[order])
-
-
-def _loss(
-    model: Transformer, events: torch.Tensor, scored: torch.Tensor, prior: torch.Tensor
-) -> torch.Tensor:
-    follows = events[:, 1:]
-    inside = follows >= 0
-    logits = model(events[:, :-1])[inside] @ model.table[scored].T + prior
-    return nn.functional.cross_entropy(logits, torch.searchsorted(scored, follows[inside]))
+    return scored[order], excess[order]
 
 
 def _pull(model: Transformer, start: list[torch.Tensor], strength: float) -> torch.Tensor:

@@ -4,6 +4,7 @@ It makes as many passes over everybody's histories as the federated rounds have 
 organisation's own popularity, as there.
 """
 
+import statistics
 from collections.abc import Mapping
 
 import numpy as np
@@ -23,25 +24,35 @@ from tasks.terms import counts
 
 def read_lists(everyone: Mapping[str, Prepared], model: ModelConfig, rounds: int, seed: int) -> Lists:
     """Everyone's lists for the test after `rounds`, popularity chosen on its validation part."""
-    first = next(iter(everyone.values()))
-    validation, test = first.scored_in(0), first.scored_in(1)
-    then = _trained(everyone, model, validation, rounds, seed)
-    chosen = {name: _chosen(each, model, then, validation) for name, each in everyone.items()}
-    now = _trained(everyone, model, test, rounds, seed)
-    return {name: _lists(each, model, now, test, chosen[name]) for name, each in everyone.items()}
+    some = next(iter(everyone.values()))
+    untrained = sequence.initial(some.data.item_count, model.sequence, seed)
+    liked = [_chosen(each, model, untrained, some.scored_in(0)).strength for each in everyone.values()]
+    days = model.windows[int(statistics.median_low(liked))]
+
+    def trained(part: int) -> Network:
+        data = _pooled([each.before(part) for each in everyone.values()])
+        return _trained(untrained, model, data, days, rounds, np.random.default_rng([seed, part]))
+
+    then, now = trained(some.scored_in(0)), trained(some.scored_in(1))
+    chosen = {name: _chosen(each, model, then, some.scored_in(0)) for name, each in everyone.items()}
+    return {
+        name: _lists(each, model, now, some.scored_in(1), chosen[name]) for name, each in everyone.items()
+    }
 
 
 def _trained(
-    everyone: Mapping[str, Prepared], model: ModelConfig, part: int, rounds: int, seed: int
+    network: Network,
+    model: ModelConfig,
+    data: Interactions,
+    days: int,
+    rounds: int,
+    random: np.random.Generator,
 ) -> Network:
-    """The network of everybody's events before `part`, of all items."""
     from recommenders.transformer import train
 
-    data = _pooled([each.before(part) for each in everyone.values()])
-    network = sequence.initial(data.item_count, model.sequence, seed)
-    items, random = np.arange(data.item_count, dtype=np.int32), np.random.default_rng([seed, part])
+    items = np.arange(data.item_count, dtype=np.int32)
     for _ in range(rounds):
-        network = train(network, model.sequence, data, items, random)
+        network = train(network, model.sequence, data, items, days, random)
     return network
 
 

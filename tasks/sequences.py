@@ -115,7 +115,8 @@ class Asked:
         from recommenders.transformer import train
 
         public = (self._room.membership.seed, self._number, step, *self._room.name.encode())
-        return train(network, self.config, self.data, self.items, np.random.default_rng(public))
+        days = self.model.windows[int(self.usual.strength)]
+        return train(network, self.config, self.data, self.items, days, np.random.default_rng(public))
 
     def lists(self, reader: Reader, choice: Choice) -> Lists:
         """The lists of all queries by `reader`, of the own items, over the popularity of `choice`."""
@@ -125,12 +126,16 @@ class Asked:
 
     @cached_property
     def usual(self) -> Choice:
-        """The window of own popularity that does best by itself."""
+        """The window of own popularity that does best by itself; chosen in round 0, and kept."""
+        path = self._room.work(self._run, 0) / "popularity.json"
 
         def quality(choice: Choice) -> NDArray[np.float64]:
             return self._ndcg(self.known.lists(choice, self.queries, self.model.top))
 
-        return choose(quality, "popularity", (0.0,), range(len(self.model.windows)))
+        if self._number == 0 and not path.is_file():
+            found = choose(quality, "popularity", (0.0,), range(len(self.model.windows)))
+            write_json(path, found.as_dict())
+        return Choice(**json.loads(kept(self._room, self._run, 0, path.name)[0].read_text()))
 
     def choices(self, readers: Mapping[str, Reader]) -> dict[str, Any]:
         """Of each arm the popularity that it comes best on top of, then the share of the own network."""

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from feature_store.catalogue import union, write_catalogue
 from feature_store.world import generate
 from flows.consortium import read_consortium
@@ -10,8 +12,13 @@ from tasks.room import Room
 from tasks.runs import RunFolder
 
 
-def test_whose_data_could_not_be_prepared_is_not_in_the_pooled_figures(tiny, tmp_path):
-    consortium = read_consortium(tiny("tiny"))
+@pytest.mark.parametrize("kind", ["item_to_item", "sequence"])
+def test_whose_data_could_not_be_prepared_is_not_in_the_pooled_figures(tiny, tmp_path, kind):
+    if kind == "sequence":
+        pytest.importorskip("torch")
+    path = tiny("tiny")
+    path.write_text(path.read_text().replace("kind: item_to_item", f"kind: {kind}, sequence: {{width: 8}}"))
+    consortium = read_consortium(path)
     generate(consortium.world, consortium.data, consortium.names)
     home = Path(consortium.home)
     memberships = consortium.memberships
@@ -30,7 +37,9 @@ def test_whose_data_could_not_be_prepared_is_not_in_the_pooled_figures(tiny, tmp
             }
             for name, room in rooms.items()
         }
-        return pool.fn(home, memberships, {"participants": told, "overall": {}}, folder)
+        return pool.fn(
+            home, memberships, {"participants": told, "overall": {}, "federated_rounds": 2}, folder
+        )
 
     whole, part = pooled(["east", "north", "south"]), pooled(["east", "north"])
     asked = {name: whole["participants"][name]["pooled"]["queries"] for name in rooms}
