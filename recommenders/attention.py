@@ -38,6 +38,12 @@ class Network(NamedTuple):
         rows[known] = self.table[items[known]]
         return Network(self.dense, rows)
 
+    def trusted(self, trust: float) -> "Network":
+        """The same whose scores are `trust` times as large: its last norm is, which ends `dense`."""
+        dense, width = self.dense.copy(), self.table.shape[1]
+        dense[-2 * width :] *= np.float32(trust)
+        return Network(dense, self.table)
+
     def among(self, items: NDArray[np.int32], count: int) -> "Network":
         """The same with its rows as those of `items` among `count` items; 0 elsewhere."""
         table = np.zeros((count, self.table.shape[1]), np.float32)

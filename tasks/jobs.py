@@ -25,6 +25,7 @@ from tasks.comparison import Counts, Terms
 from tasks.moments import moments
 from tasks.prepared import Prepared
 from tasks.room import Room
+from tasks.sequences import Learned
 
 Told = dict[str, Any]
 Job = Callable[[Room, Told, Channel], Told]
@@ -252,9 +253,9 @@ def _prepared(room: Room, told: Told) -> Prepared:
     return room.prepared(told["version"], tuple(told["cuts"]), told.get("items"))
 
 
-def _learned(told: Told) -> State | int | None:
-    """What the consortium has learned: the ranker, or after how many rounds the transformer was best."""
-    return _state(told) if told.get("rounds") is None else told["rounds"]
+def _learned(told: Told) -> State | Learned | None:
+    """What the consortium has learned: the ranker, or when its transformer was best."""
+    return Learned.model_validate(told["learned"]) if told.get("learned") else _state(told)
 
 
 def _state(told: Told) -> State | None:

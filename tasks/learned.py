@@ -1,5 +1,7 @@
 """What the transformer of a run has learned so far, as its checkpoints tell, and whether that is enough."""
 
+from typing import Any
+
 from federation.stopping import Decision, StopRule, decide
 from recommenders import sequence
 from recommenders.attention import Network
@@ -16,17 +18,23 @@ def is_enough(number: int, run: Run) -> bool:
     return len(run.folder.steps(number, "learned")) >= _decision(run).best_round + 1
 
 
-def best_rounds(run: Run) -> int | None:
-    """After how many federated rounds validation was best; none where the model is no transformer."""
-    return _decision(run).best_round + 1 if run.model.kind == "sequence" else None
+def best(run: Run) -> dict[str, Any] | None:
+    """After how many federated rounds validation was best, and at which trust; none where none reads."""
+    if run.model.kind != "sequence":
+        return None
+    rounds = _decision(run).best_round + 1
+    steps = run.folder.steps(0, "learned")
+    return {"rounds": rounds, "trust": steps[rounds - 1]["trust"] if rounds else 1.0}
 
 
 def network(run: Run) -> Network:
     """What was learned in round 1, of the items that the run knows, from its last opened sum."""
     assert run.items is not None
-    first = sequence.initial(run.items, run.model.sequence, run.seed)
-    rounds = _decision(run).best_round + 1
-    return sequence.mean(run.folder.opened(f"1/sequence/{rounds - 1}"), first) if rounds else first
+    first, learned = sequence.initial(run.items, run.model.sequence, run.seed), best(run)
+    if not (learned and learned["rounds"]):
+        return first
+    opened = run.folder.opened(f"1/sequence/{learned['rounds'] - 1}")
+    return sequence.mean(opened, first).trusted(learned["trust"])
 
 
 def history(run: Run) -> dict[int, float]:

@@ -26,6 +26,7 @@ from tasks import own_model, ranking, sequences
 from tasks.comparison import Terms, champion_lists, compare, secret
 from tasks.prepared import Prepared
 from tasks.room import Room
+from tasks.sequences import Learned
 from tasks.tables import ALONE, TOGETHER, read_table
 from tasks.terms import kept, snapshot
 
@@ -52,13 +53,13 @@ def score(
     run: str,
     number: int,
     channel: Channel,
-    learned: State | int | None,
+    learned: State | Learned | None,
     champion: str | None = None,
 ) -> Scored:
     """The arms `popularity`, `alone`, `consortium` (in the test `reachable`) on the own queries of the round.
 
-    `learned` is what the consortium has grown, or after how many rounds its transformer was best, where there
-    is one; `champion` the run of the present champion, an arm too, where the participant holds its model.
+    `learned` is what the consortium has grown, or when its transformer was best, where there is one;
+    `champion` the run of the present champion, an arm too, where the participant holds its model.
     """
     part = prepared.scored_in(number)
     ranking.let_go()
@@ -78,7 +79,7 @@ def score(
         own, choice = read.reader, read.chosen["consortium"]
         arms |= read.lists
         chosen |= {arm: each.as_dict() for arm, each in read.chosen.items()}
-        chosen["consortium"] |= {"rounds": learned, "own_share": own.share}
+        chosen["consortium"] |= {**learned.model_dump(), "own_share": own.share}
     if number == 1 and room.membership.reachable is not None:  # it is known as of the test
         arms["reachable"] = this.reachable(room.membership.reachable)
     terms = compare(room, prepared, part, arms["consortium"], held)

@@ -12,7 +12,7 @@ from federation.errors import BadInput, ChorusError
 from tasks.artifacts import show_round
 from tasks.champion import settle
 from tasks.grown import ranker
-from tasks.learned import best_rounds
+from tasks.learned import best
 from tasks.publish import publish
 from tasks.run import Run
 from tasks.runs import STEPS
@@ -105,8 +105,8 @@ def close_run(prepared: Mapping[str, Disclosed], run: Run) -> dict[str, Any]:
 
 def _learned(run: Run) -> dict[str, int]:
     """Of how many trees the ranker is, or after how many federated rounds the transformer."""
-    if (rounds := best_rounds(run)) is not None:
-        return {"federated_rounds": rounds}
+    if (read := best(run)) is not None:
+        return {"federated_rounds": read["rounds"]}
     grown = ranker(1, run)
     return {} if grown is None else {"trees": len(grown["trees"])}
 

@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from federation.channel import Channel
 from federation.errors import BadInput
 from federation.files import save, write_json
+from federation.frozen import Frozen
 from recommenders import sequence
 from recommenders.attention import Network
 from recommenders.choice import Choice, choose
@@ -45,9 +47,19 @@ def learn(
     total = channel.sum(f"sequence/{step}", term, sequence.form(config, room.membership.participants))
     if number:
         return {}
-    learned = sequence.mean(total, before).of(asked.items)
-    sums = metric_sums(asked.lists(by(learned), asked.usual), asked.queries)
-    return {"overall": metrics(channel.sum(f"learned/{step}", sums, SUMS), asked.model.top)}
+    learned, told = sequence.mean(total, before).of(asked.items), list[dict[str, Any]]()
+    for place, trust in enumerate(config.trusts):
+        sums = metric_sums(asked.lists(by(learned.trusted(trust)), asked.usual), asked.queries)
+        opened = channel.sum(f"learned/{step}/{place}", sums, SUMS)
+        told.append({"trust": trust, "overall": metrics(opened, asked.model.top)})
+    return max(told, key=lambda each: each["overall"].get(asked.model.metric, 0.0))
+
+
+class Learned(Frozen):
+    """After how many federated rounds the network was best, and how far its scores are trusted."""
+
+    rounds: Annotated[int, Field(ge=0)]
+    trust: Annotated[float, Field(gt=0, le=1)]
 
 
 class Read(NamedTuple):
@@ -58,12 +70,13 @@ class Read(NamedTuple):
     reader: Reader
 
 
-def arms(room: Room, prepared: Prepared, run: str, number: int, rounds: int, channel: Channel) -> Read:
-    """The round's queries asked of everybody's network after `rounds`, with one of the own events beside it,
-    and of the latter alone.  All is chosen in round 0, and kept.
+def arms(room: Room, prepared: Prepared, run: str, number: int, learned: Learned, channel: Channel) -> Read:
+    """The round's queries asked of everybody's network with the own one beside it, and of the own one alone.
+
+    What is not `learned` together is chosen in round 0, and kept.
     """
     asked, path = Asked(room, prepared, run, number, channel), room.work(run, 0) / "sequences.json"
-    common, own = asked.common(rounds), asked.alone(rounds)
+    common, own = asked.common(learned.rounds).trusted(learned.trust), asked.alone(learned.rounds)
     readers = {
         "alone": by(own),
         "consortium": Reader(common.of(asked.items), own, asked.config.own_shares[0]),
@@ -159,18 +172,20 @@ class Asked:
         """One more round of the network that knows the own events alone, kept on the own disk."""
         network, folder = self.train(self._alone(step), step), self._folder(step + 1)
         if self._number == 0:
-            ndcg = self._ndcg(self.lists(by(network), self.usual))
-            write_json(folder / "ndcg.json", float(ndcg.mean()) if len(ndcg) else 0.0)
+            tried = [(self._quality(by(network.trusted(trust))), trust) for trust in self.config.trusts]
+            write_json(folder / "best.json", max(tried, key=lambda each: each[0]))
         for name, array in network._asdict().items():
             save(folder / f"{name}.npy", array)
 
     def alone(self, most: int) -> Network:
-        """That network after as many rounds, up to `most`, as were best on validation in round 0."""
+        """That network after as many rounds, up to `most`, and trusted as far as was best in round 0."""
         self._alone(most)
-        folder, history = self._room.work(self._run, 0), list[float]()
+        folder, tried = self._room.work(self._run, 0), list[tuple[float, int, float]]()
         for rounds in range(1, most + 1):
-            history.append(json.loads((folder / f"alone-{rounds}" / "ndcg.json").read_text()))
-        return self._alone(1 + int(np.argmax(history)) if history else 0)
+            ndcg, trust = json.loads((folder / f"alone-{rounds}" / "best.json").read_text())
+            tried.append((ndcg, -rounds, trust))
+        _, rounds, trust = max(tried, default=(0.0, 0, 1.0))
+        return self._alone(-rounds).trusted(trust)
 
     def _alone(self, rounds: int) -> Network:
         if rounds == 0:
@@ -184,6 +199,10 @@ class Asked:
         folder = self._room.work(self._run, self._number) / f"alone-{rounds}"
         folder.mkdir(exist_ok=True)
         return folder
+
+    def _quality(self, reader: Reader) -> float:
+        found = self._ndcg(self.lists(reader, self.usual))
+        return float(found.mean()) if len(found) else 0.0
 
     def _ndcg(self, lists: Lists) -> NDArray[np.float64]:
         return per_query(lists, self.queries)[:, 0]

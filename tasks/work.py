@@ -18,7 +18,7 @@ from feature_store.cleaning import CleaningReport
 from federation.errors import Lost, Refused, reason
 from federation.frozen import Frozen
 from tasks.grown import ranker
-from tasks.learned import best_rounds
+from tasks.learned import best
 from tasks.run import Run
 
 Disclosed = dict[str, Any]
@@ -172,7 +172,7 @@ def score_participant(work: Work) -> Disclosed:
     """Fit the round's aggregate to the participant, and score its own queries; returns what it discloses."""
     run, champion = work.run, work.run.folder.facts["champion"] if work.number else None
     with run.solving:
-        learned = {"state": ranker(work.number, run), "rounds": best_rounds(run)}
+        learned = {"state": ranker(work.number, run), "learned": best(run)}
         told = work.ask("score", **learned, champion=champion)
     disclosed = believed(work.name, "its scores", Scored, told)
     work.show("has scored its queries")

@@ -127,7 +127,8 @@ def test_a_transformer_reads_histories_in_order_in_a_process_apart(tracking, tmp
     for number in (0, 1):
         write_json(folder.path / f"round-{number:04}" / "record.json", {})
     for step, ndcg in enumerate((0.1, 0.3, 0.2)):  # the second of three is best
-        write_json(folder.path / "round-0000" / f"learned-{step:04}.json", {"overall": {"ndcg_at_10": ndcg}})
+        told = {"overall": {"ndcg_at_10": ndcg}, "trust": 0.5}
+        write_json(folder.path / "round-0000" / f"learned-{step:04}.json", told)
     counts = np.random.default_rng(3).integers(1, 50, (2, ITEMS))
     learned = sequence.initial(ITEMS, config, 9)
     term = sequence.contribution(learned, config, counts[1])
@@ -143,7 +144,7 @@ def test_a_transformer_reads_histories_in_order_in_a_process_apart(tracking, tmp
     assert done.returncode == 0, done.stderr
     for history, answer in zip(histories, json.loads(done.stdout), strict=True):
         read = np.array([[ids.index(each) for each in history[-2:]] or [-1]])
-        expected = np.log1p(counts[0]) + attention.scores(learned, config.size, read)[0]
+        expected = np.log1p(counts[0]) + 0.5 * attention.scores(learned, config.size, read)[0]
         left = sorted(
             set(range(ITEMS)) - {ids.index(each) for each in history}, key=lambda each: -expected[each]
         )

@@ -66,6 +66,12 @@ def test_what_is_read_is_what_torch_reads(seed, histories):
     assert all(np.array_equal(*pair) for pair in zip(back, network, strict=True))
 
 
+def test_a_network_that_is_trusted_by_half_says_half():
+    read = np.array([[3, 1, -1], [2, -1, -1]])
+    half = scores(noise(1).trusted(0.5), SMALL.size, read)
+    assert half == pytest.approx(0.5 * scores(noise(1), SMALL.size, read), rel=1e-5)
+
+
 def test_after_nothing_only_popularity_is_told():
     assert not scores(noise(1), SMALL.size, np.full((2, 3), -1)).any()
     assert scores(noise(1), SMALL.size, np.zeros((0, 3), int)).shape == (0, 7)
