@@ -106,7 +106,7 @@ class Lessons:
         follows = self.histories.places[following[inside]]
         scored, excess = _scored(follows, self.popular.shape[1], negatives, random)
         moments = np.searchsorted(self.until, self.histories.times[following[inside]], side="right")
-        prior = torch.tensor(self.popular[moments][:, scored] + excess)
+        prior = torch.tensor((self.popular[:, scored] + excess)[moments])
         states = model(torch.tensor(self.histories.places[read]))[torch.tensor(inside)]
         logits = states @ model.table[torch.tensor(scored)].T + prior
         return nn.functional.cross_entropy(logits, torch.tensor(np.searchsorted(scored, follows)))

@@ -123,7 +123,7 @@ def test_the_curve_is_drawn_at_the_trees_that_there_were(tmp_path):
         run.folder.add_step(
             0, "grown", {"state": {"trees": ["t"] * trees}, "overall": {"ndcg_at_10": trees / 100}}
         )
-    (line,) = growth_figure(history(run), "ndcg_at_10").axes[0].lines
+    (line,) = growth_figure(history(run), "ndcg_at_10", "trees").axes[0].lines
     assert line.get_xydata().tolist() == [[20, 0.2], [40, 0.4], [50, 0.5]]
 
 
