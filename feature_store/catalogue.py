@@ -40,7 +40,11 @@ def write_catalogue(path: Path, ids: Sequence[str]) -> None:
 
 def digest(path: Path, items: int | None = None) -> str:
     """What tells the first `items` ids of a catalogue from those of another; none: all of them."""
-    ids = read_catalogue(path)[:items].to_pylist()
+    return digest_of(read_catalogue(path)[:items].to_pylist())
+
+
+def digest_of(ids: Sequence[str]) -> str:
+    """The same of a list of ids."""
     return hashlib.sha256("".join(f"{item}\n" for item in ids).encode()).hexdigest()
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from feature_store.catalogue import digest, read_catalogue, write_catalogue
+from feature_store.catalogue import check_ids, digest, digest_of, read_catalogue, write_catalogue
 from federation.channel import Channel, Vector
 from federation.door import Read
 from federation.errors import BadInput, Refused
 from federation.files import named, read_json, write_json
-from federation.told import digest as digest_of
+from federation.told import digest as digest_of_told
 
 if TYPE_CHECKING:
     from tasks.jobs import Job, Told
@@ -82,7 +82,7 @@ def _alike(room: "Room", job: str, told: "Told") -> "Told":
 def _note(room: "Room", job: str, told: "Told") -> None:
     path = room.work(told["run"], told["number"]) / TOLD
     known = read_json(path) if path.is_file() else {}
-    write_json(path, {**known, digest_of(_alike(room, job, told)).hex(): job})
+    write_json(path, {**known, digest_of_told(_alike(room, job, told)).hex(): job})
 
 
 def _have(room: "Room", told: "Told", channel: Channel) -> None:
@@ -95,11 +95,14 @@ def _have(room: "Room", told: "Told", channel: Channel) -> None:
     if told[NAME] is None:
         path.unlink()
         return
-    told_ids = channel.read(NAME).tobytes()
     try:
-        write_catalogue(path, told_ids.decode().split("\n"))
-    except ValueError:  # whose text would tell where the own file is
+        ids = channel.read(NAME).tobytes().decode().split("\n")
+        check_ids(ids, NAME)
+    except ValueError:  # whose text would tell the ids
         raise Refused(f"{room.name}: what it read as the catalogue is no list of item ids") from None
+    if digest_of(ids) != told[NAME]:  # masks are bound to the digest alone
+        raise Refused(f"{room.name}: what it read as the catalogue is another than it was told of")
+    write_catalogue(path, ids)
 
 
 def _known(catalogue: Path, items: int | None) -> str | None:

@@ -195,6 +195,17 @@ def test_nothing_is_left_of_a_catalogue_that_was_told_before(rooms, tmp_path):
     assert found == [{1}, {0}]
 
 
+def test_a_catalogue_that_is_not_the_one_that_was_told_of_is_not_taken(rooms, tmp_path):
+    """Else one could be told the digest of all, and read a catalogue of a single item of its own."""
+    a, _, _ = rooms.values()
+    own = a.membership.catalogue.read_bytes()
+    for name, items in (("told", ["b", "c"]), ("read", ["b", "x"])):
+        write_catalogue(tmp_path / name, items)
+    with pytest.raises(Refused, match="east: what it read as the catalogue is another than it was told of"):
+        follow(a, train, told_by(a, tmp_path / "told"), Hearing(tmp_path / "read"))
+    assert a.membership.catalogue.read_bytes() == own
+
+
 def test_nothing_is_held_of_a_round_that_is_dropped(rooms, monkeypatch):
     room = next(iter(rooms.values()))
     monkeypatch.setattr(ranking, "training", lambda *_: None)
