@@ -1,5 +1,6 @@
 """The transformer: what it reads is what torch reads, and its federated rounds are sums."""
 
+import tracemalloc
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -242,6 +243,22 @@ def test_a_step_scores_what_follows_and_a_sample_that_stands_for_the_rest():
     scored, excess = _scored(follows, 40, 100, random)
     assert np.array_equal(scored, np.arange(40))
     assert not excess.any()
+
+
+def test_what_a_step_takes_does_not_grow_with_the_catalogue():
+    """Of each event that follows popularity is looked up of the items that are scored, not of all."""
+    pytest.importorskip("torch")
+    from recommenders.transformer import Lessons, Transformer
+
+    many, random = 20_000, np.random.default_rng(0)
+    data = happened(np.repeat(np.arange(60), 6), random.integers(many, size=360), many)
+    lessons = Lessons(data, np.arange(many, dtype=np.int32), 30)
+    model = Transformer(sequence.initial(many, SMALL, 0), SMALL.size, 0.0)
+    tracemalloc.start()
+    lessons.loss(model, np.arange(60, dtype=np.int32), 100, random)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 4 * many * 60  # a row of all items for each user is more
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=1, max_size=60), st.integers(1, 4))
