@@ -49,14 +49,16 @@ def federated_round(
     network: Network, parts: list[Interactions], config: SequenceConfig, number: int
 ) -> Network:
     """The next common network; the sum of contributions is in the clear here."""
-    total, items = np.zeros(0), parts[0].item_count
+    items = parts[0].item_count
+    counts = [np.bincount(part.items, minlength=items) for part in parts]
+    totals, words = np.sum(counts, axis=0), np.zeros(0, sequence.FORM.dtype)
     for place, part in enumerate(parts):
         own = part.own_items()
         random = np.random.default_rng([number, place])
         trained = train(network.of(own), config, part, own, DAYS, random).among(own, items)
-        term = sequence.contribution(trained, config, np.bincount(part.items, minlength=items))
-        total = term if not len(total) else total + term
-    return sequence.mean(total, network)
+        term = sequence.FORM.encode(sequence.contribution(trained, counts[place], totals))
+        words = words + term if len(words) else term
+    return sequence.mean(sequence.FORM.decode(words), totals, network)
 
 
 def run(

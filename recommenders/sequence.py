@@ -5,7 +5,8 @@ history, with one table for the items that are read and the items that are score
 an item is after this history than its popularity tells: the score is the logarithm of both together.
 
 Organisations train it by federated averaging (McMahan et al. 2017).  The row of an item is averaged by the
-events of the item, so that who never had it takes no part; the rest by all events.
+events of the item, so that who never had it takes no part; the rest by all events.  How many these are is
+summed first: then a sum of shares is the mean, and a parameter takes 4 bytes.
 """
 
 import math
@@ -16,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from federation.averaging import Averaging
 from federation.channel import Vector
 from federation.errors import Refused
 from federation.fixed_point import FixedPoint
@@ -77,11 +77,6 @@ class SequenceConfig(Frozen):
         """What decides how many parameters there are."""
         return Size(self.width, self.length, self.blocks, self.heads)
 
-    @property
-    def averaging(self) -> Averaging:
-        """The limits of what is averaged: by rows, of events."""
-        return Averaging()
-
 
 def initial(items: int, config: SequenceConfig, seed: int) -> Network:
     """A network that has learned nothing; the same for the same seed, whatever version of torch trains it."""
@@ -96,34 +91,31 @@ def initial(items: int, config: SequenceConfig, seed: int) -> Network:
     return Network(np.concatenate(parts).astype(np.float32), table.astype(np.float32))
 
 
-def form(config: SequenceConfig, terms: int) -> FixedPoint:
-    """How a contribution travels in a sum of at most `terms`."""
-    return config.averaging.form(terms)
+FORM = FixedPoint(width=32, fraction_bits=24, terms=None)
+"""How parameters travel: a sum of terms is a mean, so it is within `BOUND` as each network is."""
+
+BOUND = 64.0
+"""The largest magnitude of a parameter."""
 
 
-def contribution(network: Network, config: SequenceConfig, counts: NDArray[np.int64]) -> Vector:
-    """A participant's term: all parameters, each times its weight, and the weights.
+def contribution(network: Network, counts: NDArray[np.int64], totals: NDArray[np.int64]) -> Vector:
+    """A participant's term: all parameters, each times the participant's share of what weighs it.
 
-    `counts` (items,) are its events of each item, the weights of the rows.  Raises `Refused` where they are
-    more than the form has room for.
+    `counts` (items,) are its events of each item, `totals` everybody's.  Raises `Refused` where training has
+    gone so wrong that a parameter is no number, or beyond `BOUND`.
     """
-    weight = config.averaging.weight(int(counts.sum()))
-    rows = network.table.astype(np.float64) * counts[:, None]
-    return np.concatenate([network.dense * weight, [weight], rows.ravel(), counts])
+    if not all(np.abs(each).max(initial=0.0) <= BOUND for each in network):  # NaN is not either
+        raise Refused(f"a parameter of the network is beyond {BOUND:g}: train with a smaller learning_rate")
+    rows = network.table * (counts / np.maximum(totals, 1))[:, None]
+    return np.concatenate([network.dense * (counts.sum() / max(totals.sum(), 1)), rows.ravel()])
 
 
-def mean(total: Vector, before: Network) -> Network:
-    """The weighted mean in a sum of contributions; rows that nobody has events of stay as they were `before`.
-
-    Raises `Refused` where nobody has events at all.
-    """
-    size, items = before.dense.size, len(before.table)
-    if not total[size] > 0:
-        raise Refused("nobody had an event to learn from: the weights sum to 0")
-    counts = total[-items:, None]
-    rows = total[size + 1 : -items].reshape(before.table.shape) / np.maximum(counts, 1)
-    table = np.where(counts > 0, rows, before.table).astype(np.float32)
-    return Network((total[:size] / total[size]).astype(np.float32), table)
+def mean(total: Vector, totals: NDArray[np.int64], before: Network) -> Network:
+    """The weighted mean, which a sum of contributions is; rows of no event stay as they were `before`."""
+    size = before.dense.size
+    rows = total[size:].reshape(before.table.shape)
+    table = np.where(totals[:, None] > 0, rows, before.table).astype(np.float32)
+    return Network(total[:size].astype(np.float32) if totals.any() else before.dense, table)
 
 
 class Histories:

@@ -33,8 +33,9 @@ def network(run: Run) -> Network:
     first, learned = sequence.initial(run.items, run.model.sequence, run.seed), best(run)
     if not (learned and learned["rounds"]):
         return first
-    opened = run.folder.opened(f"1/sequence/{learned['rounds'] - 1}")
-    return sequence.mean(opened, first).trusted(learned["trust"])
+    last = f"1/sequence/{learned['rounds'] - 1}"
+    opened = (run.folder.opened(f"{last}/{name}") for name in ("network", "events"))
+    return sequence.mean(*opened, first).trusted(learned["trust"])
 
 
 def history(run: Run) -> dict[int, float]:

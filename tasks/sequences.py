@@ -23,7 +23,7 @@ from recommenders import sequence
 from recommenders.attention import Network
 from recommenders.choice import Choice, choose
 from recommenders.interpolation import choose_share
-from recommenders.metrics import SUMS, metric_sums, metrics, per_query
+from recommenders.metrics import COUNTS, SUMS, metric_sums, metrics, per_query
 from recommenders.sequence import Reader
 from tasks.prepared import Prepared
 from tasks.room import Room
@@ -43,11 +43,12 @@ def learn(
     before, config = asked.common(step), asked.config
     asked.go_on_alone(step)
     trained = asked.train(before.of(asked.items), step).among(asked.items, len(before.table))
-    term = sequence.contribution(trained, config, asked.counts)
-    total = channel.sum(f"sequence/{step}", term, sequence.form(config, room.membership.participants))
+    totals = channel.sum(f"sequence/{step}/events", asked.counts, COUNTS)
+    term = sequence.contribution(trained, asked.counts, totals)
+    total = channel.sum(f"sequence/{step}/network", term, sequence.FORM)
     if number:
         return {}
-    learned, told = sequence.mean(total, before).of(asked.items), list[dict[str, Any]]()
+    learned, told = sequence.mean(total, totals, before).of(asked.items), list[dict[str, Any]]()
     for place, trust in enumerate(config.trusts):
         sums = metric_sums(asked.lists(by(learned.trusted(trust)), asked.usual), asked.queries)
         opened = channel.sum(f"learned/{step}/{place}", sums, SUMS)
@@ -121,7 +122,10 @@ class Asked:
         first = sequence.initial(self.data.item_count, self.config, self._room.membership.seed)
         if rounds == 0:
             return first
-        return sequence.mean(self._channel.read(f"{self._number}/sequence/{rounds - 1}"), first)
+        last = f"{self._number}/sequence/{rounds - 1}"
+        return sequence.mean(
+            self._channel.read(f"{last}/network"), self._channel.read(f"{last}/events"), first
+        )
 
     def train(self, network: Network, step: int) -> Network:
         """`network`, of the own items, after the passes of one round; a retry draws the same."""

@@ -74,5 +74,5 @@ def test_a_killed_training_goes_on_to_the_same_bits(ran, small):
     ours, theirs = (json.loads((each.folder / "figures.json").read_text()) for each in (small, ran))
     assert ours["overall"] == theirs["overall"]
     assert ours["participants"] == theirs["participants"]
-    last = f"round-0001/sequence/{ours['federated_rounds'] - 1}.npy"
+    last = f"round-0001/sequence/{ours['federated_rounds'] - 1}/network.npy"
     assert (small.run / last).read_bytes() == (ran.run / last).read_bytes()

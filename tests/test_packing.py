@@ -131,8 +131,9 @@ def test_a_transformer_reads_histories_in_order_in_a_process_apart(tracking, tmp
         write_json(folder.path / "round-0000" / f"learned-{step:04}.json", told)
     counts = np.random.default_rng(3).integers(1, 50, (2, ITEMS))
     learned = sequence.initial(ITEMS, config, 9)
-    term = sequence.contribution(learned, config, counts[1])
-    save(folder.path / "round-0001" / "sequence" / "1.npy", term)
+    term = sequence.contribution(learned, counts[1], counts[1])
+    save(folder.path / "round-0001" / "sequence" / "1" / "network.npy", term)
+    save(folder.path / "round-0001" / "sequence" / "1" / "events.npy", counts[1])
     save(folder.path / "round-0001" / "popularity" / "2.npy", counts.ravel())
     told = {"items": ITEMS, "model": model, "seed": 0, "catalogue": tmp_path / "catalogue.txt"}
     run_id = tracking.start_or_continue("reads", "reads", {}, {})

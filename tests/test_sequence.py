@@ -17,7 +17,7 @@ from federation.simulate import simulate
 from recommenders import sequence
 from recommenders.attention import Network, named, scores, shapes
 from recommenders.interactions import Interactions
-from recommenders.metrics import Queries, per_query
+from recommenders.metrics import COUNTS, Queries, per_query
 from recommenders.popularity import DAY
 from recommenders.sequence import Histories, Reader, SequenceConfig
 from tasks.model import ModelConfig
@@ -99,25 +99,33 @@ def test_histories_are_the_newest_events_in_order(events, most):
 
 @given(st.lists(st.lists(st.integers(0, 5), min_size=7, max_size=7), min_size=2, max_size=5))
 def test_the_mean_is_by_events_and_that_of_an_item_by_its_own(counts):
-    """Against sums of float64; whoever has no event of an item has no say about its row."""
+    """Against means of float64; whoever has no event of an item has no say about its row."""
     counts, before = np.array(counts), noise(99)
-    networks = [noise(seed) for seed in range(len(counts))]
-    form = sequence.form(SMALL, len(counts))
-    terms = [
-        sequence.contribution(*each) for each in zip(networks, [SMALL] * len(counts), counts, strict=True)
-    ]
-    total = form.decode(sum(form.encode(term) for term in terms))
-    if not counts.any():
-        with pytest.raises(Refused, match="nobody had an event"):
-            sequence.mean(total, before)
-        return
-    found = sequence.mean(total, before)
-    dense = np.average([each.dense for each in networks], axis=0, weights=counts.sum(axis=1))
+    networks, totals = [noise(seed) for seed in range(len(counts))], counts.sum(axis=0)
+    terms = [sequence.contribution(*each, totals) for each in zip(networks, counts, strict=True)]
+    words = sum(sequence.FORM.encode(term) for term in terms)
+    found = sequence.mean(sequence.FORM.decode(words), totals, before)
+    weights = counts.sum(axis=1)
+    dense = (
+        np.average([each.dense for each in networks], axis=0, weights=weights)
+        if weights.any()
+        else before.dense
+    )
     assert found.dense == pytest.approx(dense, abs=1e-6)
     for item, weights in enumerate(counts.T):
         rows = [each.table[item] for each in networks]
         expected = np.average(rows, axis=0, weights=weights) if weights.any() else before.table[item]
         assert found.table[item] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 65.0, -65.0])
+def test_a_network_that_training_has_spoilt_is_not_added(value):
+    spoilt, counts = noise(1), np.ones(7, np.int64)
+    spoilt.table[3, 2] = value
+    with pytest.raises(
+        Refused, match="a parameter of the network is beyond 64: train with a smaller learning_rate"
+    ):
+        sequence.contribution(spoilt, counts, 2 * counts)
 
 
 def federated(parts, rounds, masks=True):
@@ -130,10 +138,10 @@ def federated(parts, rounds, masks=True):
         own = data.own_items()
         random = np.random.default_rng([number, names.index(name)])
         learned = train(before.of(own), ABLE, data, own, 30, random)
-        term = sequence.contribution(
-            learned.among(own, items), ABLE, np.bincount(data.items, minlength=items)
-        )
-        return sequence.mean(channel.sum("update", term, sequence.form(ABLE, len(names))), before)
+        counts = np.bincount(data.items, minlength=items)
+        totals = channel.sum("events", counts, COUNTS)
+        term = sequence.contribution(learned.among(own, items), counts, totals)
+        return sequence.mean(channel.sum("update", term, sequence.FORM), totals, before)
 
     for number in range(rounds):
         plan = RoundPlan(run="read", number=number, cohort=tuple(names))
