@@ -5,7 +5,6 @@ the next.  Nothing else is told of it: what the rounds before have learned is re
 """
 
 import json
-from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,7 +49,7 @@ def learn(
         return {}
     learned, told = sequence.mean(total, totals, before).of(asked.items), list[dict[str, Any]]()
     for place, trust in enumerate(config.trusts):
-        sums = metric_sums(asked.lists(by(learned.trusted(trust)), asked.usual), asked.queries)
+        sums = metric_sums(asked.lists(by(learned.trusted(trust)), "consortium"), asked.queries)
         opened = channel.sum(f"learned/{step}/{place}", sums, SUMS)
         told.append({"trust": trust, "overall": metrics(opened, asked.model.top)})
     return max(told, key=lambda each: each["overall"].get(asked.model.metric, 0.0))
@@ -76,20 +75,19 @@ def arms(room: Room, prepared: Prepared, run: str, number: int, learned: Learned
 
     What is not `learned` together is chosen in round 0, and kept.
     """
-    asked, path = Asked(room, prepared, run, number, channel), room.work(run, 0) / "sequences.json"
+    asked, path = Asked(room, prepared, run, number, channel), room.work(run, 0) / "own-share.json"
     common, own = asked.common(learned.rounds).trusted(learned.trust), asked.alone(learned.rounds)
     readers = {
         "alone": by(own),
         "consortium": Reader(common.of(asked.items), own, asked.config.own_shares[0]),
     }
     if number == 0 and not path.is_file():
-        write_json(path, asked.choices(readers))
-    known = json.loads(kept(room, run, 0, path.name)[0].read_text())
-    readers["consortium"] = readers["consortium"]._replace(share=known.pop("own_share"))
-    chosen = {arm: Choice(**each) for arm, each in known.items()}
-    lists = {arm: asked.lists(readers[arm], choice) for arm, choice in chosen.items()}
+        write_json(path, asked.own_share(readers["consortium"]))
+    share = json.loads(kept(room, run, 0, path.name)[0].read_text())
+    readers["consortium"] = readers["consortium"]._replace(share=share)
     everything = own.among(asked.items, len(common.table))
-    return Read(lists, chosen, Reader(common, everything, readers["consortium"].share))
+    lists = {arm: asked.lists(reader, arm) for arm, reader in readers.items()}
+    return Read(lists, asked.popularity, Reader(common, everything, share))
 
 
 def by(network: Network) -> Reader:
@@ -132,45 +130,39 @@ class Asked:
         from recommenders.transformer import train
 
         public = (self._room.membership.seed, self._number, step, *self._room.name.encode())
-        days = self.model.windows[int(self.usual.strength)]
+        days = self.model.windows[int(self.popularity["alone"].strength)]
         return train(network, self.config, self.data, self.items, days, np.random.default_rng(public))
 
-    def lists(self, reader: Reader, choice: Choice) -> Lists:
-        """The lists of all queries by `reader`, of the own items, over the popularity of `choice`."""
+    def lists(self, reader: Reader, arm: str) -> Lists:
+        """The lists of all queries by `reader`, of the own items, on top of the popularity of `arm`."""
+        choice = self.popularity[arm]
         popularity = self.known.popular(int(choice.strength), choice.share)
         known = self.data, self.items, popularity, self.queries
         return sequence.lists(reader, self.config, *known, self.model.top)
 
     @cached_property
-    def usual(self) -> Choice:
-        """The window of own popularity that does best by itself; chosen in round 0, and kept."""
-        path = self._room.work(self._run, 0) / "popularity.json"
+    def popularity(self) -> dict[str, Choice]:
+        """Of each arm the popularity beneath: what does best by itself in round 0, and is kept."""
+        path, shares = self._room.work(self._run, 0) / "popularity.json", self.model.shares
 
         def quality(choice: Choice) -> NDArray[np.float64]:
             return self._ndcg(self.known.lists(choice, self.queries, self.model.top))
 
         if self._number == 0 and not path.is_file():
-            found = choose(quality, "popularity", (0.0,), range(len(self.model.windows)))
-            write_json(path, found.as_dict())
-        return Choice(**json.loads(kept(self._room, self._run, 0, path.name)[0].read_text()))
+            windows = range(len(self.model.windows))
+            found = {
+                arm: choose(quality, "popularity", others, windows).as_dict()
+                for arm, others in (("alone", (0.0,)), ("consortium", shares))
+            }
+            write_json(path, found)
+        known = json.loads(kept(self._room, self._run, 0, path.name)[0].read_text())
+        return {arm: Choice(**each) for arm, each in known.items()}
 
-    def choices(self, readers: Mapping[str, Reader]) -> dict[str, Any]:
-        """Of each arm the popularity that it comes best on top of, then the share of the own network."""
-        together, model = readers["consortium"], self.model
-        found = {
-            arm: self._choice(each, model.shares if arm == "consortium" else (0.0,))
-            for arm, each in readers.items()
-        }
+    def own_share(self, together: Reader) -> float:
+        """The share of the own network that the queries like best, where it is clear."""
         tried = [together._replace(share=share) for share in self.config.own_shares]
-        quality = [self._ndcg(self.lists(each, found["consortium"])) for each in tried]
-        share = choose_share(np.array(quality), self.config.own_shares)
-        return {**{arm: choice.as_dict() for arm, choice in found.items()}, "own_share": share}
-
-    def _choice(self, reader: Reader, shares: Sequence[float]) -> Choice:
-        def quality(choice: Choice) -> NDArray[np.float64]:
-            return self._ndcg(self.lists(reader, choice))
-
-        return choose(quality, "popularity", shares, range(len(self.model.windows)))
+        quality = [self._ndcg(self.lists(each, "consortium")) for each in tried]
+        return choose_share(np.array(quality), self.config.own_shares)
 
     def go_on_alone(self, step: int) -> None:
         """One more round of the network that knows the own events alone, kept on the own disk."""
@@ -205,7 +197,7 @@ class Asked:
         return folder
 
     def _quality(self, reader: Reader) -> float:
-        found = self._ndcg(self.lists(reader, self.usual))
+        found = self._ndcg(self.lists(reader, "alone"))
         return float(found.mean()) if len(found) else 0.0
 
     def _ndcg(self, lists: Lists) -> NDArray[np.float64]:
