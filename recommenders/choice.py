@@ -34,7 +34,12 @@ def choose(
 
     The strength is chosen at the smallest share first, then the share, then the strength again.
     """
-    mean = cache(lambda choice: float(quality(choice).mean()) if len(quality(choice)) else 0.0)
+
+    @cache
+    def mean(choice: Choice) -> float:
+        found = quality(choice)
+        return float(found.mean()) if len(found) else 0.0
+
     first = _best(mean, [Choice(kind, min(shares), strength) for strength in strengths])
     second = _best(mean, [Choice(kind, share, first.strength) for share in sorted(shares)])
     return _best(mean, [second, *(Choice(kind, second.share, strength) for strength in strengths)])

@@ -166,6 +166,18 @@ def test_the_best_share_and_strength_are_found():
     assert choose(quality, "item_to_item", (0.0, 0.1, 1.0), (5.0, 50.0)) == Choice("item_to_item", 0.1, 50.0)
 
 
+def test_a_choice_is_tried_once():
+    """To try one can be to solve, or to read all histories."""
+    tried = []
+
+    def quality(choice):
+        tried.append(choice)
+        return np.array([choice.share])
+
+    choose(quality, "item_to_item", (0.0, 0.1, 1.0), (5.0, 50.0))
+    assert len(tried) == len(set(tried)) == 5
+
+
 def test_weights_give_the_gram_back_to_who_holds_the_model():
     """As docs/threat-model.md says: up to one scale, here taken from the users of one item."""
     matrix = dense(shop(np.random.default_rng(7), 80, 12, 400))
