@@ -12,6 +12,9 @@ from federation.plan import RoundPlan
 
 Cohort = tuple[str, ...]
 
+OPENS = {"learn": "gather"}
+"""Jobs that open sums of what another has opened already, so that among others they would be a difference."""
+
 
 class Summed:
     """Cohorts by run, round and job; in `<folder>/<run>/summed.json` (mode 0600), or in memory only."""
@@ -22,7 +25,7 @@ class Summed:
 
     def cohort(self, plan: RoundPlan, job: str) -> Cohort | None:
         """Among whom the job's terms were sent in this round before; None for a first time."""
-        return self.of(plan.run).get(f"{plan.number}/{job}")
+        return self.of(plan.run).get(_key(plan, job))
 
     def everyone(self, run: str) -> set[str]:
         """Who had terms in a sum of the run that was opened, or may have been."""
@@ -31,9 +34,9 @@ class Summed:
     def note(self, plan: RoundPlan, job: str, cohort: Cohort | None) -> None:
         """Remember that the job's terms go to `cohort`; None: that they were not opened, and will not be."""
         known = dict(self.of(plan.run))
-        known.pop(f"{plan.number}/{job}", None)
+        known.pop(_key(plan, job), None)
         if cohort is not None:
-            known[f"{plan.number}/{job}"] = cohort
+            known[_key(plan, job)] = cohort
         if self._folder is not None:
             write_json(self._path(plan.run), known)
         self._known[plan.run] = known
@@ -49,3 +52,7 @@ class Summed:
     def _path(self, run: str) -> Path:
         assert self._folder is not None
         return self._folder / named(run) / "summed.json"
+
+
+def _key(plan: RoundPlan, job: str) -> str:
+    return f"{plan.number}/{OPENS.get(job, job)}"

@@ -95,7 +95,7 @@ def train_round(number: int, prepared: dict[str, dict[str, Any]], cuts: list[str
         silent |= lost
     if training.model.kind == "sequence":
         while not is_enough(number, training):
-            learn_together(number, tuple(work.keys() - silent), silent, training)
+            learn_together(number, tuple(summed["cohort"]), training)
     scored, lost = arrived({name: score_participant.submit(work[name]) for name in work.keys() - silent})
     require_quorum(training, ROUNDS[number], scored, silent | lost)
     figures = evaluate(number, tuple(sorted(scored)), training)

@@ -4,6 +4,7 @@ Training is torch's (`recommenders/transformer.py`); who only asks for lists nee
 packed with the registered model.
 """
 
+import hashlib
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -37,6 +38,12 @@ class Network(NamedTuple):
         known, rows = items < len(self.table), np.zeros((len(items), self.table.shape[1]), np.float32)
         rows[known] = self.table[items[known]]
         return Network(self.dense, rows)
+
+    def digest(self) -> str:
+        """SHA-256 of all parameters."""
+        told = hashlib.sha256(self.dense.tobytes())
+        told.update(self.table.tobytes())
+        return told.hexdigest()
 
     def trusted(self, trust: float) -> "Network":
         """The same whose scores are `trust` times as large: its last norm is, which ends `dense`."""

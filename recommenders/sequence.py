@@ -51,8 +51,8 @@ class SequenceConfig(Frozen):
     proximal: Annotated[float, Field(ge=0)] = Field(
         0.0, description="mu of FedProx (Li et al. 2020): what holds a participant near the common model"
     )
-    trusts: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = Field(
-        (1.0, 0.5, 0.2),
+    trusts: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)] = Field(
+        (1.0, 0.5, 0.2, 0.0),
         description="what a network's scores may be multiplied by, on top of popularity: what is next is not "
         "quite what comes later; the consortium's NDCG on validation chooses",
     )

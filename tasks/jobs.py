@@ -38,7 +38,6 @@ def prepare(room: Room, asked: Told, _: Channel) -> Told:
     catalogue knows none of its items, and `BadInput` where something else is `agreed` than it knows.
     """
     room.membership.require_agreed(asked.get("agreed", room.membership.agreed))
-    sequences.require_torch(room)
     version = asked.get("version") or room.bring()
     manifest, discloses = room.manifest(version), room.membership.discloses
     told: Told = {"version": version}
@@ -83,6 +82,7 @@ def cuts(room: Room, told: Told, channel: Channel) -> Told:
 
 def train(room: Room, told: Told, _: Channel) -> Told:
     """The own term of the round's sums, kept until it is gathered."""
+    sequences.require_torch(room)
     terms.keep_terms(room, _prepared(room, told), told["run"], told["number"])
     return {}
 
@@ -108,8 +108,8 @@ def grow(room: Room, told: Told, channel: Channel) -> Told:
 
 def learn(room: Room, told: Told, channel: Channel) -> Told:
     """Train the transformer on the own histories for a federated round; all of the cohort return the same."""
-    run, number, step = told["run"], told["number"], told["step"]
-    return sequences.learn(room, _prepared(room, told), run, number, step, channel)
+    run, number, step, begins = (told[name] for name in ("run", "number", "step", "begins"))
+    return sequences.learn(room, _prepared(room, told), run, number, step, begins, channel)
 
 
 def score(room: Room, told: Told, channel: Channel) -> Told:

@@ -28,14 +28,20 @@ def best(run: Run) -> dict[str, Any] | None:
 
 
 def network(run: Run) -> Network:
-    """What was learned in round 1, of the items that the run knows, from its last opened sum."""
+    """What was learned in round 1, as far as it is trusted."""
+    found = best(run)
+    assert found is not None
+    return after(found["rounds"], 1, run).trusted(found["trust"])
+
+
+def after(rounds: int, number: int, run: Run) -> Network:
+    """Everybody's network of the round after so many federated rounds, of the items that the run knows."""
     assert run.items is not None
-    first, learned = sequence.initial(run.items, run.model.sequence, run.seed), best(run)
-    if not (learned and learned["rounds"]):
+    first = sequence.initial(run.items, run.model.sequence, run.seed)
+    if rounds == 0:
         return first
-    last = f"1/sequence/{learned['rounds'] - 1}"
-    opened = (run.folder.opened(f"{last}/{name}") for name in ("network", "events"))
-    return sequence.mean(*opened, first).trusted(learned["trust"])
+    opened = (run.folder.opened(f"{number}/sequence/{rounds - 1}/{name}") for name in ("network", "events"))
+    return sequence.mean(*opened, first)
 
 
 def history(run: Run) -> dict[int, float]:

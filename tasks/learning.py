@@ -1,31 +1,23 @@
 """Training the transformer, the coordinator's side: federated rounds, each checkpointed."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from federation.errors import TooFew, reasons
+from tasks import learned
 from tasks.run import Run
 from tasks.sums import common, summary
 
 
 @task(name="learn together", task_run_name="learn together, round {number}", cache_policy=NO_CACHE)
-def learn_together(number: int, cohort: Sequence[str], lost: Mapping[str, str], run: Run) -> None:
-    """A federated round, checkpointed, then told; all of the cohort hold the same network.
-
-    Whoever was `lost` in an earlier one is not asked again: the others would be summed among another cohort.
-    Raises `TooFew` where those who are left are fewer than may be summed.
-    """
+def learn_together(number: int, cohort: Sequence[str], run: Run) -> None:
+    """A federated round, checkpointed, then told; all of the cohort hold the same network."""
     began, known = time.monotonic(), run.folder.steps(number, "learned")
-    cohort = known[-1]["cohort"] if known else cohort
-    if len(cohort) < run.policy.minimum:
-        raise TooFew(
-            f"round {number}: needs {run.policy.minimum} participants to train, found {len(cohort)}; "
-            f"missing: {reasons(lost)}"
-        )
-    reply = run.sum(run.plan(number, cohort), "learn", step=len(known), cuts=run.folder.facts["cuts"])
+    plan = run.plan(number, known[-1]["cohort"] if known else cohort)
+    told = {"step": len(known), "begins": learned.after(len(known), number, run).digest()}
+    reply = run.sum(plan, "learn", cuts=run.folder.facts["cuts"], **told)
     run.folder.add_step(number, "learned", {**summary(reply, began), **common(reply)})
     _report(number, run)
 

@@ -1,7 +1,7 @@
 """The transformer of pooled rows: for comparison only.
 
-It makes as many passes over everybody's histories as the federated rounds have made, and comes on top of each
-organisation's own popularity, as there.
+It makes as many passes over everybody's histories as the federated rounds have made, on top of pooled
+popularity; lists are made on top of each organisation's own.
 """
 
 import statistics
@@ -15,6 +15,7 @@ from recommenders.attention import Network
 from recommenders.choice import Choice, choose
 from recommenders.interactions import Interactions
 from recommenders.metrics import per_query
+from recommenders.topk import top_popular
 from tasks.model import ModelConfig
 from tasks.pooled_ranker import Lists
 from tasks.prepared import Prepared
@@ -23,21 +24,28 @@ from tasks.terms import counts
 
 
 def read_lists(everyone: Mapping[str, Prepared], model: ModelConfig, rounds: int, seed: int) -> Lists:
-    """Everyone's lists for the test after `rounds`, popularity chosen on its validation part."""
+    """Everyone's lists for the test after `rounds`; popularity and trust are chosen on validation."""
     some = next(iter(everyone.values()))
     untrained = sequence.initial(some.data.item_count, model.sequence, seed)
-    liked = [_chosen(each, model, untrained, some.scored_in(0)).strength for each in everyone.values()]
-    days = model.windows[int(statistics.median_low(liked))]
+    chosen = {name: _chosen(each, model, some.scored_in(0)) for name, each in everyone.items()}
+    days = model.windows[statistics.median_low(int(each.strength) for each in chosen.values())]
 
     def trained(part: int) -> Network:
         data = _pooled([each.before(part) for each in everyone.values()])
         return _trained(untrained, model, data, days, rounds, np.random.default_rng([seed, part]))
 
-    then, now = trained(some.scored_in(0)), trained(some.scored_in(1))
-    chosen = {name: _chosen(each, model, then, some.scored_in(0)) for name, each in everyone.items()}
-    return {
-        name: _lists(each, model, now, some.scored_in(1), chosen[name]) for name, each in everyone.items()
-    }
+    def lists(network: Network, part: int) -> Lists:
+        return {name: _lists(each, model, network, part, chosen[name]) for name, each in everyone.items()}
+
+    then, validation = trained(some.scored_in(0)), some.scored_in(0)
+
+    def quality(trust: float) -> float:
+        found = lists(then.trusted(trust), validation)
+        each = [per_query(found[name], everyone[name].queries(validation))[:, 0] for name in found]
+        return float(np.concatenate(each).sum())
+
+    trust = max(model.sequence.trusts, key=quality)
+    return lists(trained(some.scored_in(1)).trusted(trust), some.scored_in(1))
 
 
 def _trained(
@@ -65,9 +73,14 @@ def _pooled(parts: list[Interactions]) -> Interactions:
     return Interactions(codes, items, times, int(starts[-1]), parts[0].item_count)
 
 
-def _chosen(each: Prepared, model: ModelConfig, network: Network, part: int) -> Choice:
+def _chosen(each: Prepared, model: ModelConfig, part: int) -> Choice:
+    """The window of own popularity that does best by itself."""
+    queries, items = each.queries(part), each.sold(part)
+    counted = counts(each.before(part), each.begins(part), model)[:, items].astype(np.float32)
+
     def quality(choice: Choice) -> NDArray[np.float64]:
-        return per_query(_lists(each, model, network, part, choice), each.queries(part))[:, 0]
+        popular = counted[int(choice.strength)]
+        return per_query(top_popular(popular, queries, items, each.data.item_count, model.top), queries)[:, 0]
 
     return choose(quality, "popularity", (0.0,), range(len(model.windows)))
 

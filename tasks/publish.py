@@ -88,7 +88,7 @@ def pack(figures: dict[str, Any], run: Run) -> Path:
     write_catalogue(folder / "catalogue.txt", catalogue.to_pylist())
     part = run.folder.part(last)
     counts = run.folder.opened(f"{last}/popularity/{part}").reshape(-1, len(catalogue))
-    np.save(folder / "popularity.npy", counts[0].astype(np.float32))
+    np.save(folder / "popularity.npy", counts[_window(figures, run)].astype(np.float32))
     if run.model.sums_pairs:
         item_to_item.require_memory(len(catalogue), run.model.memory_gb)
         blocks = range(len(item_to_item.row_blocks(len(catalogue))))
@@ -103,6 +103,15 @@ def pack(figures: dict[str, Any], run: Run) -> Path:
         (folder / "ranker.txt").write_text(State.model_validate(grown).text)
     write_json(folder / "model.json", {"kind": run.model.kind, "run": run.name, "items": len(catalogue)})
     return folder
+
+
+def _window(figures: dict[str, Any], run: Run) -> int:
+    """Of a transformer the window that lies in the middle of what the participants chose and disclose."""
+    told = [
+        (each.get("chosen") or {}).get("consortium_strength") for each in figures["participants"].values()
+    ]
+    chosen = [int(window) for window in told if window in range(len(run.model.windows))]
+    return statistics.median_low(chosen) if run.model.kind == "sequence" and chosen else 0
 
 
 def _pack_network(folder: Path, run: Run) -> None:

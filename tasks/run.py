@@ -57,6 +57,8 @@ class Run:
     @cached_property
     def solving(self) -> threading.Semaphore:
         """As many solves at once as there are cores and as `model.memory_gb` has room for, at least one."""
+        if not self.model.sums_pairs:
+            return threading.Semaphore(os.cpu_count() or 1)
         items = self.items or len(read_catalogue(self.catalogue))
         needed = memory_needed(items, self.model.held) / 2**30
         return threading.Semaphore(max(1, min(os.cpu_count() or 1, int(self.model.memory_gb // needed))))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from federation.channel import Channel
-from federation.errors import BadInput
+from federation.errors import BadInput, Refused
 from federation.files import save, write_json
 from federation.frozen import Frozen
 from recommenders import sequence
@@ -32,14 +32,18 @@ Lists = NDArray[np.int32]
 
 
 def learn(
-    room: Room, prepared: Prepared, run: str, number: int, step: int, channel: Channel
+    room: Room, prepared: Prepared, run: str, number: int, step: int, begins: str, channel: Channel
 ) -> dict[str, Any]:
     """The federated round `step` on everybody's events; in round 0 also the figures of validation.
 
-    What it returns follows from sums, and is the same at every participant.
+    What it returns follows from sums, and is the same at every participant.  Raises `Refused` where it reads
+    another network than that whose digest all were told, `begins`: if all others had one without gradients,
+    it would be heard alone (Pasquini et al. 2022, "Eluding Secure Aggregation in Federated Learning").
     """
     asked = Asked(room, prepared, run, number, channel)
     before, config = asked.common(step), asked.config
+    if before.digest() != begins:
+        raise Refused(f"{room.name}: read another network than all were told of")
     asked.go_on_alone(step)
     trained = asked.train(before.of(asked.items), step).among(asked.items, len(before.table))
     totals = channel.sum(f"sequence/{step}/events", asked.counts, COUNTS)
@@ -59,7 +63,7 @@ class Learned(Frozen):
     """After how many federated rounds the network was best, and how far its scores are trusted."""
 
     rounds: Annotated[int, Field(ge=0)]
-    trust: Annotated[float, Field(gt=0, le=1)]
+    trust: Annotated[float, Field(ge=0, le=1)]
 
 
 class Read(NamedTuple):

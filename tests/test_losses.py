@@ -6,6 +6,7 @@ import pytest
 from processes import program
 
 from federation.errors import Lost, TooFew
+from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
 from federation.summed import Summed
 
@@ -141,3 +142,12 @@ def test_whoever_is_missing_from_the_sums_before_the_resumption_is_exposed(conso
         done = agreed.round(d={"trouble": "nan"})
         assert (done.cohort, done.exposed) == (("a", "b", "c"), ("d",))
     assert agreed.memory.everyone("r") == set("abcd")
+
+
+def test_what_opens_the_same_as_another_job_is_among_the_same():
+    """A transformer's rounds open everybody's events of each item, as popularity does."""
+    memory, plan = Summed(), RoundPlan(run="r", number=0, cohort=("a", "b", "c"))
+    memory.note(plan, "gather", plan.cohort)
+    assert memory.cohort(plan, "learn") == ("a", "b", "c")
+    assert memory.cohort(plan, "grow") is None
+    assert memory.cohort(plan.model_copy(update={"number": 1}), "learn") is None

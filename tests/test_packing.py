@@ -112,13 +112,13 @@ def test_a_catalogue_of_any_kind_is_packed_with_each_id_at_its_place(tracking, t
     told = {"items": 3, "model": ModelConfig(kind="popularity")}  # the last id came later
     run = SimpleNamespace(name="r", folder=folder, catalogue=tmp_path / name, **told)
     run_id = tracking.start_or_continue(name, name, {}, {})
-    tracking.register(run_id, pack({}, run), name, {})
+    tracking.register(run_id, pack({"participants": {}}, run), name, {})
     Champions(tracking, name).promote(1, "the first")
     assert tracking.champion(name)([{"history": ["a"]}])[0].items == ids[1:3]
 
 
 def test_a_transformer_reads_histories_in_order_in_a_process_apart(tracking, tmp_path):
-    """By what the best federated round learned on top of the first window's popularity; 2 events are read."""
+    """By what the best federated round learned, on top of the window that was chosen; 2 events are read."""
     config = SequenceConfig(width=8, length=2, blocks=1)
     model = ModelConfig(kind="sequence", sequence=config, windows=(30, 90))
     folder, ids = RunFolder(tmp_path / "runs" / "r"), [f"item {place}" for place in range(ITEMS)]
@@ -135,9 +135,10 @@ def test_a_transformer_reads_histories_in_order_in_a_process_apart(tracking, tmp
     save(folder.path / "round-0001" / "sequence" / "1" / "network.npy", term)
     save(folder.path / "round-0001" / "sequence" / "1" / "events.npy", counts[1])
     save(folder.path / "round-0001" / "popularity" / "2.npy", counts.ravel())
+    figures = {"participants": {"a": {"chosen": {"consortium_strength": 1}}, "b": {"chosen": None}}}
     told = {"items": ITEMS, "model": model, "seed": 0, "catalogue": tmp_path / "catalogue.txt"}
     run_id = tracking.start_or_continue("reads", "reads", {}, {})
-    tracking.register(run_id, pack({}, SimpleNamespace(name="r", folder=folder, **told)), "reads", {})
+    tracking.register(run_id, pack(figures, SimpleNamespace(name="r", folder=folder, **told)), "reads", {})
     histories = [[ids[each] for each in some] for some in ((4, 5, 6), (4, 6, 5), (7, 5, 6), (), (8,))]
     queries = json.dumps([{"history": each, "k": 50} for each in histories])
     asked = [sys.executable, "-I", "-c", ASK, tracking.uri, "models:/reads/1", queries]
@@ -145,7 +146,7 @@ def test_a_transformer_reads_histories_in_order_in_a_process_apart(tracking, tmp
     assert done.returncode == 0, done.stderr
     for history, answer in zip(histories, json.loads(done.stdout), strict=True):
         read = np.array([[ids.index(each) for each in history[-2:]] or [-1]])
-        expected = np.log1p(counts[0]) + 0.5 * attention.scores(learned, config.size, read)[0]
+        expected = np.log1p(counts[1]) + 0.5 * attention.scores(learned, config.size, read)[0]
         left = sorted(
             set(range(ITEMS)) - {ids.index(each) for each in history}, key=lambda each: -expected[each]
         )

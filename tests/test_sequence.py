@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feature_store.catalogue import write_catalogue
+from feature_store.world import generate
 from federation.errors import BadInput, Refused
 from federation.plan import RoundPlan
 from federation.simulate import simulate
+from flows.consortium import read_consortium
 from recommenders import sequence
 from recommenders.attention import Network, named, scores, shapes
 from recommenders.interactions import Interactions
@@ -21,7 +24,8 @@ from recommenders.metrics import COUNTS, Queries, per_query
 from recommenders.popularity import DAY
 from recommenders.sequence import Histories, Reader, SequenceConfig
 from tasks.model import ModelConfig
-from tasks.sequences import by, require_torch
+from tasks.room import Room
+from tasks.sequences import by, learn, require_torch
 
 SMALL = SequenceConfig(width=8, length=5, blocks=2, heads=2, dropout=0.1, batch=16, learning_rate=0.01)
 ABLE = SequenceConfig(width=16, length=5, blocks=1, dropout=0.0, batch=60, learning_rate=0.01, epochs=5)
@@ -285,3 +289,31 @@ def test_an_event_comes_on_top_of_the_popularity_of_its_time(events, days):
         recent = items[(times >= until - days * DAY) & (times < until)]
         expected = [np.log1p((recent == item).sum()) for item in (0, 2, 4)]
         assert lessons.popular[moment] == pytest.approx(expected, rel=1e-6)
+
+
+def test_another_network_than_all_were_told_of_is_refused(tiny, tmp_path):
+    """If all others began with one that has no gradient, the sum would be this participant's term."""
+    path = tiny("tiny")
+    path.write_text(path.read_text().replace("kind: item_to_item", "kind: sequence, sequence: {width: 8}"))
+    consortium = read_consortium(path)
+    generate(consortium.world, consortium.data, consortium.names)
+    east = consortium.memberships[0]
+    room = Room(tmp_path / "east", east)
+    version = room.import_all().version
+    write_catalogue(east.catalogue, room.item_ids())
+    prepared, items, model = (
+        room.prepared(version, ("2024-05-01", "2024-06-01")),
+        len(room.item_ids()),
+        east.model,
+    )
+    first = sequence.initial(items, model.sequence, east.seed)
+    opened = {
+        "0/popularity/1": np.zeros(len(model.windows) * items, np.int64),
+        "0/sequence/0/network": np.zeros(first.dense.size + first.table.size),
+        "0/sequence/0/events": np.ones(items, np.int64),
+    }
+    channel = SimpleNamespace(read=opened.__getitem__)
+    with pytest.raises(Refused, match="east: read another network than all were told of"):
+        learn(room, prepared, "r", 0, 1, first.digest(), channel)
+    with pytest.raises(Refused, match="east: read another network than all were told of"):
+        learn(room, prepared, "r", 0, 0, "", channel)
