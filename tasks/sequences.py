@@ -80,7 +80,7 @@ def arms(room: Room, prepared: Prepared, run: str, number: int, learned: Learned
     What is not `learned` together is chosen in round 0, and kept.
     """
     asked, path = Asked(room, prepared, run, number, channel), room.work(run, 0) / "own-share.json"
-    common, own = asked.common(learned.rounds).trusted(learned.trust), asked.alone(learned.rounds)
+    common, own = asked.common(learned.rounds).trusted(learned.trust), asked.own(learned.rounds)
     readers = {
         "alone": by(own),
         "consortium": Reader(common.of(asked.items), own, asked.config.own_shares[0]),
@@ -170,24 +170,24 @@ class Asked:
 
     def go_on_alone(self, step: int) -> None:
         """One more round of the network that knows the own events alone, kept on the own disk."""
-        network, folder = self.train(self._alone(step), step), self._folder(step + 1)
+        network, folder = self.train(self._own_after(step), step), self._folder(step + 1)
         if self._number == 0:
             tried = [(self._quality(by(network.trusted(trust))), trust) for trust in self.config.trusts]
             write_json(folder / "best.json", max(tried, key=lambda each: each[0]))
         for name, array in network._asdict().items():
             save(folder / f"{name}.npy", array)
 
-    def alone(self, most: int) -> Network:
+    def own(self, most: int) -> Network:
         """That network after as many rounds, up to `most`, and trusted as far as was best in round 0."""
-        self._alone(most)
+        self._own_after(most)
         folder, tried = self._room.work(self._run, 0), list[tuple[float, int, float]]()
         for rounds in range(1, most + 1):
             ndcg, trust = json.loads((folder / f"alone-{rounds}" / "best.json").read_text())
-            tried.append((ndcg, -rounds, trust))
-        _, rounds, trust = max(tried, default=(0.0, 0, 1.0))
-        return self._alone(-rounds).trusted(trust)
+            tried.append((ndcg, rounds, trust))
+        _, rounds, trust = max(tried, key=lambda each: each[0], default=(0.0, 0, 1.0))
+        return self._own_after(rounds).trusted(trust)
 
-    def _alone(self, rounds: int) -> Network:
+    def _own_after(self, rounds: int) -> Network:
         if rounds == 0:
             return self.common(0).of(self.items)
         folder = self._folder(rounds)

@@ -21,6 +21,7 @@ from recommenders.choice import Choice
 from recommenders.interpolation import Interpolated
 from recommenders.popularity import DAY, windowed_counts
 from recommenders.sequence import Reader, SequenceConfig
+from recommenders.topk import top_popular
 from tasks import comparison, own_model, recommending, tables, terms
 from tasks.gathering import rehearsals
 from tasks.room import Room
@@ -299,8 +300,12 @@ def test_what_a_transformer_lists_for_a_user_follows_from_its_newest_events(trai
 
 
 @pytest.mark.parametrize("trained", ["sequence"], indirect=True)
-def test_an_item_that_the_transformer_never_learned_is_listed_by_popularity(trained):
-    reader = untrained(trained.prepared["east"]).of(np.array([0, 10_000], np.int32))
-    assert reader.common.table[0].any()
-    assert not reader.common.table[1].any()
-    assert not reader.own.table[1].any()
+def test_items_that_the_transformer_never_learned_are_listed_by_popularity(trained):
+    east, items = trained.prepared["east"], np.arange(trained.known.total_counts.shape[1], dtype=np.int32)
+    reader = untrained(east)
+    later = reader._replace(
+        common=reader.common.of(items + len(items)), own=reader.own.of(items + len(items))
+    )
+    popularity, queries = np.random.default_rng(0).permutation(len(items)), east.queries(TEST)
+    found = sequence.lists(later, SequenceConfig(), east.before(TEST), items, popularity, queries, 5)
+    assert np.array_equal(found, top_popular(popularity.astype(np.float32), queries, items, len(items), 5))
