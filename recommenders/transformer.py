@@ -77,7 +77,7 @@ def train(
         for users in _batches(lessons.histories, config, random):
             loss = lessons.loss(model, users, config.negatives, random) + _pull(model, start, config.proximal)
             adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             adam.step()
         return model.network()
 
