@@ -23,6 +23,7 @@ from flows.telling import writable
 from flows.unlisted import warn_of_unlisted
 from tasks.doors import KEY
 from tasks.room import Room
+from tasks.sequences import require_torch
 
 TEMPLATE = Path(__file__).with_name("template.yaml")
 MISSPELT = 0.05
@@ -51,6 +52,8 @@ def check(path: Path, data: Path | None, json: Path | None = None) -> None:
         read_catalogue(consortium.catalogue_path)
     found, items, problems = {}, {}, []
     here = _here(consortium)
+    for participant in here[:1]:  # all of this machine train with what is installed here
+        require_torch(participant.name, consortium.model)
     for participant in here:
         try:
             manifest, items[participant.name], unlisted = _imported(consortium, participant)

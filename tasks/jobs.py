@@ -82,7 +82,7 @@ def cuts(room: Room, told: Told, channel: Channel) -> Told:
 
 def train(room: Room, told: Told, _: Channel) -> Told:
     """The own term of the round's sums, kept until it is gathered."""
-    sequences.require_torch(room)
+    sequences.require_torch(room.name, room.membership.model)
     terms.keep_terms(room, _prepared(room, told), told["run"], told["number"])
     return {}
 

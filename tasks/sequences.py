@@ -1,7 +1,7 @@
 """A participant's part in training the transformer, and the one that it trains alone, for comparison.
 
-A federated round is some passes over the own histories from the common network, and one sum, whose mean is
-the next.  Nothing else is told of it: what the rounds before have learned is read from their opened sums.
+A federated round is some passes over the own histories from the common network, and a sum, whose mean is the
+next.  What the rounds before have learned is read from their opened sums, and known by its digest.
 """
 
 import json
@@ -24,6 +24,7 @@ from recommenders.choice import Choice, choose
 from recommenders.interpolation import choose_share
 from recommenders.metrics import COUNTS, SUMS, metric_sums, metrics, per_query
 from recommenders.sequence import Reader
+from tasks.model import ModelConfig
 from tasks.prepared import Prepared
 from tasks.room import Room
 from tasks.terms import kept, snapshot
@@ -99,11 +100,11 @@ def by(network: Network) -> Reader:
     return Reader(network, network, 0.0)
 
 
-def require_torch(room: Room) -> None:
-    """Raise `BadInput` where a transformer is to be trained, and nothing to train it is installed."""
-    if room.membership.model.kind == "sequence" and find_spec("torch") is None:
+def require_torch(name: str, model: ModelConfig) -> None:
+    """Raise `BadInput` where the participant is to train a transformer, and has no torch to do it."""
+    if model.kind == "sequence" and find_spec("torch") is None:
         raise BadInput(
-            f"{room.name}: model.kind: found sequence, which trains with torch, found none; expected the "
+            f"{name}: model.kind: found sequence, which trains with torch, found none; expected the "
             "build for this machine beside chorus (docs/operations.md, A transformer)"
         )
 

@@ -17,6 +17,7 @@ from federation.errors import BadInput, Refused
 from federation.plan import RoundPlan
 from federation.simulate import simulate
 from flows.consortium import read_consortium
+from flows.setup import check
 from recommenders import sequence
 from recommenders.attention import Network, named, scores, shapes
 from recommenders.interactions import Interactions
@@ -219,12 +220,15 @@ def test_an_untrained_network_is_the_same_for_a_seed():
 
 
 @pytest.mark.parametrize(("kind", "refused"), [("sequence", True), ("popularity", False)])
-def test_who_has_no_torch_is_told_before_a_run_begins(kind, refused, monkeypatch):
+def test_who_has_no_torch_is_told_before_a_run_begins(kind, refused, monkeypatch, tiny):
     monkeypatch.setattr("tasks.sequences.find_spec", lambda name: None)
-    room = SimpleNamespace(name="east", membership=SimpleNamespace(model=ModelConfig(kind=kind)))
-    told = pytest.raises(BadInput, match="found sequence, which trains with torch, found none")
+    path = tiny("tiny")
+    path.write_text(path.read_text().replace("kind: item_to_item", f"kind: {kind}"))
+    told = pytest.raises(BadInput, match=r"east: .* found sequence, which trains with torch, found none")
     with told if refused else nullcontext():
-        require_torch(room)
+        check(path, None)
+    with told if refused else nullcontext():
+        require_torch("east", ModelConfig(kind=kind))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
