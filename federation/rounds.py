@@ -131,7 +131,7 @@ class _Round:
             return self.doors[name].ready(plan, self.job, self.arguments(name), deadline_seconds=seconds)
 
         keys, silent = _in_threads(plan.cohort, ready)
-        odd = dict.fromkeys(_odd(keys), f"was told something else for {self.job} than most")
+        odd = dict.fromkeys(_odd(keys), f"was told, or has kept, something else for {self.job} than most")
         keys = {name: key for name, key in keys.items() if name not in odd}
         self.lost |= silent | odd
         away = {name: self.lost.get(name, "is not there") for name in before or () if name not in keys}

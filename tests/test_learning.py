@@ -1,6 +1,8 @@
 """A transformer through the pipeline: real processes, a kill in the middle, the registered model."""
 
 import json
+import os
+import signal
 import time
 
 import numpy as np
@@ -80,18 +82,26 @@ def test_the_registered_model_reads_a_history_in_order(ran):
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_to_the_same_bits(ran, small):
+def test_a_killed_training_and_a_part_that_is_done_again_end_in_the_same_bits(ran, small):
+    """A participant is killed in the second federated round, then the run; then east's part is redone."""
     path = consortium(small)
     started = small.start("run", path)
-    deadline = time.monotonic() + 300
-    while not [*small.folder.glob("state/small/coordinator/runs/*/round-0000*/learned-0001.json")]:
-        assert started.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    _wait_for(small, started, "learned-0000.json")
+    for process in small.processes("participants/north"):
+        os.kill(process, signal.SIGKILL)
+    _wait_for(small, started, "learned-0001.json")
     small.kill(started)
-    small.chorus("resume", small.run.name, path, "--json", "figures.json")
+    small.chorus("rerun", small.run.name, path, "--participant", "east", "--json", "figures.json")
     ours, theirs = (json.loads((each.folder / "figures.json").read_text()) for each in (small, ran))
     assert ours["overall"] == theirs["overall"]
     assert ours["participants"] == theirs["participants"]
     last = f"round-0001/sequence/{ours['federated_rounds'] - 1}/network.npy"
     assert (small.run / last).read_bytes() == (ran.run / last).read_bytes()
+
+
+def _wait_for(small, started, step):
+    deadline = time.monotonic() + 300
+    while not [*small.folder.glob(f"state/small/coordinator/runs/*/round-0000*/{step}")]:
+        assert started.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

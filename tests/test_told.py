@@ -43,7 +43,7 @@ def cuts(names, others=""):
 
 def test_of_three_one_is_told_other_cuts_and_nothing_is_opened(consortium):
     three = consortium(names="abc")
-    with pytest.raises(TooFew, match="b: was told something else for sum_vector than most"):
+    with pytest.raises(TooFew, match="b: was told, or has kept, something else for sum_vector than most"):
         three.round(**cuts("abc", "b"))
     assert three.opened.totals == {}
     assert three.round(**cuts("abc")).results["b"]["total"][0] == 6
@@ -232,7 +232,7 @@ def test_terms_that_were_kept_under_other_cuts_are_not_summed(rooms, tmp_path):
             memberships[0].rounds,
             lambda *each: opened.append(each),
         )
-        with pytest.raises(TooFew, match="north: was told something else for gather than most"):
+        with pytest.raises(TooFew, match="north: was told, or has kept, something else for gather than most"):
             gather()
         assert opened == []
         doors["north"].ask("forget", {"run": "r", "number": 0})
