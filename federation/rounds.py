@@ -93,7 +93,7 @@ def together(
         before = summed if opened else before
         if before is None:
             memory.note(plan, job, None)
-        plan = plan.again(this.rest(plan, culprits, opened))
+        plan = plan.again(this.rest(plan, culprits, before is not None))
 
 
 @dataclass
@@ -156,12 +156,12 @@ class _Round:
         causes = {name: why for name, why in relay.culprits.items() if name in plan.cohort}
         return results, causes or failed, relay.opened > 0
 
-    def rest(self, plan: RoundPlan, culprits: dict[str, str], opened: bool) -> tuple[str, ...]:
-        """Who is in the next attempt: all of them where a sum was opened, unless they agreed otherwise."""
+    def rest(self, plan: RoundPlan, culprits: dict[str, str], summed: bool) -> tuple[str, ...]:
+        """Who is in the next attempt: all of them where they were summed, unless they agreed otherwise."""
         self.lost |= culprits
         if self.repeated:
             raise Lost(culprits)
-        if opened and self.policy.on_loss == "wait":
+        if summed and self.policy.on_loss == "wait":
             self.repeated = True
             return plan.cohort
         rest = tuple(name for name in plan.cohort if name not in culprits)

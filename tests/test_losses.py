@@ -82,6 +82,18 @@ def test_after_an_opened_sum_the_round_waits_for_the_same_cohort(four, tmp_path)
     assert set(four.opened.totals) == {"sum/0", "sum/1", "sum/2"}
 
 
+def test_a_job_that_opens_more_of_its_sums_waits_for_the_same_cohort_from_its_beginning(consortium, tmp_path):
+    """As each federated round does, and each step of growing: the others would refuse to go on alone."""
+    some = consortium()
+    some.memory = Summed()
+    some.round()
+    some.number -= 1
+    done = some.round(c={"trouble": "die", "once": str(tmp_path / "once")})
+    assert done.cohort == ("a", "b", "c", "d")
+    assert (done.lost, done.attempts) == ({}, 2)
+    assert "its process ended" in done.returned["c"]
+
+
 @pytest.mark.parametrize("trouble", ["die", "nan"])
 def test_after_an_opened_sum_no_other_cohort_is_summed(four, trouble):
     with pytest.raises(Lost) as caught:
