@@ -48,7 +48,7 @@ def test_what_a_participant_does_not_disclose_is_nowhere(ran):
     told += [path.read_text() for path in (ran.home / "mlflow").rglob("*.json")]
     for text in told:
         assert f"{rows:,}" not in text
-        assert not re.search(rf"(?<![\d.]){rows}(?!\d)", text)
+        assert not re.search(rf"(?<![\w.-]){rows}(?![\w-])", text)  # within an id it is chance
     with sqlite3.connect(ran.home / "mlflow" / "mlflow.db") as database:
         keys = {key for (key,) in database.execute("select key from metrics").fetchall() if "south" in key}
     assert keys == {"participant/south/bytes_up", "participant/south/bytes_down"}
