@@ -14,9 +14,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from recommenders import sequence
+from federation.channel import Vector
+from recommenders import exchange, sequence
 from recommenders.attention import Network
+from recommenders.exchange import Versions
 from recommenders.interactions import Interactions
 from recommenders.metrics import Queries, per_query
 from recommenders.sequence import Reader, SequenceConfig
@@ -45,36 +48,43 @@ def withheld(data: Interactions) -> tuple[Interactions, Queries]:
     return known, Queries(asked.users, seen.indptr.astype(np.int64), seen.indices, starts, asked.items)
 
 
-def federated_round(
-    network: Network, parts: list[Interactions], config: SequenceConfig, number: int
-) -> Network:
-    """The next common network; the sum of contributions is in the clear here."""
-    items = parts[0].item_count
-    counts = [np.bincount(part.items, minlength=items) for part in parts]
-    totals, words = np.sum(counts, axis=0), np.zeros(0, sequence.FORM.dtype)
-    for place, part in enumerate(parts):
-        own = part.own_items()
-        random = np.random.default_rng([number, place])
-        trained = train(network.of(own), config, part, own, DAYS, random).among(own, items)
-        term = sequence.FORM.encode(sequence.contribution(trained, counts[place], totals))
-        words = words + term if len(words) else term
-    return sequence.mean(sequence.FORM.decode(words), totals, network)
+class Organisation:
+    """One that holds a part of the events."""
+
+    def __init__(self, data: Interactions, config: SequenceConfig) -> None:
+        self.data, self.config, self.items = data, config, data.own_items()
+        counts = np.bincount(data.items, minlength=data.item_count)
+        self.weights = exchange.weights(counts, config.exchange.weighting, 1.0)
+
+    def term(self, network: Network, total: NDArray[np.int64], number: int, place: int) -> Vector:
+        """What some passes change of `network`, as its term of the sum `number`."""
+        random, config = np.random.default_rng([number, place]), self.config.exchange
+        basis = config.basis(self.config.width, 0, 0, number)
+        known = self.config, self.data, self.items, DAYS, random
+        share = exchange.shares(self.weights, total)
+        own = np.append(share[self.items], share[-1])
+        change = train(network.of(self.items), *known, basis)
+        return exchange.term(change, own, self.items, self.data.item_count, config.form, random)
 
 
 def run(
     known: Interactions, queries: Queries, organisations: int, rounds: int, config: SequenceConfig
 ) -> None:
     parts = [known.where(known.users % organisations == place) for place in range(organisations)]
-    network, items = sequence.initial(known.item_count, config, 0), known.own_items()
+    everyone, items = [Organisation(part, config) for part in parts], known.own_items()
+    total, sums = np.sum([each.weights for each in everyone], axis=0), list[Vector]()
+    first = sequence.initial(known.item_count, config, 0)
+    versions = Versions(first, config.exchange, (0, 0), sums.__getitem__)
     popularity = np.bincount(known.items, minlength=known.item_count)[items]
     seconds = 0.0
     for number in range(rounds):
-        began = time.monotonic()
-        network = federated_round(network, parts, config, number)
+        began, network = time.monotonic(), versions.after(number)
+        terms = [each.term(network, total, number, place) for place, each in enumerate(everyone)]
+        sums.append(np.sum(terms, axis=0))  # in the clear here
         seconds += time.monotonic() - began
         if (number + 1) % EVERY:
             continue
-        reader = Reader(network.of(items), network.of(items), 0.0)
+        reader = Reader(versions.after(number + 1).of(items), first.of(items), 0.0)
         lists = sequence.lists(reader, config, known, items, popularity, queries, 10)
         ndcg, hits = per_query(lists, queries)[:, :2].sum(axis=0) / known.user_count
         told = f"{organisations} organisations, {(number + 1) * config.epochs} passes"

@@ -20,6 +20,7 @@ from flows.consortium import Consortium
 from flows.participant import Participant
 from mlruns_config.config import TrackingConfig
 from recommenders.boosting import BoostingConfig
+from recommenders.exchange import ExchangeConfig
 from recommenders.sequence import SequenceConfig
 from recommenders.two_stage import TwoStage
 from tasks.engines import EngineConfig
@@ -44,6 +45,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "model.two_stage": TwoStage,
     "model.two_stage.boosting": BoostingConfig,
     "model.sequence": SequenceConfig,
+    "model.sequence.exchange": ExchangeConfig,
     "rounds": RoundPolicy,
     "frequency": FrequencyConfig,
     "frequency.policy, kind: periodic": Periodic,

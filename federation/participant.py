@@ -25,7 +25,7 @@ from federation.messages import to_message
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
 from federation.socket_channel import Disconnected, SocketChannel
-from federation.summed import Summed
+from federation.summed import Summed, work_of
 from federation.told import digest
 
 Job = Callable[[dict[str, Any], Channel], dict[str, Any]]
@@ -98,17 +98,18 @@ class _Participant:
     ) -> dict[str, Any]:
         """The job among the cohort; with whom it is added is noted before a term leaves."""
         before = self._object_to_exposure(plan, request["job"], request["arguments"])
+        work = work_of(request["job"], request["arguments"])
 
         def note() -> None:
-            if self._summed.cohort(plan, request["job"]) != plan.cohort:
-                self._summed.note(plan, request["job"], plan.cohort)
+            if self._summed.cohort(plan, work) != plan.cohort:
+                self._summed.note(plan, work, plan.cohort)
 
         channel = SocketChannel(self.name, self.frames, deadline, plan, masks, note)
         try:
             return job(request["arguments"], channel)
         except ChorusError:  # the attempt is over: what was not opened never will be
             if not channel.opened and before is None:
-                self._summed.note(plan, request["job"], None)
+                self._summed.note(plan, work, None)
             raise
 
     def _agree(self, request: dict[str, Any], plan: RoundPlan) -> Masks | None:
@@ -141,7 +142,7 @@ class _Participant:
         """
         if (told.get("run", plan.run), told.get("number", plan.number)) != (plan.run, plan.number):
             raise Refused(f"{self.name}: the job is of another round than the plan {plan.run}/{plan.number}")
-        before = self._summed.cohort(plan, job)
+        before = self._summed.cohort(plan, work_of(job, told))
         if before not in (None, plan.cohort) and self.policy.on_loss == "wait":
             raise Refused(
                 f"{self.name}: was summed in {plan.run}/{plan.number} among {before}; a second sum "

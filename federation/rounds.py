@@ -18,7 +18,7 @@ from federation.keyring import PUBLIC, SHOWN
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
 from federation.relay import Relay
-from federation.summed import Summed
+from federation.summed import Summed, work_of
 from federation.update import Update
 
 OnOpened = Callable[[RoundPlan, str, FixedPoint, Update], None]
@@ -79,20 +79,21 @@ def together(
     if missing := set(plan.cohort) - set(doors):
         raise BadInput(f"no door leads to {sorted(missing)}")
     memory = memory or Summed()
-    before = memory.cohort(plan, job)
+    work = work_of(job, arguments(plan.cohort[0]))
+    before = memory.cohort(plan, work)
     this = _Round(doors, plan.cohort, job, arguments, policy or RoundPolicy(), on_opened, read)
     plan = this.among(plan, before)
     while True:
         keys = this.ready(plan, before)
         plan = RoundPlan(**{**plan.model_dump(), "cohort": tuple(keys)})
         summed = tuple(dict.fromkeys((*(before or ()), *plan.cohort)))
-        memory.note(plan, job, summed)
+        memory.note(plan, work, summed)
         results, culprits, opened = this.attempt(plan, keys)
         if not culprits:
             return this.report(plan, results, summed)
         before = summed if opened else before
         if before is None:
-            memory.note(plan, job, None)
+            memory.note(plan, work, None)
         plan = plan.again(this.rest(plan, culprits, before is not None))
 
 

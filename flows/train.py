@@ -11,7 +11,6 @@ from tasks.champion import meet_champion
 from tasks.engines import import_everywhere
 from tasks.growing import grow_trees
 from tasks.grown import trees_wanted
-from tasks.learned import is_enough
 from tasks.learning import learn_together
 from tasks.news import require_news
 from tasks.opening import open_run
@@ -94,8 +93,7 @@ def train_round(number: int, prepared: dict[str, dict[str, Any]], cuts: list[str
         found, lost = grow_ranker(number, work, training)
         silent |= lost
     if training.model.kind == "sequence":
-        while not is_enough(number, training):
-            learn_together(number, tuple(summed["cohort"]), training)
+        silent |= learn_together(number, work, training)
     scored, lost = arrived({name: score_participant.submit(work[name]) for name in work.keys() - silent})
     require_quorum(training, ROUNDS[number], scored, silent | lost)
     figures = evaluate(number, tuple(sorted(scored)), training)

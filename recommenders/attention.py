@@ -39,6 +39,10 @@ class Network(NamedTuple):
         rows[known] = self.table[items[known]]
         return Network(self.dense, rows)
 
+    def plus(self, change: "Network") -> "Network":
+        """The sum of both, parameter by parameter."""
+        return Network(self.dense + change.dense, self.table + change.table)
+
     def digest(self) -> str:
         """SHA-256 of all parameters."""
         told = hashlib.sha256(self.dense.tobytes())

@@ -4,27 +4,23 @@ SASRec (Kang and McAuley 2018, "Self-Attentive Sequential Recommendation"): caus
 history, with one table for the items that are read and the items that are scored.  It says how much likelier
 an item is after this history than its popularity tells: the score is the logarithm of both together.
 
-Organisations train it by federated averaging (McMahan et al. 2017).  The row of an item is averaged by the
-events of the item, so that who never had it takes no part; the rest by all events.  How many these are is
-summed first: then a sum of shares is the mean, and a parameter takes 4 bytes.
+Organisations train it together by sums of changes (`recommenders/exchange.py`).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from federation.channel import Vector
-from federation.errors import Refused
-from federation.fixed_point import FixedPoint
 from federation.frozen import Frozen
 from recommenders.attention import Floats, Network, Size, scores, shapes
+from recommenders.exchange import ExchangeConfig
 from recommenders.interactions import Interactions
 from recommenders.metrics import Queries
-from recommenders.topk import top_items
+from recommenders.topk import each_top_items, top_items
 
 
 class SequenceConfig(Frozen):
@@ -51,6 +47,7 @@ class SequenceConfig(Frozen):
     proximal: Annotated[float, Field(ge=0)] = Field(
         0.0, description="mu of FedProx (Li et al. 2020): what holds a participant near the common model"
     )
+    exchange: ExchangeConfig = Field(ExchangeConfig(), description="how what is learned becomes common")
     trusts: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)] = Field(
         (1.0, 0.5, 0.2, 0.0),
         description="what a network's scores may be multiplied by, on top of popularity: what is next is not "
@@ -61,7 +58,9 @@ class SequenceConfig(Frozen):
         description="weights of the own network beside the common one; the first holds unless the own "
         "validation part likes another better by more than two standard errors",
     )
-    rounds: Annotated[int, Field(ge=1, le=200)] = Field(30, description="federated rounds, at most")
+    rounds: Annotated[int, Field(ge=1, le=200)] = Field(
+        30, description="federated rounds, at most; one is over when the work of everybody is in a sum"
+    )
     patience: Annotated[int, Field(ge=1)] = Field(
         3, description="rounds without a gain of the consortium's NDCG after which training stops"
     )
@@ -89,33 +88,6 @@ def initial(items: int, config: SequenceConfig, seed: int) -> Network:
             parts.append(np.full(shape, float("norm" in name and name.endswith("weight"))))
     table = random.normal(0, 0.02, (items, config.width))
     return Network(np.concatenate(parts).astype(np.float32), table.astype(np.float32))
-
-
-FORM = FixedPoint(width=32, fraction_bits=24, terms=None)
-"""How parameters travel: a sum of terms is a mean, so it is within `BOUND` as each network is."""
-
-BOUND = 64.0
-"""The largest magnitude of a parameter."""
-
-
-def contribution(network: Network, counts: NDArray[np.int64], totals: NDArray[np.int64]) -> Vector:
-    """A participant's term: all parameters, each times the participant's share of what weighs it.
-
-    `counts` (items,) are its events of each item, `totals` everybody's.  Raises `Refused` where training has
-    gone so wrong that a parameter is no number, or beyond `BOUND`.
-    """
-    if not all(np.abs(each).max(initial=0.0) <= BOUND for each in network):  # NaN is not either
-        raise Refused(f"a parameter of the network is beyond {BOUND:g}: train with a smaller learning_rate")
-    rows = network.table * (counts / np.maximum(totals, 1))[:, None]
-    return np.concatenate([network.dense * (counts.sum() / max(totals.sum(), 1)), rows.ravel()])
-
-
-def mean(total: Vector, totals: NDArray[np.int64], before: Network) -> Network:
-    """The weighted mean, which a sum of contributions is; rows of no event stay as they were `before`."""
-    size = before.dense.size
-    rows = total[size:].reshape(before.table.shape)
-    table = np.where(totals[:, None] > 0, rows, before.table).astype(np.float32)
-    return Network(total[:size].astype(np.float32) if totals.any() else before.dense, table)
 
 
 class Histories:
@@ -201,6 +173,29 @@ def lists(
         return scored(reader, config, known, popularity, queries.users[rows])
 
     return top_items(score, queries, items, data.item_count, top)
+
+
+def mixed_lists(
+    networks: Sequence[Network],
+    mixes: Sequence[Sequence[float]],
+    size: Size,
+    data: Interactions,
+    items: NDArray[np.int32],
+    popularity: NDArray[Any],
+    queries: Queries,
+    top: int,
+) -> list[NDArray[np.int32]]:
+    """Lists by each of `mixes`, weights of the scores of `networks`, which read each history but once."""
+    known, popular = Histories(data, items), log_popularity(popularity)
+
+    def score(rows: slice) -> Iterator[Floats]:
+        read = known.newest(queries.users[rows], size.length)
+        found = [scores(network, size, read) for network in networks]
+        for mix in mixes:
+            parts = (np.float32(weight) * each for weight, each in zip(mix, found, strict=True) if weight)
+            yield sum(parts, np.broadcast_to(popular, (len(read), len(items))))
+
+    return each_top_items(score, len(mixes), queries, items, data.item_count, top)
 
 
 def scored(

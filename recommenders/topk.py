@@ -1,6 +1,6 @@
 """The first k items of each query, exactly, in blocks so that memory stays bounded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,29 @@ def top_items(
     `score(rows)` gives scores of a slice of the queries, shape (rows, len(catalogue)), for the items in
     `catalogue` (ascending indices).  What a query has seen is left out; of equal scores the lower index wins.
     """
+    return each_top_items(lambda rows: (score(rows),), 1, queries, catalogue, item_count, k)[0]
+
+
+def each_top_items(
+    scores: Callable[[slice], Iterable[NDArray[np.float32]]],
+    many: int,
+    queries: Queries,
+    catalogue: NDArray[np.int32],
+    item_count: int,
+    k: int,
+) -> list[NDArray[np.int32]]:
+    """The same by each of `many` scores of a slice of the queries, which are made together."""
     position = np.full(item_count, -1, np.int32)
     position[catalogue] = np.arange(len(catalogue), dtype=np.int32)
-    found = np.full((len(queries), k), -1, np.int32)
+    found = [np.full((len(queries), k), -1, np.int32) for _ in range(many)]
     for start in range(0, len(queries), BLOCK):
         rows = slice(start, min(start + BLOCK, len(queries)))
-        scores = np.array(score(rows), np.float32)
-        _leave_out_seen(scores, queries, rows, position)
-        columns = _best(scores, min(k, len(catalogue)))
-        picked = np.where(np.take_along_axis(scores, columns, 1) > -np.inf, catalogue[columns], -1)
-        found[rows, : picked.shape[1]] = picked
+        for lists, scored in zip(found, scores(rows), strict=True):
+            own = np.array(scored, np.float32)
+            _leave_out_seen(own, queries, rows, position)
+            columns = _best(own, min(k, len(catalogue)))
+            picked = np.where(np.take_along_axis(own, columns, 1) > -np.inf, catalogue[columns], -1)
+            lists[rows, : picked.shape[1]] = picked
     return found
 
 

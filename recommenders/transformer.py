@@ -21,12 +21,18 @@ ALIKE = 16
 
 
 class Transformer(nn.Module):
-    """The network as torch trains it: that of `recommenders/attention.py`, and dropout."""
+    """The network as torch trains it: that of `recommenders/attention.py`, and dropout.
 
-    def __init__(self, network: Network, size: Size, dropout: float) -> None:
+    It moves the rows of its table, in the directions of `basis` (rank, width) where that is given.
+    """
+
+    def __init__(self, network: Network, size: Size, dropout: float, basis: Floats | None = None) -> None:
         super().__init__()
-        self.size = size
-        self.table = nn.Parameter(torch.tensor(network.table))
+        self.size, self.before = size, network
+        self.table = torch.tensor(network.table)
+        self.basis = None if basis is None else torch.tensor(basis)
+        rank = size.width if basis is None else len(basis)
+        self.moves = nn.Parameter(torch.zeros(len(network.table), rank))
         layer = nn.TransformerEncoderLayer(
             size.width, size.heads, 4 * size.width, dropout, batch_first=True, norm_first=True
         )
@@ -42,17 +48,22 @@ class Transformer(nn.Module):
     def forward(self, histories: torch.Tensor) -> torch.Tensor:
         """What the network makes of `histories` (n, steps) after each event, (n, steps, width)."""
         steps = histories.shape[1]
-        read = self.table[histories.clamp(min=0)] * math.sqrt(self.size.width)
+        read = self.rows(histories.clamp(min=0)) * math.sqrt(self.size.width)
         read = self.dropout(read + self.places[:steps])
         causal = nn.Transformer.generate_square_subsequent_mask(steps)
         found: torch.Tensor = self.encoder(read, mask=causal, is_causal=True)
         return found
 
-    def network(self) -> Network:
-        """What it has learned."""
+    def rows(self, items: torch.Tensor) -> torch.Tensor:
+        """The rows of the table of `items`, as far as they have moved, (..., width)."""
+        moves = self.moves[items]
+        return self.table[items] + (moves if self.basis is None else moves @ self.basis)
+
+    def change(self) -> Network:
+        """How far each parameter has moved, of the table in the directions of the basis."""
         learned = self.encoder.state_dict()
         dense = torch.cat([learned[name].ravel() for name in shapes(self.size)])
-        return Network(dense.numpy(), self.table.detach().numpy())
+        return Network(dense.numpy() - self.before.dense, self.moves.detach().numpy())
 
 
 def train(
@@ -62,16 +73,18 @@ def train(
     items: NDArray[np.int32],
     days: int,
     random: np.random.Generator,
+    basis: Floats | None = None,
 ) -> Network:
-    """`network`, whose table has the rows of `items`, after `config.epochs` passes over `data`.
+    """What `config.epochs` passes over `data` change of `network`, whose table has the rows of `items`.
 
-    It learns what is had beyond the popularity of the `days` until then.  The same for the same `random`
-    numbers, on one kind of processor.
+    It learns what is had beyond the popularity of the `days` until then; of the table in the directions of
+    `basis` (rank, width) alone, where that is given: the change's rows are (items, rank).  The same for the
+    same `random` numbers, on one kind of processor.
     """
     lessons = Lessons(data, items, days)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(random.integers(1 << 32)))
-        model = Transformer(network, config.size, config.dropout)
+        model = Transformer(network, config.size, config.dropout, basis)
         start = [each.detach().clone() for each in model.parameters()]
         adam = torch.optim.Adam(model.parameters(), config.learning_rate, betas=(0.9, 0.98))
         for users in _batches(lessons.histories, config, random):
@@ -79,7 +92,7 @@ def train(
             adam.zero_grad()
             loss.backward()
             adam.step()
-        return model.network()
+        return model.change()
 
 
 class Lessons:
@@ -108,7 +121,7 @@ class Lessons:
         moments = np.searchsorted(self.until, self.histories.times[following[inside]], side="right")
         prior = torch.tensor((self.popular[:, scored] + excess)[moments])
         states = model(torch.tensor(self.histories.places[read]))[torch.tensor(inside)]
-        logits = states @ model.table[torch.tensor(scored)].T + prior
+        logits = states @ model.rows(torch.tensor(scored)).T + prior
         return nn.functional.cross_entropy(logits, torch.tensor(np.searchsorted(scored, follows)))
 
 

@@ -26,8 +26,11 @@ NAME = "catalogue"
 OWN = {"version"}
 """What each participant is told of itself alone."""
 
-ADDS = {"items", "cuts", "gather", "grow", "learn", "evaluate", "judge"}
+ADDS = {"items", "cuts", "gather", "grow", "average", "look", "evaluate", "judge"}
 """Jobs of a round that keep no work: the digests of their sums hold what they are told."""
+
+CHECKED = {"learn"}
+"""Jobs whose work begins with another network at each, and is checked by the job that adds it."""
 
 TOLD = "told.json"
 """What the kept work of a round was told: job by digest.  Work that is done anew may find some of before, so
@@ -60,7 +63,7 @@ def follow(room: "Room", job: "Job", told: "Told", channel: Channel) -> "Told":
     configured, and is another, `Refused` where what is read is none.
     """
     _have(room, told, channel)
-    if "number" in told and job.__name__ not in ADDS:
+    if "number" in told and job.__name__ not in ADDS | CHECKED:
         _note(room, job.__name__, told)
     return job(room, told, channel)
 

@@ -83,7 +83,8 @@ def cuts(room: Room, told: Told, channel: Channel) -> Told:
 def train(room: Room, told: Told, _: Channel) -> Told:
     """The own term of the round's sums, kept until it is gathered."""
     sequences.require_torch(room.name, room.membership.model)
-    terms.keep_terms(room, _prepared(room, told), told["run"], told["number"])
+    quality = room.manifest(told["version"]).report.quality
+    terms.keep_terms(room, _prepared(room, told), told["run"], told["number"], quality)
     return {}
 
 
@@ -107,9 +108,23 @@ def grow(room: Room, told: Told, channel: Channel) -> Told:
 
 
 def learn(room: Room, told: Told, channel: Channel) -> Told:
-    """Train the transformer on the own histories for a federated round; all of the cohort return the same."""
-    run, number, step, begins = (told[name] for name in ("run", "number", "step", "begins"))
-    return sequences.learn(room, _prepared(room, told), run, number, step, begins, channel)
+    """Train the transformer on the own histories from the network after `begins` sums; kept to be added."""
+    learner = sequences.Learner(room, _prepared(room, told), told["run"], told["number"], channel)
+    learner.learn(told["begins"], told["turn"], _of_learning(told))
+    return {}
+
+
+def average(room: Room, told: Told, channel: Channel) -> Told:
+    """Add how training has changed the network, to the sum of the number `step`."""
+    learner = sequences.Learner(room, _prepared(room, told), told["run"], told["number"], channel)
+    learner.add(told["step"], told["apart"], told["networks"], _of_learning(told))
+    return {}
+
+
+def look(room: Room, told: Told, channel: Channel) -> Told:
+    """The consortium's figures of validation by the network after `step` sums, and how far to trust it."""
+    learner = sequences.Learner(room, _prepared(room, told), told["run"], told["number"], channel)
+    return learner.look(told["step"], told["networks"])
 
 
 def score(room: Room, told: Told, channel: Channel) -> Told:
@@ -212,6 +227,8 @@ JOBS: dict[str, Job] = {
         tabulate,
         grow,
         learn,
+        average,
+        look,
         score,
         evaluate,
         refresh,
@@ -251,6 +268,11 @@ def _listed(room: Room, told: Told) -> Path:
 
 def _prepared(room: Room, told: Told) -> Prepared:
     return room.prepared(told["version"], tuple(told["cuts"]), told.get("items"))
+
+
+def _of_learning(told: Told) -> Told:
+    """What all who train a network are told alike."""
+    return {name: told.get(name) for name in ("items", "catalogue", "cuts")}
 
 
 def _learned(told: Told) -> State | Learned | None:

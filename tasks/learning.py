@@ -1,37 +1,152 @@
-"""Training the transformer, the coordinator's side: federated rounds, each checkpointed."""
+"""Training the transformer, the coordinator's side: everybody trains, and who has finished is added.
 
+Each sum is checkpointed.  A federated round is over when the work of everybody is in a sum; where the slower
+are not waited for, the faster are in several by then.
+"""
+
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture, as_completed
+from prefect.utilities.annotations import quote
 
+from federation.errors import Lost
 from tasks import learned
 from tasks.run import Run
 from tasks.sums import common, summary
+from tasks.work import ONCE_MORE, Disclosed, Trained, Work, arrived, believed
 
 
-@task(name="learn together", task_run_name="learn together, round {number}", cache_policy=NO_CACHE)
-def learn_together(number: int, cohort: Sequence[str], run: Run) -> None:
-    """A federated round, checkpointed, then told; all of the cohort hold the same network."""
-    began, known = time.monotonic(), run.folder.steps(number, "learned")
-    plan = run.plan(number, known[-1]["cohort"] if known else cohort)
-    told = {"step": len(known), "begins": learned.after(len(known), number, run).digest()}
-    reply = run.sum(plan, "learn", cuts=run.folder.facts["cuts"], **told)
-    run.folder.add_step(number, "learned", {**summary(reply, began), **common(reply)})
+class Begun(NamedTuple):
+    """Training that is under way, and from the network after how many sums it began."""
+
+    future: PrefectFuture[Disclosed]
+    sums: int
+
+
+def learn_together(number: int, work: Mapping[str, quote[Work]], run: Run) -> dict[str, str]:
+    """Train until it is enough; returns who was lost, and why."""
+    work, begun, lost = dict(work), dict[str, Begun](), dict[str, str]()
+    while not learned.is_enough(number, run):
+        steps = run.folder.steps(number, "learned")
+        before = _cut_off(number, len(steps), run)
+        for name in work.keys() - begun.keys():
+            sums = before.get(name, len(steps))
+            begun[name] = Begun(learn.submit(work[name], sums, _turn(name, steps)), sums)
+        finished = _finished(number, {name: begun[name] for name in before or begun}, steps, run)
+        told, silent = arrived({name: begun[name].future for name in finished})
+        lost |= silent
+        _require(told, silent, run)
+        work = {name: each for name, each in work.items() if name not in lost}
+        add(
+            number,
+            {name: begun[name].sums for name in told},
+            work.keys() <= _since_look(steps) | told.keys(),
+            run,
+        )
+        begun = {name: each for name, each in begun.items() if name not in finished}
+    arrived({name: each.future for name, each in begun.items()})  # what comes now is too late
+    return lost
+
+
+@task(
+    name="learn",
+    task_run_name="learn at {work.name}, round {work.number}, after {begins} sums",
+    cache_key_fn=lambda _, arguments: f"learn-{arguments['work'].key}-{arguments['begins']}",
+    persist_result=True,
+    **ONCE_MORE,
+)
+def learn(work: Work, begins: int, turn: int) -> Disclosed:
+    """The participant's training from the network after so many sums; the change is kept at its side."""
+    return believed(work.name, "its training", Trained, work.ask("learn", begins=begins, turn=turn))
+
+
+@task(name="add changes", task_run_name="add changes, round {number}", cache_policy=NO_CACHE)
+def add(number: int, begins: Mapping[str, int], look: bool, run: Run) -> None:
+    """Add what training has changed, by the participants and after how many sums they began; checkpointed.
+
+    Then, where a federated round is over, `look` at what the network does on validation.
+    """
+    began, step = time.monotonic(), len(run.folder.steps(number, "learned"))
+    cuts, plan = run.folder.facts["cuts"], run.plan(number, tuple(begins))
+    networks = {str(sums): learned.after(sums, number, run).digest() for sums in begins.values()}
+    apart = run.model.sequence.exchange.together < 1
+    run.folder.note(adding={"number": number, "step": step, "begins": begins})
+    reply = run.sum(plan, "average", cuts=cuts, step=step, apart=apart, networks=networks)
+    record: dict[str, Any] = {**summary(reply, began), "over": look}
+    record["late"] = {name: step - begins[name] for name in reply.cohort}
+    if look and number == 0:
+        record |= _look(step + 1, run)
+    run.folder.add_step(number, "learned", record)
     _report(number, run)
 
 
+def _look(sums: int, run: Run) -> dict[str, Any]:
+    """The figures of validation, at all who are in the sums of the round."""
+    networks = {str(sums): learned.after(sums, 0, run).digest()}
+    cuts, plan = run.folder.facts["cuts"], run.plan(0, run.folder.steps(0, "summed")[0]["cohort"])
+    return common(run.sum(plan, "look", cuts=cuts, step=sums, networks=networks))
+
+
+def _finished(
+    number: int, begun: Mapping[str, Begun], steps: list[dict[str, Any]], run: Run
+) -> Collection[str]:
+    """Who is waited for: as many as make a step; all, where a federated round of round 0 ends with them."""
+    share, finished = run.model.sequence.exchange.together, set[str]()
+    enough = min(len(begun), max(run.policy.minimum, math.ceil(share * len(begun))))
+    names = {id(each.future): name for name, each in begun.items()}
+    for future in as_completed([each.future for each in begun.values()]):
+        finished.add(names[id(future)])
+        ends = number == 0 and begun.keys() <= _since_look(steps) | finished
+        if len(finished) >= enough and not ends:
+            break
+    return finished
+
+
+def _cut_off(number: int, step: int, run: Run) -> dict[str, int]:
+    """By who was to be in this sum, when the run was cut off, after how many sums it had begun: as then.
+
+    With another change of somebody the difference of both sums would be its own.
+    """
+    known = run.folder.facts.get("adding", {})
+    return dict(known["begins"]) if (known.get("number"), known.get("step")) == (number, step) else {}
+
+
+def _require(told: Collection[str], lost: Mapping[str, str], run: Run) -> None:
+    """Raise `Lost` where somebody is missing whom all sums need, or fewer are left than may be summed."""
+    same = run.model.sequence.exchange.together == 1 and run.policy.on_loss == "wait"
+    if lost and (same or len(told) < run.policy.minimum):
+        raise Lost(dict(lost))
+
+
+def _since_look(steps: list[dict[str, Any]]) -> set[str]:
+    """Whose work is in sums of the federated round under way."""
+    found = set[str]()
+    for step in steps:
+        found = set() if step["over"] else found | set(step["cohort"])
+    return found
+
+
+def _turn(name: str, steps: list[dict[str, Any]]) -> int:
+    return sum(name in step["cohort"] for step in steps)
+
+
 def _report(number: int, run: Run) -> None:
-    """Tell the figures of the newest federated round, at MLflow too."""
+    """Tell the figures of the newest sum, at MLflow too."""
     steps = run.folder.steps(number, "learned")
-    last, rounds = steps[-1], len(steps)
-    overall = last.get("overall", {})
+    last, sums = steps[-1], len(steps)
+    overall, late = last.get("overall", {}), last["late"]
     sent = {way: sum(last[way].values()) for way in ("bytes_up", "bytes_down")}
     part = "validation" if number == 0 else "refit"
-    figures = {"seconds": last["seconds"], **sent, **overall}
+    figures = {"seconds": last["seconds"], "late": sum(late.values()) / len(late), **sent, **overall}
     named = {f"sequence/{part}/{name}": value for name, value in figures.items()}
-    run.tracking.log_metrics(run.folder.facts["mlflow_run_id"], rounds, named)
-    ndcg = overall.get(run.model.metric)
-    told = "" if ndcg is None else f", NDCG {ndcg:.4f} on validation"
-    run.say(f"round {number}: federated round {rounds}{told}")
+    run.tracking.log_metrics(run.folder.facts["mlflow_run_id"], sums, named)
+    if last["over"]:
+        ndcg, rounds = overall.get(run.model.metric), sum(step["over"] for step in steps)
+        told = "" if ndcg is None else f", NDCG {ndcg:.4f} on validation"
+        told += "" if sums == rounds else f", {sums} sums"
+        run.say(f"round {number}: federated round {rounds}{told}")

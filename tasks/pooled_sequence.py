@@ -60,7 +60,7 @@ def _trained(
 
     items = np.arange(data.item_count, dtype=np.int32)
     for _ in range(rounds):
-        network = train(network, model.sequence, data, items, days, random)
+        network = network.plus(train(network, model.sequence, data, items, days, random))
     return network
 
 

@@ -1,10 +1,10 @@
 """A participant's part in training the transformer, and the one that it trains alone, for comparison.
 
-A federated round is some passes over the own histories from the common network, and a sum, whose mean is the
-next.  What the rounds before have learned is read from their opened sums, and known by its digest.
+A federated round is some passes over the own histories from the common network, and a sum of changes.
 """
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,14 +16,15 @@ from pydantic import Field
 
 from federation.channel import Channel
 from federation.errors import BadInput, Refused
-from federation.files import save, write_json
+from federation.files import write_json
 from federation.frozen import Frozen
-from recommenders import sequence
-from recommenders.attention import Network
+from recommenders import exchange, sequence
+from recommenders.attention import Floats, Network
 from recommenders.choice import Choice, choose
 from recommenders.interpolation import choose_share
-from recommenders.metrics import COUNTS, SUMS, metric_sums, metrics, per_query
+from recommenders.metrics import SUMS, metric_sums, metrics, per_query
 from recommenders.sequence import Reader
+from tasks.exchanged import Exchanged, keep, load
 from tasks.model import ModelConfig
 from tasks.prepared import Prepared
 from tasks.room import Room
@@ -32,38 +33,11 @@ from tasks.terms import kept, snapshot
 Lists = NDArray[np.int32]
 
 
-def learn(
-    room: Room, prepared: Prepared, run: str, number: int, step: int, begins: str, channel: Channel
-) -> dict[str, Any]:
-    """The federated round `step` on everybody's events; in round 0 also the figures of validation.
-
-    What it returns follows from sums, and is the same at every participant.  Raises `Refused` where it reads
-    another network than that whose digest all were told, `begins`: if all others had one without gradients,
-    it would be heard alone (Pasquini et al. 2022, "Eluding Secure Aggregation in Federated Learning").
-    """
-    asked = Asked(room, prepared, run, number, channel)
-    before, config = asked.common(step), asked.config
-    if before.digest() != begins:
-        raise Refused(f"{room.name}: read another network than all were told of")
-    asked.go_on_alone(step)
-    trained = asked.train(before.of(asked.items), step).among(asked.items, len(before.table))
-    totals = channel.sum(f"sequence/{step}/events", asked.counts, COUNTS)
-    term = sequence.contribution(trained, asked.counts, totals)
-    total = channel.sum(f"sequence/{step}/network", term, sequence.FORM)
-    if number:
-        return {}
-    learned, told = sequence.mean(total, totals, before).of(asked.items), list[dict[str, Any]]()
-    for place, trust in enumerate(config.trusts):
-        sums = metric_sums(asked.lists(by(learned.trusted(trust)), "consortium"), asked.queries)
-        opened = channel.sum(f"learned/{step}/{place}", sums, SUMS)
-        told.append({"trust": trust, "overall": metrics(opened, asked.model.top)})
-    return max(told, key=lambda each: each["overall"].get(asked.model.metric, 0.0))
-
-
 class Learned(Frozen):
-    """After how many federated rounds the network was best, and how far its scores are trusted."""
+    """After how many federated rounds, and sums, the network was best; how far its scores are trusted."""
 
     rounds: Annotated[int, Field(ge=0)]
+    sums: Annotated[int, Field(ge=0)]
     trust: Annotated[float, Field(ge=0, le=1)]
 
 
@@ -80,8 +54,8 @@ def arms(room: Room, prepared: Prepared, run: str, number: int, learned: Learned
 
     What is not `learned` together is chosen in round 0, and kept.
     """
-    asked, path = Asked(room, prepared, run, number, channel), room.work(run, 0) / "own-share.json"
-    common, own = asked.common(learned.rounds).trusted(learned.trust), asked.own(learned.rounds)
+    asked, path = Learner(room, prepared, run, number, channel), room.work(run, 0) / "own-share.json"
+    common, own = asked.exchanged.network(learned.sums).trusted(learned.trust), asked.own(learned.sums)
     readers = {
         "alone": by(own),
         "consortium": Reader(common.of(asked.items), own, asked.config.own_shares[0]),
@@ -109,41 +83,75 @@ def require_torch(name: str, model: ModelConfig) -> None:
         )
 
 
-class Asked:
-    """What a participant knows when the part that a round scores begins, and what it is asked there."""
+class Learner:
+    """A participant that trains on what it knows when a round's part begins, and is asked there."""
 
     def __init__(self, room: Room, prepared: Prepared, run: str, number: int, channel: Channel) -> None:
         self._room, self._run, self._number, self._channel = room, run, number, channel
-        self.model, part = room.membership.model, prepared.scored_in(number)
-        self.config, self.queries = self.model.sequence, prepared.queries(part)
-        self.known = snapshot(room, prepared, part, channel, prepared.sold(part))
+        self.model, self._part = room.membership.model, prepared.scored_in(number)
+        self.config, self.queries = self.model.sequence, prepared.queries(self._part)
+        self.known = snapshot(room, prepared, self._part, channel, prepared.sold(self._part))
         self.data, self.items = self.known.data, self.known.own_items
-        self.counts = np.bincount(self.data.items, minlength=self.data.item_count)
+        self.exchanged = Exchanged(room, run, number, self.data.item_count, channel)
 
-    def common(self, rounds: int) -> Network:
-        """Everybody's network after so many federated rounds, of the whole catalogue."""
-        first = sequence.initial(self.data.item_count, self.config, self._room.membership.seed)
-        if rounds == 0:
-            return first
-        last = f"{self._number}/sequence/{rounds - 1}"
-        return sequence.mean(
-            self._channel.read(f"{last}/network"), self._channel.read(f"{last}/events"), first
-        )
+    def learn(self, begins: int, turn: int, told: dict[str, Any]) -> None:
+        """Train from the network after `begins` sums, and alone; what has changed is kept until it is added.
 
-    def train(self, network: Network, step: int) -> Network:
-        """`network`, of the own items, after the passes of one round; a retry draws the same."""
+        `turn` is in how many sums the participant has been.
+        """
+        before = self.exchanged.network(begins).of(self.items)
+        self.own_after(turn + 1)
+        basis = self.exchanged.basis(begins)
+        self.exchanged.keep(self.train(before, begins, basis), begins, told)
+
+    def add(self, step: int, apart: bool, networks: dict[str, str], told: dict[str, Any]) -> None:
+        """Add the change that was kept to sum `step`, as the own share of the mean.
+
+        Raises `Refused` where each sum is to have a cohort of its own (`apart`), and that was not agreed.
+        """
+        if apart and self.config.exchange.together == 1:
+            raise Refused(f"{self._room.name}: agreed to sums among the same participants only")
+        name, number = f"weights/{self._part}", self._number
+        own = np.load(kept(self._room, self._run, number, name.replace("/", "-") + ".npy")[0])
+        share = exchange.shares(own, self._channel.read(f"{number}/{name}"))
+        self.exchanged.add(step, networks, told, self.items, np.append(share[self.items], share[-1]))
+
+    def look(self, sums: int, networks: dict[str, str]) -> dict[str, Any]:
+        """The consortium's figures by the network after so many sums, at the trust that does best.
+
+        They follow from sums, and are the same at every participant.
+        """
+        self.exchanged.require(sums, networks)
+        trusts, network = self.config.trusts, self.exchanged.network(sums).of(self.items)
+        found = self.mixed([network], [(trust,) for trust in trusts], "consortium")
+        terms = np.stack([metric_sums(lists, self.queries) for lists in found])
+        opened = self._channel.sum(f"looked/{sums}", terms.ravel(), SUMS).reshape(terms.shape)
+        told = [
+            {"trust": trust, "overall": metrics(each, self.model.top)}
+            for trust, each in zip(trusts, opened, strict=True)
+        ]
+        return max(told, key=lambda each: each["overall"].get(self.model.metric, 0.0))
+
+    def train(self, network: Network, step: int, basis: Floats | None = None) -> Network:
+        """What the passes of one round change of `network`, of the own items; a retry draws the same."""
         from recommenders.transformer import train
 
         public = (self._room.membership.seed, self._number, step, *self._room.name.encode())
         days = self.model.windows[int(self.popularity["alone"].strength)]
-        return train(network, self.config, self.data, self.items, days, np.random.default_rng(public))
+        known = self.data, self.items, days, np.random.default_rng(public)
+        return train(network, self.config, *known, basis)
 
     def lists(self, reader: Reader, arm: str) -> Lists:
         """The lists of all queries by `reader`, of the own items, on top of the popularity of `arm`."""
+        networks, mix = (reader.common, reader.own), (1 - reader.share, reader.share)
+        return self.mixed(networks, [mix], arm)[0]
+
+    def mixed(self, networks: Sequence[Network], mixes: Sequence[Sequence[float]], arm: str) -> list[Lists]:
+        """The same by each of `mixes`, weights of the scores of `networks`."""
         choice = self.popularity[arm]
         popularity = self.known.popular(int(choice.strength), choice.share)
         known = self.data, self.items, popularity, self.queries
-        return sequence.lists(reader, self.config, *known, self.model.top)
+        return sequence.mixed_lists(networks, mixes, self.config.size, *known, self.model.top)
 
     @cached_property
     def popularity(self) -> dict[str, Choice]:
@@ -165,45 +173,49 @@ class Asked:
 
     def own_share(self, together: Reader) -> float:
         """The share of the own network that the queries like best, where it is clear."""
-        tried = [together._replace(share=share) for share in self.config.own_shares]
-        quality = [self._ndcg(self.lists(each, "consortium")) for each in tried]
-        return choose_share(np.array(quality), self.config.own_shares)
-
-    def go_on_alone(self, step: int) -> None:
-        """One more round of the network that knows the own events alone, kept on the own disk."""
-        network, folder = self.train(self._own_after(step), step), self._folder(step + 1)
-        if self._number == 0:
-            tried = [(self._quality(by(network.trusted(trust))), trust) for trust in self.config.trusts]
-            write_json(folder / "best.json", max(tried, key=lambda each: each[0]))
-        for name, array in network._asdict().items():
-            save(folder / f"{name}.npy", array)
+        shares = self.config.own_shares
+        found = self.mixed(
+            (together.common, together.own), [(1 - each, each) for each in shares], "consortium"
+        )
+        return choose_share(np.array([self._ndcg(lists) for lists in found]), shares)
 
     def own(self, most: int) -> Network:
-        """That network after as many rounds, up to `most`, and trusted as far as was best in round 0."""
-        self._own_after(most)
+        """The network that knows the own events alone, after as many rounds as were best in round 0.
+
+        These are at most as many as the own changes that were added, up to `most`.
+        """
+        turns = Exchanged(self._room, self._run, 0, self.data.item_count, self._channel).turns
+        if self._number == 0:
+            self.own_after(min(most, turns))
         folder, tried = self._room.work(self._run, 0), list[tuple[float, int, float]]()
-        for rounds in range(1, most + 1):
+        for rounds in range(1, min(most, turns) + 1):
             ndcg, trust = json.loads((folder / f"alone-{rounds}" / "best.json").read_text())
             tried.append((ndcg, rounds, trust))
         _, rounds, trust = max(tried, key=lambda each: each[0], default=(0.0, 0, 1.0))
-        return self._own_after(rounds).trusted(trust)
+        return self.own_after(rounds).trusted(trust)
 
-    def _own_after(self, rounds: int) -> Network:
+    def own_after(self, rounds: int) -> Network:
+        """The same after so many rounds, kept on the own disk; those that are not there are trained."""
         if rounds == 0:
-            return self.common(0).of(self.items)
-        folder = self._folder(rounds)
-        if not (folder / "table.npy").is_file():  # its part is done again
-            self.go_on_alone(rounds - 1)
-        return Network(*(np.load(folder / f"{name}.npy") for name in Network._fields))
-
-    def _folder(self, rounds: int) -> Path:
+            return sequence.initial(self.data.item_count, self.config, self._room.membership.seed).of(
+                self.items
+            )
         folder = self._room.work(self._run, self._number) / f"alone-{rounds}"
-        folder.mkdir(exist_ok=True)
-        return folder
+        if not (folder / "table.npy").is_file():
+            self._go_on_alone(folder, rounds - 1)
+        return load(folder)
 
-    def _quality(self, reader: Reader) -> float:
-        found = self._ndcg(self.lists(reader, "alone"))
-        return float(found.mean()) if len(found) else 0.0
+    def _go_on_alone(self, folder: Path, rounds: int) -> None:
+        before = self.own_after(rounds)
+        network = before.plus(self.train(before, rounds))
+        if self._number == 0:
+            trusts = self.config.trusts
+            found = self.mixed([network], [(trust,) for trust in trusts], "alone")
+            tried = [
+                (float(self._ndcg(lists).sum()), trust) for lists, trust in zip(found, trusts, strict=True)
+            ]
+            write_json(folder / "best.json", max(tried, key=lambda each: each[0]))
+        keep(folder, network)
 
     def _ndcg(self, lists: Lists) -> NDArray[np.float64]:
         return per_query(lists, self.queries)[:, 0]

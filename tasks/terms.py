@@ -15,7 +15,7 @@ from federation.channel import Channel
 from federation.errors import BadInput
 from federation.files import save
 from federation.fixed_point import FixedPoint
-from recommenders import item_to_item
+from recommenders import exchange, item_to_item
 from recommenders.interactions import Interactions
 from recommenders.metrics import COUNTS
 from recommenders.popularity import windowed_counts
@@ -25,25 +25,32 @@ from tasks.prepared import Prepared
 from tasks.room import Room
 
 
-def keep_terms(room: Room, prepared: Prepared, run: str, number: int) -> None:
-    """Write the own terms of the round's sums: windows of popularity and blocks of X'X."""
+def keep_terms(room: Room, prepared: Prepared, run: str, number: int, quality: float = 1.0) -> None:
+    """Write the own terms of the round's sums: windows of popularity, blocks of X'X, what weighs in means.
+
+    `quality` is the share of its rows that passed cleaning.
+    """
     folder, model = room.work(run, number), room.membership.model
     if model.sums_pairs:
         item_to_item.require_memory(len(prepared.data.own_items()), model.memory_gb, model.held)
     for part in prepared.opened_in(number):
         data = prepared.before(part)
         save(folder / f"popularity-{part}.npy", counts(data, prepared.begins(part), model).ravel())
+        if model.kind == "sequence":
+            save(folder / f"weights-{part}.npy", weights(room, data, quality))
         if model.sums_pairs:
             for place, block in enumerate(item_to_item.gram_blocks(data)):
                 save(folder / f"gram-{part}-{place}.npy", _form(room).encode(block))
 
 
 def add_terms(room: Room, run: str, number: int, channel: Channel) -> None:
-    """Add the kept terms to the sums `popularity/<part>` and `gram/<part>/<i>`."""
+    """Add the kept terms to the sums `popularity/<part>`, `gram/<part>/<i>` and `weights/<part>`."""
     folder = kept(room, run, number, "popularity-*.npy")[0].parent
     for path in kept(room, run, number, "popularity-*.npy"):
         part = path.stem.removeprefix("popularity-")
         channel.sum(f"popularity/{part}", np.load(path), COUNTS)
+        for weighs in folder.glob(f"weights-{part}.npy"):
+            channel.sum(f"weights/{part}", np.load(weighs), COUNTS)
         blocks = (np.load(block) for block in in_order(folder.glob(f"gram-{part}-*.npy")))
         for _ in item_to_item.sum_gram(channel, blocks, _form(room), f"gram/{part}"):
             pass
@@ -79,6 +86,12 @@ def own_snapshot(
 def counts(data: Interactions, moment: int, model: ModelConfig) -> NDArray[np.int64]:
     """Events of each item in each window before `moment`, (windows, catalogue)."""
     return np.stack([windowed_counts(data, moment, days) for days in model.windows])
+
+
+def weights(room: Room, data: Interactions, quality: float) -> NDArray[np.int64]:
+    """What the participant weighs in the mean of each item's row, and of all else, (items + 1,)."""
+    events = np.bincount(data.items, minlength=data.item_count)
+    return exchange.weights(events, room.membership.model.sequence.exchange.weighting, quality)
 
 
 def kept(room: Room, run: str, number: int, pattern: str) -> list[Path]:

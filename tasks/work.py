@@ -104,11 +104,12 @@ def _only_if_lost(_task: Any, _run: Any, state: Any) -> bool:
     return isinstance(state.result(raise_on_failure=False), Lost)
 
 
-_ONCE_MORE: dict[str, Any] = {
+ONCE_MORE: dict[str, Any] = {
     "retries": 1,
     "retry_delay_seconds": 0.5,
     "retry_condition_fn": _only_if_lost,
 }
+"""How a task asks a participant again."""
 
 
 @task(
@@ -116,7 +117,7 @@ _ONCE_MORE: dict[str, Any] = {
     task_run_name="prepare {name}",
     persist_result=False,
     cache_policy=None,
-    **_ONCE_MORE,
+    **ONCE_MORE,
 )
 def prepare_participant(name: str, run: Run) -> Disclosed:
     """Import, check and clean the participant's event files; returns its disclosures and data version.
@@ -137,7 +138,7 @@ def prepare_participant(name: str, run: Run) -> Disclosed:
     task_run_name="train {work.name}, round {work.number}",
     cache_key_fn=lambda _, arguments: "train-" + arguments["work"].key,
     persist_result=True,
-    **_ONCE_MORE,
+    **ONCE_MORE,
 )
 def train_participant(work: Work) -> Disclosed:
     """The participant's local work of a round, on its own partitions; its update is kept at its side."""
@@ -151,7 +152,7 @@ def train_participant(work: Work) -> Disclosed:
     task_run_name="find candidates at {work.name}, round {work.number}",
     cache_key_fn=lambda _, arguments: "tabulate-" + arguments["work"].key,
     persist_result=True,
-    **_ONCE_MORE,
+    **ONCE_MORE,
 )
 def tabulate_participant(work: Work) -> Disclosed:
     """The participant's candidates with their features, as of each part's beginning; kept at its side."""
@@ -166,7 +167,7 @@ def tabulate_participant(work: Work) -> Disclosed:
     task_run_name="score {work.name}, round {work.number}",
     cache_key_fn=lambda _, arguments: "score-" + arguments["work"].key,
     persist_result=True,
-    **_ONCE_MORE,
+    **ONCE_MORE,
 )
 def score_participant(work: Work) -> Disclosed:
     """Fit the round's aggregate to the participant, and score its own queries; returns what it discloses."""

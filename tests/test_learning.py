@@ -26,11 +26,11 @@ model:
 ITEMS = 60
 
 
-def consortium(small):
+def consortium(small, large=80):
     """Users of three shops who each go on from item to item around a circle, a day for a step."""
-    for place, name in enumerate(("east", "north", "south")):
+    for place, name in enumerate(("east", "north", "south", "west")):
         random, rows = np.random.default_rng(place), []
-        for user in range(80):
+        for user in range(large if name == "west" else 80):
             first, begun = random.integers(ITEMS), random.integers(100)
             rows += [
                 (f"{name}-{user}", f"item-{(first + step) % ITEMS:05}", begun + step) for step in range(14)
@@ -82,6 +82,28 @@ def test_the_registered_model_reads_a_history_in_order(ran):
 
 
 @pytest.mark.slow
+def test_who_is_slower_is_not_waited_for_and_added_when_it_has_finished(small):
+    """West has fifty times the events of any other; a sum takes three of the four."""
+    path = consortium(small, large=4000)
+    west = "  - {name: west, events: {path: west.csv, columns: *columns}}\n"
+    text = path.read_text().replace("model:\n", west + "model:\n")
+    path.write_text(text.replace("batch: 32", "batch: 32, exchange: {together: 0.7}"))
+    small.chorus("run", path, "--json", "figures.json")
+    steps = [json.loads(each.read_text()) for each in sorted((small.run / "round-0000").glob("learned-*"))]
+    without = [step for step in steps if "west" not in step["cohort"]]
+    later = [step for step in steps if "west" in step["cohort"]]
+    assert len(without) > len(later) >= 2
+    assert all(len(step["cohort"]) >= 3 for step in steps)
+    assert any(step["late"]["west"] > 1 for step in later)
+    assert all(len(step["cohort"]) == 4 for step in steps if step["over"])
+    assert all(("overall" in step) == step["over"] for step in steps)
+    figures = json.loads((small.folder / "figures.json").read_text())
+    assert figures["federated_rounds"] <= sum(step["over"] for step in steps)
+    overall = figures["overall"]
+    assert overall["consortium"]["ndcg_at_10"] > 2 * overall["popularity"]["ndcg_at_10"] > 0
+
+
+@pytest.mark.slow
 def test_a_killed_training_and_a_part_that_is_done_again_end_in_the_same_bits(ran, small):
     """A participant is killed in the second federated round, and the run; then east's part is redone."""
     path = consortium(small)
@@ -94,7 +116,7 @@ def test_a_killed_training_and_a_part_that_is_done_again_end_in_the_same_bits(ra
     ours, theirs = (json.loads((each.folder / "figures.json").read_text()) for each in (small, ran))
     assert ours["overall"] == theirs["overall"]
     assert ours["participants"] == theirs["participants"]
-    last = f"round-0001/sequence/{ours['federated_rounds'] - 1}/network.npy"
+    last = f"round-0001/sequence/{ours['federated_rounds'] - 1}.npy"
     assert (small.run / last).read_bytes() == (ran.run / last).read_bytes()
 
 

@@ -127,13 +127,15 @@ def test_a_transformer_reads_histories_in_order_in_a_process_apart(tracking, tmp
     for number in (0, 1):
         write_json(folder.path / f"round-{number:04}" / "record.json", {})
     for step, ndcg in enumerate((0.1, 0.3, 0.2)):  # the second of three is best
-        told = {"overall": {"ndcg_at_10": ndcg}, "trust": 0.5}
+        told = {"overall": {"ndcg_at_10": ndcg}, "trust": 0.5, "over": True}
         write_json(folder.path / "round-0000" / f"learned-{step:04}.json", told)
     counts = np.random.default_rng(3).integers(1, 50, (2, ITEMS))
-    learned = sequence.initial(ITEMS, config, 9)
-    term = sequence.contribution(learned, counts[1], counts[1])
-    save(folder.path / "round-0001" / "sequence" / "1" / "network.npy", term)
-    save(folder.path / "round-0001" / "sequence" / "1" / "events.npy", counts[1])
+    learned = sequence.initial(ITEMS, config, 0)
+    for step in range(2):
+        change = sequence.initial(ITEMS, config, 9 + step)
+        term = np.concatenate([change.dense, change.table.ravel()])
+        save(folder.path / "round-0001" / "sequence" / f"{step}.npy", term)
+        learned = learned.plus(change)
     save(folder.path / "round-0001" / "popularity" / "2.npy", counts.ravel())
     figures = {"participants": {"a": {"chosen": {"consortium_strength": 1}}, "b": {"chosen": None}}}
     told = {"items": ITEMS, "model": model, "seed": 0, "catalogue": tmp_path / "catalogue.txt"}

@@ -18,18 +18,22 @@ from federation.plan import RoundPlan
 from federation.simulate import simulate
 from flows.consortium import read_consortium
 from flows.setup import check
-from recommenders import sequence
+from recommenders import exchange, sequence
 from recommenders.attention import Network, named, scores, shapes
+from recommenders.exchange import Common
 from recommenders.interactions import Interactions
 from recommenders.metrics import COUNTS, Queries, per_query
 from recommenders.popularity import DAY
 from recommenders.sequence import Histories, Reader, SequenceConfig
 from tasks.model import ModelConfig
 from tasks.room import Room
-from tasks.sequences import by, learn, require_torch
+from tasks.sequences import Learner, by, require_torch
 
 SMALL = SequenceConfig(width=8, length=5, blocks=2, heads=2, dropout=0.1, batch=16, learning_rate=0.01)
 ABLE = SequenceConfig(width=16, length=5, blocks=1, dropout=0.0, batch=60, learning_rate=0.01, epochs=5)
+
+
+NO_ADAM = np.zeros(0, np.float32), np.zeros(0, np.float32)
 
 
 def happened(users, items, item_count):
@@ -65,11 +69,10 @@ def test_what_is_read_is_what_torch_reads(seed, histories):
     model = Transformer(network, SMALL.size, 0.5).eval()
     with torch.no_grad():
         state = model(torch.tensor(filled))[np.arange(len(filled)), [len(each) - 1 for each in histories]]
-        expected = (state @ model.table.T).numpy()
+        expected = (state @ model.rows(torch.arange(7)).T).numpy()
     found = scores(network, SMALL.size, filled)
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)
-    back = model.network()
-    assert all(np.array_equal(*pair) for pair in zip(back, network, strict=True))
+    assert not any(each.any() for each in model.change())
 
 
 def test_a_network_that_is_trusted_by_half_says_half():
@@ -102,37 +105,6 @@ def test_histories_are_the_newest_events_in_order(events, most):
         assert found.sizes()[user] == len(expected)
 
 
-@given(st.lists(st.lists(st.integers(0, 5), min_size=7, max_size=7), min_size=2, max_size=5))
-def test_the_mean_is_by_events_and_that_of_an_item_by_its_own(counts):
-    """Against means of float64; whoever has no event of an item has no say about its row."""
-    counts, before = np.array(counts), noise(99)
-    networks, totals = [noise(seed) for seed in range(len(counts))], counts.sum(axis=0)
-    terms = [sequence.contribution(*each, totals) for each in zip(networks, counts, strict=True)]
-    words = sum(sequence.FORM.encode(term) for term in terms)
-    found = sequence.mean(sequence.FORM.decode(words), totals, before)
-    weights = counts.sum(axis=1)
-    dense = (
-        np.average([each.dense for each in networks], axis=0, weights=weights)
-        if weights.any()
-        else before.dense
-    )
-    assert found.dense == pytest.approx(dense, abs=1e-6)
-    for item, weights in enumerate(counts.T):
-        rows = [each.table[item] for each in networks]
-        expected = np.average(rows, axis=0, weights=weights) if weights.any() else before.table[item]
-        assert found.table[item] == pytest.approx(expected, abs=1e-6)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, 65.0, -65.0])
-def test_a_network_that_training_has_spoilt_is_not_added(value):
-    spoilt, counts = noise(1), np.ones(7, np.int64)
-    spoilt.table[3, 2] = value
-    with pytest.raises(
-        Refused, match="a parameter of the network is beyond 64: train with a smaller learning_rate"
-    ):
-        sequence.contribution(spoilt, counts, 2 * counts)
-
-
 def federated(parts, rounds, masks=True):
     from recommenders.transformer import train
 
@@ -142,11 +114,13 @@ def federated(parts, rounds, masks=True):
     def work(name, data, before, number, channel):
         own = data.own_items()
         random = np.random.default_rng([number, names.index(name)])
-        learned = train(before.of(own), ABLE, data, own, 30, random)
-        counts = np.bincount(data.items, minlength=items)
-        totals = channel.sum("events", counts, COUNTS)
-        term = sequence.contribution(learned.among(own, items), counts, totals)
-        return sequence.mean(channel.sum("update", term, sequence.FORM), totals, before)
+        change = train(before.of(own), ABLE, data, own, 30, random)
+        counts = exchange.weights(np.bincount(data.items, minlength=items), "rows", 1.0)
+        share = exchange.shares(counts, channel.sum("weights", counts, COUNTS))
+        part = np.append(share[own], share[-1])
+        term = exchange.term(change, part, own, items, ABLE.exchange.form, random)
+        total = channel.sum("update", term, ABLE.exchange.form)
+        return exchange.step(Common(before, *NO_ADAM), total, None, ABLE.exchange).network
 
     for number in range(rounds):
         plan = RoundPlan(run="read", number=number, cohort=tuple(names))
@@ -179,9 +153,9 @@ def test_participants_learn_together_what_none_of_them_could_know():
     pytest.importorskip("torch")
     everywhere = walks(9)
     parts = [walks(place, 4 * place, 4) for place in range(3)]
-    network = federated(parts, 20)
+    network = federated(parts, 10)
     assert follows(sequence.initial(12, ABLE, 0), everywhere) < 0.3
-    assert follows(federated(parts[:1], 20, masks=False), everywhere) < 0.7
+    assert follows(federated(parts[:1], 10, masks=False), everywhere) < 0.7
     assert follows(network, everywhere) > 0.95
     again = federated(parts, 2, masks=False)
     assert all(np.array_equal(*each) for each in zip(again, federated(parts, 2), strict=True))
@@ -196,8 +170,8 @@ def test_a_strong_pull_holds_the_network_where_it_was():
 
     def moved(strength):
         config = SMALL.model_copy(update={"proximal": strength, "dropout": 0.0})
-        after = train(before, config, data, items, 30, np.random.default_rng(0))
-        return float(np.square(after.dense - before.dense).sum())
+        change = train(before, config, data, items, 30, np.random.default_rng(0))
+        return float(np.square(change.dense).sum())
 
     assert moved(100.0) < moved(1.0) < moved(0.0)
 
@@ -207,8 +181,8 @@ def test_without_events_nothing_is_learned():
     from recommenders.transformer import train
 
     nobody, before = happened([0], [3], 12), sequence.initial(12, SMALL, 0)
-    after = train(before, SMALL, nobody, np.arange(12, dtype=np.int32), 30, np.random.default_rng(0))
-    assert all(np.array_equal(*each) for each in zip(after, before, strict=True))
+    change = train(before, SMALL, nobody, np.arange(12, dtype=np.int32), 30, np.random.default_rng(0))
+    assert not any(each.any() for each in change)
 
 
 def test_an_untrained_network_is_the_same_for_a_seed():
@@ -313,11 +287,18 @@ def test_another_network_than_all_were_told_of_is_refused(tiny, tmp_path):
     first = sequence.initial(items, model.sequence, east.seed)
     opened = {
         "0/popularity/1": np.zeros(len(model.windows) * items, np.int64),
-        "0/sequence/0/network": np.zeros(first.dense.size + first.table.size),
-        "0/sequence/0/events": np.ones(items, np.int64),
+        "0/sequence/0": np.ones(first.dense.size + first.table.size),
     }
-    channel = SimpleNamespace(read=opened.__getitem__)
+    learner = Learner(room, prepared, "r", 0, SimpleNamespace(read=opened.__getitem__))
+    told = {"0": first.digest(), "1": first.digest()}
+    learner.exchanged.require(0, told)
+    for sums, networks in ((1, told), (0, {"0": ""}), (0, {})):
+        with pytest.raises(Refused, match="east: read another network than all were told of"):
+            learner.look(sums, networks)
+    learner.exchanged.keep(first.of(learner.items), 1, {"cuts": []})
     with pytest.raises(Refused, match="east: read another network than all were told of"):
-        learn(room, prepared, "r", 0, 1, first.digest(), channel)
-    with pytest.raises(Refused, match="east: read another network than all were told of"):
-        learn(room, prepared, "r", 0, 0, "", channel)
+        learner.exchanged.add(1, told, {"cuts": []}, learner.items, np.ones(len(learner.items) + 1))
+    with pytest.raises(Refused, match="east: agreed to sums among the same participants only"):
+        learner.add(1, True, told, {"cuts": []})
+    with pytest.raises(Refused, match="east: was told something else for learn than for average"):
+        learner.exchanged.add(1, told, {"cuts": ["2024-01-01"]}, learner.items, np.ones(1))

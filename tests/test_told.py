@@ -16,7 +16,7 @@ from flows.consortium import read_consortium
 from flows.data import generate_world
 from tasks import jobs, ranking
 from tasks.doors import open_doors
-from tasks.following import ADDS, alike, follow, readable, told_of
+from tasks.following import ADDS, CHECKED, alike, follow, readable, told_of
 from tasks.room import Room
 
 CUTS, OTHER = ["2020-06-01", "2020-06-20"], ["2020-05-01", "2020-06-20"]
@@ -172,7 +172,7 @@ def test_of_each_job_is_known_whether_it_keeps_work():
     """One that only adds must be named, else who does its work again is told apart from the others."""
     work = {"train", "tabulate", "score", "refresh"}
     without_a_round = {"prepare", "forget", "tidy", "recommend"}
-    assert jobs.JOBS.keys() == work | without_a_round | ADDS
+    assert jobs.JOBS.keys() == work | without_a_round | ADDS | CHECKED
 
 
 def test_a_catalogue_of_which_nothing_is_told_counts_as_it_lies_there(rooms, tmp_path):

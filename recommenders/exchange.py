@@ -1,0 +1,202 @@
+"""How the networks of several organisations become one: by changes, which can be added.
+
+Each organisation trains from the common network, and adds how that has changed it, times its share of what
+weighs each parameter: the row of an item by the events of that item, the rest by all.  The sum is the mean
+change (McMahan et al. 2017).
+Whoever began with an older network adds its change with less weight, so nobody needs to be waited for (Nguyen
+et al. 2022, "Federated Learning with Buffered Asynchronous Aggregation").
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from federation.averaging import Weighting
+from federation.channel import Vector
+from federation.errors import Refused
+from federation.fixed_point import FixedPoint
+from federation.frozen import Frozen
+from recommenders.attention import Floats, Network
+
+BOUND = 1.75
+"""The largest magnitude of a change that is said."""
+
+FORMS = {
+    16: FixedPoint(width=16, fraction_bits=14, terms=None),
+    32: FixedPoint(width=32, fraction_bits=24, terms=None),
+}
+"""How a change travels.  Shares add up to 1, so a sum is within `BOUND` but for a unit of each term: 16 bits
+have room for that in cohorts of up to 4,095."""
+
+LARGEST = 64.0
+"""Of a parameter; beyond it training has gone wrong."""
+
+FIRST, SECOND, LEAST = 0.9, 0.99, 1e-3
+"""beta_1, beta_2 and tau of FedAdam (Reddi et al. 2021, section 5)."""
+
+
+class ExchangeConfig(Frozen):
+    """What organisations say of their networks, whom a step waits for, and how it is taken."""
+
+    weighting: Weighting = Field(
+        default="rows",
+        description="how participants weigh in a mean: equal; by rows, their events; or by quality, events "
+        "times the share of rows that passed cleaning. Of the row of an item only those count who had it",
+    )
+    together: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0,
+        description="share of the participants whose work makes a step; below 1 training is asynchronous: "
+        "who is slower goes on meanwhile, and is added when it has finished",
+    )
+    staleness: Annotated[float, Field(ge=0)] = Field(
+        default=0.5,
+        description="a of (1 + t) ** -a, the weight of a change that comes t steps after the network that it "
+        "began with (Xie et al. 2019)",
+    )
+    server: Literal["average", "adam"] = Field(
+        default="average",
+        description="how the mean change is taken: as it is, or by Adam (Reddi et al. 2021, FedAdam)",
+    )
+    rate: Annotated[float, Field(gt=0, le=10)] = Field(
+        default=1.0, description="what a step is multiplied by; for adam about 0.01"
+    )
+    bits: Literal[16, 32] = Field(default=16, description="of a number in a sum")
+    rank: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="numbers of an item that a federated round learns, and that travel: factors of random "
+        "directions, drawn anew for each (Konečný et al. 2016; Sun et al. 2024, FFA-LoRA); null: all",
+    )
+
+    @model_validator(mode="after")
+    def _directions_of_one_round(self) -> "ExchangeConfig":
+        if self.rank is not None and self.together < 1:
+            raise ValueError(
+                f"rank: found {self.rank} with together {self.together:g}, expected null or together 1: "
+                "directions are those of a round that all begin at once"
+            )
+        return self
+
+    @property
+    def form(self) -> FixedPoint:
+        """How a change travels."""
+        return FORMS[self.bits]
+
+    def late(self, steps: int) -> float:
+        """The weight of a change that comes so many steps late."""
+        return float((1 + steps) ** -self.staleness)
+
+    def basis(self, width: int, *names: int) -> Floats | None:
+        """The directions of the federated round of these `names`, (rank, width), the same for everyone.
+
+        Random signs, so long that Adam moves a row as far as without; none where all numbers are learned.
+        """
+        if self.rank is None:
+            return None
+        signs = np.random.default_rng(names).integers(2, size=(self.rank, width)) * 2 - 1
+        found: Floats = (signs / np.sqrt(self.rank)).astype(np.float32)
+        return found
+
+
+def weights(counts: NDArray[np.int64], weighting: Weighting, passed: float) -> NDArray[np.int64]:
+    """What a participant weighs in the mean of each item's row, and last in that of all else, (items + 1,).
+
+    `counts` (items,) are its events, of which the share `passed` cleaning; by quality it is in 1,024ths.
+    """
+    if weighting == "equal":
+        return np.append(counts > 0, counts.any()).astype(np.int64)
+    scale = {"rows": 1, "quality": round(1024 * passed)}[weighting]
+    return scale * np.append(counts, counts.sum())
+
+
+def shares(own: NDArray[np.int64], total: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The own part of the total weights, (items + 1,); 0 where nobody weighs."""
+    return own / np.maximum(total, 1)
+
+
+def term(
+    change: Network,
+    share: NDArray[np.float64],
+    own: NDArray[np.int32],
+    items: int,
+    form: FixedPoint,
+    random: np.random.Generator,
+) -> Vector:
+    """A participant's term: the `share` of the mean that its `change` of the `own` of all `items`' rows has.
+
+    `share` (own items + 1,) is that of each row, and of all else.  Rounded up or down by chance, so that the
+    mean is kept (Alistarh et al. 2017, "QSGD").  Raises `Refused` where training has gone so wrong that a
+    parameter is no number, or beyond `LARGEST`.
+    """
+    if not all(np.abs(each).max(initial=0.0) <= LARGEST for each in change):  # NaN is not either
+        raise Refused(f"a parameter of the network is beyond {LARGEST:g}: train with a smaller learning_rate")
+    rows = np.zeros((items, change.table.shape[1]))
+    rows[own] = share[:-1, None] * np.clip(change.table, -BOUND, BOUND)
+    dense = share[-1] * np.clip(change.dense, -BOUND, BOUND)
+    units = np.concatenate([dense, rows.ravel()]) * 2.0**form.fraction_bits
+    found: Vector = np.floor(units + random.random(units.size)) / 2.0**form.fraction_bits
+    return found
+
+
+class Common(NamedTuple):
+    """Everybody's network, and what FedAdam knows of each parameter: mean change, and mean square of it."""
+
+    network: Network
+    first: Floats
+    second: Floats
+
+
+def step(common: Common, total: Vector, basis: Floats | None, config: ExchangeConfig) -> Common:
+    """The next network, from the opened sum of changes, whose rows are in `basis` where there is one.
+
+    Elementwise in float32 by operations that IEEE 754 rounds correctly: the same bits on any machine.
+    """
+    network, first, second = common
+    size, change = network.dense.size, total.astype(np.float32)
+    if basis is not None:
+        change = np.concatenate([change[:size], _out_of(change[size:], basis).ravel()])
+    if config.server == "adam":
+        first = np.float32(FIRST) * first + np.float32(1 - FIRST) * change
+        second = np.float32(SECOND) * second + np.float32(1 - SECOND) * change * change
+        change = np.divide(first, np.sqrt(second) + np.float32(LEAST), dtype=np.float32)
+    change = np.float32(config.rate) * change
+    moved = Network(change[:size], change[size:].reshape(network.table.shape))
+    return Common(network.plus(moved), first, second)
+
+
+def _out_of(rows: Floats, basis: Floats) -> Floats:
+    """Rows in `basis` as rows of the table, (items, width); BLAS would add in an order of its own."""
+    found = np.zeros((rows.size // len(basis), basis.shape[1]), np.float32)
+    for numbers, each in zip(rows.reshape(-1, len(basis)).T, basis, strict=True):
+        found += numbers[:, None] * each
+    return found
+
+
+class Versions:
+    """Everybody's network after each sum of one round, which `total` reads by its number; `first` before any.
+
+    It goes on from what was last asked for, where that is no newer.
+    """
+
+    def __init__(
+        self, first: Network, config: ExchangeConfig, names: tuple[int, ...], total: Callable[[int], Vector]
+    ) -> None:
+        self._first, self._config, self._names, self._total = first, config, names, total
+        self._sums, self._common = 0, self._untouched()
+
+    def after(self, sums: int) -> Network:
+        """The network after so many sums."""
+        if sums < self._sums:
+            self._sums, self._common = 0, self._untouched()
+        while self._sums < sums:
+            basis = self._config.basis(self._first.table.shape[1], *self._names, self._sums)
+            self._common = step(self._common, self._total(self._sums), basis, self._config)
+            self._sums += 1
+        return self._common.network
+
+    def _untouched(self) -> Common:
+        size = self._first.dense.size + self._first.table.size
+        known = np.zeros(size if self._config.server == "adam" else 0, np.float32)
+        return Common(self._first, known, known)

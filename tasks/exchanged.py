@@ -1,0 +1,128 @@
+"""A participant's part in the sums of changes of a round: the networks they make, and what it has to say.
+
+A change is kept from its training until it is in a sum.  Which one that was outlives the work of the round,
+since a sum cannot be redone.
+"""
+
+import shutil
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federation.channel import Channel, Vector
+from federation.errors import Refused
+from federation.files import read_json, save, write_json
+from federation.told import digest
+from recommenders import exchange, sequence
+from recommenders.attention import Floats, Network
+from recommenders.exchange import Versions
+from recommenders.sequence import SequenceConfig
+from tasks.room import Room
+
+Told = dict[str, Any]
+
+
+class Exchanged:
+    """What the participant has kept and heard of the sums of a round, over a catalogue of so many `items`."""
+
+    def __init__(self, room: Room, run: str, number: int, items: int, channel: Channel) -> None:
+        self._name, self._config, self._items = room.name, room.membership.model.sequence, items
+        self._folder, self._channel = room.work(run, number), channel
+        self._path = self._folder.parent / f"bound-{int(number)}.json"
+        self._names = (room.membership.seed, number)
+
+    def network(self, sums: int) -> Network:
+        """Everybody's network after so many sums of the round."""
+        for step in range(sums):
+            if not self._heard(step).is_file():
+                save(self._heard(step), self._channel.read(f"{self._names[1]}/sequence/{step}"))
+        return _versions(self._folder, self._items, self._config, *self._names).after(sums)
+
+    def basis(self, sums: int) -> Floats | None:
+        """The directions in which training from that network moves rows; none for all."""
+        return self._config.exchange.basis(self._config.width, *self._names, sums)
+
+    def require(self, sums: int, networks: Told) -> None:
+        """Raise `Refused` where that network is another than the one whose digest all were told.
+
+        If all others had one without gradients, it would be heard alone (Pasquini et al. 2022, "Eluding
+        Secure Aggregation in Federated Learning").
+        """
+        if networks.get(str(sums)) != self.network(sums).digest():
+            raise Refused(f"{self._name}: read another network than all were told of")
+
+    def keep(self, change: Network, begins: int, told: Told) -> None:
+        """Keep how training has changed the network after `begins` sums, to be added in place of the last."""
+        folder = self._folder / f"change-{begins}"
+        keep(folder, change)
+        write_json(folder / "kept.json", {"begins": begins, "told": digest(told).hex()})
+        for each in self._folder.glob("change-*"):
+            if each != folder:
+                shutil.rmtree(each)
+
+    def add(
+        self, step: int, networks: Told, told: Told, own: NDArray[np.int32], share: NDArray[np.float64]
+    ) -> None:
+        """Add the newest change of the rows of the `own` items to sum `step`, as a `share` of the mean.
+
+        Raises `Refused` where the work was told something else than all are told now.
+        """
+        (path,) = self._folder.glob("change-*/kept.json")
+        kept = read_json(path)
+        if kept["told"] != digest(told).hex():
+            raise Refused(f"{self._name}: was told something else for learn than for average")
+        self.require(kept["begins"], networks)
+        self._bind(step, dict(kept))
+        config = self._config.exchange
+        part = config.late(step - kept["begins"]) * share
+        random = np.random.default_rng((*self._names, step, *self._name.encode()))
+        term = exchange.term(load(path.parent), part, own, self._items, config.form, random)
+        save(self._heard(step), self._channel.sum(f"sequence/{step}", term, config.form))
+
+    @property
+    def turns(self) -> int:
+        """In how many sums of the round its changes are, or may be."""
+        return len(self._bound)
+
+    def _bind(self, step: int, change: Told) -> None:
+        """A change goes into one sum, and a sum has one change: the difference of two would be its own.
+
+        Noted before it leaves; raises `Refused` for another.
+        """
+        bound, begins = self._bound, change["begins"]
+        elsewhere = any(each["begins"] == begins for each in bound.values())
+        if bound.get(str(step)) != change and (str(step) in bound or elsewhere):
+            raise Refused(
+                f"{self._name}: its change was to be in another sum, or another change in sum {step}"
+            )
+        write_json(self._path, {**bound, str(step): change})
+
+    @property
+    def _bound(self) -> Told:
+        return dict(read_json(self._path)) if self._path.is_file() else {}
+
+    def _heard(self, step: int) -> Path:
+        return self._folder / "heard" / f"{step}.npy"
+
+
+@lru_cache(maxsize=2)
+def _versions(folder: Path, items: int, config: SequenceConfig, seed: int, number: int) -> Versions:
+    def total(step: int) -> Vector:
+        found: Vector = np.load(folder / "heard" / f"{step}.npy")
+        return found
+
+    return Versions(sequence.initial(items, config, seed), config.exchange, (seed, number), total)
+
+
+def keep(folder: Path, network: Network) -> None:
+    """Keep `network` in a folder of its own."""
+    for name, array in network._asdict().items():
+        save(folder / f"{name}.npy", array)
+
+
+def load(folder: Path) -> Network:
+    """The network that was kept there."""
+    return Network(*(np.load(folder / f"{name}.npy") for name in Network._fields))
