@@ -21,6 +21,7 @@ from flows.participant import Participant
 from mlruns_config.config import TrackingConfig
 from recommenders.boosting import BoostingConfig
 from recommenders.exchange import ExchangeConfig
+from recommenders.exploration import ExploreConfig
 from recommenders.sequence import SequenceConfig
 from recommenders.two_stage import TwoStage
 from tasks.engines import EngineConfig
@@ -46,6 +47,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "model.two_stage.boosting": BoostingConfig,
     "model.sequence": SequenceConfig,
     "model.sequence.exchange": ExchangeConfig,
+    "explore": ExploreConfig,
     "rounds": RoundPolicy,
     "frequency": FrequencyConfig,
     "frequency.policy, kind: periodic": Periodic,

@@ -20,6 +20,7 @@ from flows.keys import read_keys
 from flows.participant import Participant
 from mlruns_config.config import TrackingConfig, without_user
 from mlruns_config.tracking import Tracking
+from recommenders.exploration import ExploreConfig
 from tasks.engines import EngineConfig
 from tasks.membership import Coordinator, Membership
 from tasks.model import ModelConfig
@@ -52,6 +53,10 @@ class Consortium(Frozen):
     cleaning: CleaningRules = Field(CleaningRules(), description="rules that each participant's events pass")
     split: Split = Field(TemporalSplit(), description="what is training, validation and test")
     model: ModelConfig = Field(ModelConfig(), description="what is trained")
+    explore: ExploreConfig = Field(
+        ExploreConfig(),
+        description="places of lists for items that are worth trying",
+    )
     rounds: RoundPolicy = Field(RoundPolicy(), description="quorum, minimum, deadline, masks")
     gate: GateConfig = Field(GateConfig(), description="when a newly trained model becomes the champion")
     tracking: TrackingConfig = Field(TrackingConfig(), description="where MLflow keeps runs and models")
@@ -111,6 +116,16 @@ class Consortium(Frozen):
                 f"model.kind: two_stage learns from what was had after a moment, so it needs split.kind: "
                 f"temporal, found {self.split.kind}; or set model.kind: item_to_item"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _exploring_needs_times(self) -> "Consortium":
+        for each in self.participants:
+            if self.explore.places and each.events and each.events.columns.time is None:
+                raise ValueError(
+                    f"participants.{each.name}.events.columns.time: found none, expected the column of "
+                    "times, by which explore.places learns what was had after it was shown"
+                )
         return self
 
     @model_validator(mode="after")
@@ -179,6 +194,7 @@ class Consortium(Frozen):
             gate=self.gate.model_copy(
                 update={} if participant.tolerance is None else {"tolerance": participant.tolerance}
             ),
+            explore=self.explore,
             keep_days=self.keep_days,
             cadence_days=participant.cadence_days,
             catalogue=own_catalogue if remote and self.catalogue is None else self.catalogue_path,
@@ -209,7 +225,7 @@ class Consortium(Frozen):
     def decides(self) -> str:
         """What decides the model, as JSON: everything but where things lie."""
         return self.model_dump_json(
-            include={"name", "participants", "cleaning", "split", "model", "seed"},
+            include={"name", "participants", "cleaning", "split", "model", "explore", "seed"},
             exclude={"participants": {"__all__": {"cadence_days", "certificate"}}},
         )
 

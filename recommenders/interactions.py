@@ -39,3 +39,26 @@ class Interactions:
     def own_items(self) -> NDArray[np.int32]:
         """The part of the catalogue that occurs here, ascending."""
         return np.unique(self.items).astype(np.int32)
+
+
+def taken(
+    data: Interactions,
+    users: NDArray[np.int32],
+    items: NDArray[np.int32],
+    at: NDArray[np.int64],
+    window: int,
+) -> NDArray[np.bool_]:
+    """Whether each of `users` (n,) had the item beside it in `items` from the moment `at` (n,) on, (n,).
+
+    The event counts where it is no more than `window` later; moments and window are in microseconds.
+    """
+    pairs, asked = (
+        u.astype(np.int64) * data.item_count + i for u, i in ((data.users, data.items), (users, items))
+    )
+    order = np.argsort(pairs, kind="stable")
+    first, last = (np.searchsorted(pairs[order], asked, side) for side in ("left", "right"))
+    counts = last - first
+    rows = np.repeat(np.arange(len(asked)), counts)
+    places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts - first, counts)
+    after = data.times[order[places]] - at[rows]
+    return np.bincount(rows[(after >= 0) & (after <= window)], minlength=len(asked)) > 0

@@ -18,7 +18,8 @@ def ask_participant(
 ) -> dict[str, Any]:
     """Items and scores for one of the participant's users, answered in the participant's own process.
 
-    It goes by what it was told in its last run, wherever that had its files; nothing is written.
+    It goes by what it was told in its last run, wherever that had its files.  Nothing is written, but in
+    its own folder what was shown, where the consortium explores.
     """
     if participant not in names:
         raise BadInput(f"participant '{participant}' is not known; expected one of {', '.join(names)}")

@@ -17,6 +17,7 @@ from federation.errors import BadInput
 from federation.frozen import Frozen
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
+from recommenders.exploration import ExploreConfig
 from tasks.model import ModelConfig
 
 
@@ -81,6 +82,7 @@ class Membership(Frozen):
     model: ModelConfig
     rounds: RoundPolicy
     gate: GateConfig = GateConfig()
+    explore: ExploreConfig = ExploreConfig()
     keep_days: float = 7.0
     cadence_days: float | None = None
     catalogue: Path
@@ -98,7 +100,9 @@ class Membership(Frozen):
     @property
     def agreed(self) -> dict[str, Any]:
         """What all participants have alike, by key of the consortium's file."""
-        alike = self.model_dump(mode="json", include={"cleaning", "split", "model", "rounds", "seed"})
+        alike = self.model_dump(
+            mode="json", include={"cleaning", "split", "model", "explore", "rounds", "seed"}
+        )
         named = {"name": self.consortium, "participants": sorted(self.certificates)}
         return dict(each_setting({**named, **alike}))
 

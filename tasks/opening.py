@@ -139,7 +139,8 @@ def _mlflow_run(
     interval: dict[str, str],
 ) -> str:
     """The id of the run at MLflow, begun there or gone on with."""
-    agreed = memberships[0].model_dump(mode="json", include={"cleaning", "split", "model", "rounds"})
+    common = {"cleaning", "split", "model", "explore", "rounds"}
+    agreed = memberships[0].model_dump(mode="json", include=common)
     params = {
         "consortium": settings.name,
         "participants": len(memberships),

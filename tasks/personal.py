@@ -22,7 +22,7 @@ from recommenders.interpolation import Interpolated
 from recommenders.metrics import bootstrap_sums, item_counts, metric_sums, per_query
 from recommenders.sequence import Reader
 from recommenders.trees import any_split
-from tasks import own_model, ranking, sequences
+from tasks import exploring, own_model, ranking, sequences
 from tasks.comparison import Terms, champion_lists, compare, secret
 from tasks.prepared import Prepared
 from tasks.room import Room
@@ -93,6 +93,7 @@ def score(
         del this  # its matrices are let go first
         everything = snapshot(room, prepared, part, channel, prepared.data.own_items())
         own_model.keep(room, run, everything, choice, own)
+        exploring.keep_opened(room, run, channel)
     return scored
 
 

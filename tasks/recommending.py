@@ -1,4 +1,7 @@
-"""A list for one of a participant's own users, from its own model, with its events as they are now."""
+"""A list for one of a participant's own users, from its own model, with its events as they are now.
+
+Where the consortium explores, its last places are for what its policy finds worth trying, and it is kept.
+"""
 
 from typing import Any
 
@@ -11,11 +14,12 @@ from scipy import sparse
 from feature_store.catalogue import index, read_catalogue
 from feature_store.features import AsOfFeatures, events_of
 from federation.errors import BadInput
-from recommenders import sequence, two_stage
+from recommenders import exploration, sequence, two_stage
 from recommenders.candidates import candidates
 from recommenders.interactions import Interactions
 from recommenders.metrics import Queries
-from recommenders.popularity import blend, left_of, moved
+from recommenders.popularity import DAY, blend, left_of, moved
+from tasks import exploring
 from tasks.own_model import Kept, kept, others, ranker_scores, reader, served
 from tasks.prepared import store_features
 from tasks.room import Room
@@ -23,7 +27,10 @@ from tasks.terms import counts
 
 
 def recommend(room: Room, run: str, user: str, top: int) -> dict[str, Any]:
-    """The first `top` items for `user`, best first, with scores; raises `BadInput` for an unknown one."""
+    """The first `top` items for `user`, best first, with scores; raises `BadInput` for an unknown one.
+
+    The last `explore.places` of them are worth trying, though of lower scores; then what is shown is kept.
+    """
     model = _asked(room, run)
     catalogue, events = read_catalogue(room.membership.catalogue), room.events()
     items = index(catalogue, events.column("item").combine_chunks())
@@ -41,7 +48,13 @@ def recommend(room: Room, run: str, user: str, top: int) -> dict[str, Any]:
         found, scores = _ranked(room, model, own, known, code, seen, at)
     else:
         found, scores = _scored(room, model, own, code, seen, at)
-    best = np.lexsort((found, -scores))[:top]
+    best = np.lexsort((found, -scores))
+    if room.membership.explore.places:
+        contexts = _contexts(room, model, own, code, found[best], at)
+        places = exploring.choose(room, contexts, top)
+        best = best[places]
+        exploring.keep_shown(room, user, catalogue.take(found[best]).to_pylist(), contexts[places])
+    best = best[:top]
     return {"items": catalogue.take(found[best]).to_pylist(), "scores": scores[best].tolist()}
 
 
@@ -64,6 +77,18 @@ def _counts(
     mine, theirs = counts(own, at, model.model), others(room, model, own.item_count)
     left = left_of(model.model.windows, at - int(theirs.moment[0]))
     return mine, mine + moved(theirs.counts, theirs.own_counts, mine, left)
+
+
+def _contexts(
+    room: Room, model: Kept, own: Interactions, user: int, listed: NDArray[np.int32], at: int
+) -> NDArray[np.float64]:
+    """The contexts of items, in the order of the model's list, as of the moment `at`."""
+    mine, total = _counts(room, model, own, at)
+    recent, whole = np.argmin(model.model.windows), np.argmax(model.model.windows)
+    first = np.full(own.item_count, at)
+    np.minimum.at(first, own.items, own.times)
+    counts = mine[whole, listed], (total - mine)[whole, listed], mine[recent, listed]
+    return exploration.contexts(*counts, (at - first[listed]) / DAY, int((own.users == user).sum()))
 
 
 def _scored(

@@ -1,7 +1,8 @@
 """A participant's own folder: its store, the work it keeps for a run, its models. Nothing leaves by it.
 
 `store/` holds the events, `work/<run>/` updates and choices until the run ends (or `keep_days` pass),
-`models/<run>/` the participant's own recommender. All of it is readable by its owner only.
+`models/<run>/` the participant's own recommender, `shown/` what its users were shown, where the consortium
+explores. All of it is readable by its owner only.
 """
 
 import hashlib
@@ -96,14 +97,19 @@ class Room:
         """The folder of the participant's own model of a run."""
         return self.home / "models" / named(run)
 
+    @property
+    def shown(self) -> Path:
+        """The folder of what was shown to its users, by day."""
+        return self.home / "shown"
+
     def forget_round(self, run: str, number: int) -> None:
         """Drop the work of one round, so that it is done again."""
         shutil.rmtree(self.home / "work" / named(run) / str(int(number)), ignore_errors=True)
 
     def forget(self, run: str) -> None:
-        """Drop the work of a run that is finished, and what is older than `keep_days`."""
+        """Drop the work of a run that is finished, older work, and what was shown too long ago to count."""
         shutil.rmtree(self.home / "work" / named(run), ignore_errors=True)
-        self._drop(self._old("work"))
+        self._drop([*self._old("work"), *self._not_counted()])
 
     def tidy(self, keep: Collection[str]) -> int:
         """Drop models of runs that are not in `keep`, old work, and stores of settings that are not in use.
@@ -112,10 +118,13 @@ class Room:
         """
         models = [each for each in self._old("models") if each.name not in keep]
         stores = [each for each in self._old("store") if each != self.store.root]
-        return self._drop([*models, *stores, *self._old("work")])
+        return self._drop([*models, *stores, *self._old("work"), *self._not_counted()])
 
-    def _old(self, kind: str) -> list[Path]:
-        oldest = time.time() - self.membership.keep_days * DAY
+    def _not_counted(self) -> list[Path]:
+        return self._old("shown", self.membership.explore.keep_days)
+
+    def _old(self, kind: str, days: float | None = None) -> list[Path]:
+        oldest = time.time() - (self.membership.keep_days if days is None else days) * DAY
         return [folder for folder in (self.home / kind).glob("*") if folder.stat().st_mtime < oldest]
 
     @staticmethod

@@ -20,17 +20,20 @@ from recommenders.interactions import Interactions
 from recommenders.metrics import COUNTS
 from recommenders.popularity import windowed_counts
 from recommenders.snapshot import Snapshot
+from tasks import exploring
 from tasks.model import ModelConfig
 from tasks.prepared import Prepared
 from tasks.room import Room
 
 
 def keep_terms(room: Room, prepared: Prepared, run: str, number: int, quality: float = 1.0) -> None:
-    """Write the own terms of the round's sums: windows of popularity, blocks of X'X, what weighs in means.
+    """Write the own terms of the round's sums: windows of popularity, X'X, what weighs in means and shown items brought.
 
     `quality` is the share of its rows that passed cleaning.
     """
     folder, model = room.work(run, number), room.membership.model
+    if number == 0:
+        exploring.keep_term(room, prepared, folder)
     if model.sums_pairs:
         item_to_item.require_memory(len(prepared.data.own_items()), model.memory_gb, model.held)
     for part in prepared.opened_in(number):
@@ -44,7 +47,7 @@ def keep_terms(room: Room, prepared: Prepared, run: str, number: int, quality: f
 
 
 def add_terms(room: Room, run: str, number: int, channel: Channel) -> None:
-    """Add the kept terms to the sums `popularity/<part>`, `gram/<part>/<i>` and `weights/<part>`."""
+    """Add the kept terms to the sums `popularity/<part>`, `gram/<part>/<i>`, `weights/<part>`, and of what was shown."""
     folder = kept(room, run, number, "popularity-*.npy")[0].parent
     for path in kept(room, run, number, "popularity-*.npy"):
         part = path.stem.removeprefix("popularity-")
@@ -54,6 +57,8 @@ def add_terms(room: Room, run: str, number: int, channel: Channel) -> None:
         blocks = (np.load(block) for block in in_order(folder.glob(f"gram-{part}-*.npy")))
         for _ in item_to_item.sum_gram(channel, blocks, _form(room), f"gram/{part}"):
             pass
+    if number == 0:
+        exploring.add_term(room, folder, channel)
 
 
 def snapshot(

@@ -18,6 +18,7 @@ from recommenders.attention import scores
 from recommenders.bins import Bins, Column
 from recommenders.boosting import State
 from recommenders.choice import Choice
+from recommenders.exploration import FEATURES, ExploreConfig
 from recommenders.interpolation import Interpolated
 from recommenders.popularity import DAY, windowed_counts
 from recommenders.sequence import Reader, SequenceConfig
@@ -309,3 +310,20 @@ def test_items_that_the_transformer_never_learned_are_listed_by_popularity(train
     popularity, queries = np.random.default_rng(0).permutation(len(items)), east.queries(TEST)
     found = sequence.lists(later, SequenceConfig(), east.before(TEST), items, popularity, queries, 5)
     assert np.array_equal(found, top_popular(popularity.astype(np.float32), queries, items, len(items), 5))
+
+
+def test_a_list_of_every_kind_may_try_items_out(trained):
+    """Its last places are for others of the model's candidates; what each is like lies between 0 and 1."""
+    room, user = trained.room, trained.prepared["east"].user_ids[0].as_py()
+    plain = recommending.recommend(room, "first", user, 8)
+    explore = ExploreConfig(places=3, policy="linucb")
+    trying = Room(room.home, room.membership.model_copy(update={"explore": explore}))
+    told = recommending.recommend(trying, "first", user, 8)
+    assert told["items"][:5] == plain["items"][:5]
+    assert len({*told["items"]}) == 8
+    (path,) = room.shown.glob("*/*.json")
+    contexts = np.array(json.loads(path.read_text())["contexts"])
+    assert contexts.shape == (8, len(FEATURES))
+    assert (contexts >= 0).all()
+    assert (contexts <= 1).all()
+    assert (contexts[:, 2:6].max(axis=0) > 0).all()
