@@ -97,10 +97,14 @@ def contexts(own: Floats, others: Floats, recent: Floats, ages: Floats, events: 
 def statistics(shown: Floats, rewards: NDArray[Any]) -> Floats:
     """The term of n impressions, (d (d + 1) / 2 + d,): the upper triangle of A, then b.
 
-    `shown` (n, d) are their contexts, `rewards` (n,) are 0 or 1.  The first entry counts them, as the
-    first of b counts the rewards.
+    `shown` (n, d) are their contexts, `rewards` (n,) are 0 or 1.
     """
     return np.concatenate([(shown.T @ shown)[_UPPER], shown.T @ np.asarray(rewards, np.float64)])
+
+
+def counts(opened: Floats) -> tuple[int, int]:
+    """How many impressions a sum of `statistics` is of, and how many rewards: by the feature `constant`."""
+    return int(opened[0]), int(opened[-len(FEATURES)])
 
 
 def policy(opened: Floats | None) -> Policy:

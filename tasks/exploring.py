@@ -20,7 +20,7 @@ from federation.channel import Channel
 from federation.files import read_json, save, write_json
 from federation.frozen import Frozen
 from recommenders import exploration
-from recommenders.exploration import FEATURES, FORM, Floats
+from recommenders.exploration import FEATURES, FORM, Floats, counts
 from recommenders.interactions import taken
 from recommenders.metrics import COUNTS
 from recommenders.popularity import DAY
@@ -81,7 +81,7 @@ def add_term(room: Room, folder: Path, channel: Channel) -> None:
     """
     if room.membership.explore.places:
         mine = np.load(folder / "exploration.npy")
-        if _enough(room, channel.sum("exploration/held", mine[:1] > 0, COUNTS)):
+        if _enough(room, channel.sum("exploration/held", np.array([counts(mine)[0] > 0]), COUNTS)):
             channel.sum("exploration/statistics", mine, FORM)
 
 

@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from feature_store.catalogue import digest, read_catalogue, write_catalogue
 from federation.errors import BadInput, Refused, reasons
 from federation.rounds import Together
+from recommenders.exploration import counts
 from recommenders.item_to_item import require_memory
 from tasks.grown import ranker
 from tasks.run import Run
@@ -97,8 +98,20 @@ def aggregate(number: int, cohort: Sequence[str], cuts: list[str], run: Run) -> 
     began = time.monotonic()
     reply = run.sum(run.plan(number, cohort), "gather", cuts=cuts)
     run.say(f"round {number}: opened the sum of {', '.join(reply.cohort)}")
+    if number == 0 and run.agreed.get("explore.places"):
+        run.say(_tried(run))
     run.folder.add_step(number, "summed", summary(reply, began))
     return summary(reply, began)
+
+
+def _tried(run: Run) -> str:
+    """What came of what was shown, by the sums of the first round."""
+    if (held := int(run.folder.opened("0/exploration/held")[0])) < run.policy.minimum:
+        days, fewest = run.agreed["explore.window_days"], run.policy.minimum
+        told = f"exploration: {held} participants have shown something that is {days:g} days old"
+        return f"{told}, expected {fewest}: nothing of it is summed"
+    shown, had = counts(run.folder.opened("0/exploration/statistics"))
+    return f"exploration: of {shown:,} items that were shown {had:,} were had ({had / shown:.1%})"
 
 
 @task(name="evaluate", task_run_name="evaluate, round {number}", cache_policy=NO_CACHE)

@@ -47,7 +47,7 @@ def keep_terms(room: Room, prepared: Prepared, run: str, number: int, quality: f
 
 
 def add_terms(room: Room, run: str, number: int, channel: Channel) -> None:
-    """Add the kept terms to the sums `popularity/<part>`, `gram/<part>/<i>`, `weights/<part>`, and of what was shown."""
+    """Add the kept terms to the sums `popularity/<part>`, `gram/<part>/<i>`, `weights/<part>`; what was shown."""
     folder = kept(room, run, number, "popularity-*.npy")[0].parent
     for path in kept(room, run, number, "popularity-*.npy"):
         part = path.stem.removeprefix("popularity-")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from small import Small
 
-from recommenders.exploration import FEATURES, statistics
+from recommenders.exploration import counts, statistics
 
 FILE = """
 name: small
@@ -72,7 +72,7 @@ def shops(tmp_path_factory):
     """After a training, some lists at each shop, and another training."""
     shops = Shops(tmp_path_factory.mktemp("explored"))
     shops.set_up()
-    shops.chorus("run", shops.path)
+    shops.begun = shops.chorus("run", shops.path)
     shops.first = {name: [shops.recommend(name, user) for user in range(ASKED)] for name in NAMES}
     shops.before = {name: shops.policies(name) for name in NAMES}
     for name in NAMES:
@@ -101,8 +101,9 @@ def test_a_later_training_opens_what_came_of_it(shops):
         (path,) = shops.policies(name)
         found = np.array(json.loads(path.read_text())["statistics"])
         np.testing.assert_array_equal(found, statistics(rows, rewards))
-    assert found[0] == 10 * ASKED * len(NAMES)
-    assert found[-len(FEATURES)] == ASKED * len(NAMES)
+    assert counts(found) == (10 * ASKED * len(NAMES), ASKED * len(NAMES))
+    assert "exploration: of 30 items that were shown 3 were had (10.0%)" in shops.done.stderr
+    assert "0 participants have shown something that is 0.04 days old, expected 3" in shops.begun.stderr
 
 
 def test_the_policy_changes_the_next_list(shops):
