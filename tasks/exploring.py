@@ -47,19 +47,18 @@ class Opened(Frozen):
     statistics: tuple[float, ...]
 
 
-def choose(room: Room, contexts: Floats, top: int) -> NDArray[np.intp]:
-    """The places in the model's list, whose items have `contexts` (n, d), of what is to be shown."""
-    config = room.membership.explore
-    worth = exploration.worth(exploration.policy(newest(room)), contexts, config, np.random.default_rng())
-    return exploration.places(worth, top, config.places)
+def show(room: Room, user: str, listed: pa.Array, contexts: Floats, top: int) -> NDArray[np.intp]:
+    """The places of what `user` is shown now in the model's list; it is kept in the participant's folder.
 
-
-def keep_shown(room: Room, user: str, items: Sequence[str], contexts: Floats) -> None:
-    """Keep in the participant's own folder that `items` are shown to `user` now."""
-    at = time.time_ns() // 1000
-    shown = Shown(user=user, at=at, items=tuple(items), contexts=tuple(map(tuple, contexts.tolist())))
-    name = f"{at}-{secrets.token_hex(8)}.json"
-    write_json(room.shown / str(at // DAY) / name, shown.model_dump())
+    The model's list is of item ids `listed` (n,) with their `contexts` (n, d).
+    """
+    config, known = room.membership.explore, exploration.policy(newest(room))
+    worth = exploration.worth(known, contexts, config, np.random.default_rng())
+    found = exploration.places(worth, top, config.places)
+    at, items, rows = time.time_ns() // 1000, listed.take(found).to_pylist(), contexts[found].tolist()
+    shown = Shown(user=user, at=at, items=tuple(items), contexts=tuple(map(tuple, rows)))
+    write_json(room.shown / str(at // DAY) / f"{at}-{secrets.token_hex(8)}.json", shown.model_dump())
+    return found
 
 
 def keep_term(room: Room, prepared: Prepared, folder: Path) -> None:

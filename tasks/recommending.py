@@ -51,9 +51,7 @@ def recommend(room: Room, run: str, user: str, top: int) -> dict[str, Any]:
     best = np.lexsort((found, -scores))
     if room.membership.explore.places:
         contexts = _contexts(room, model, own, code, found[best], at)
-        places = exploring.choose(room, contexts, top)
-        best = best[places]
-        exploring.keep_shown(room, user, catalogue.take(found[best]).to_pylist(), contexts[places])
+        best = best[exploring.show(room, user, catalogue.take(found[best]), contexts, top)]
     best = best[:top]
     return {"items": catalogue.take(found[best]).to_pylist(), "scores": scores[best].tolist()}
 
