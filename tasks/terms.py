@@ -27,7 +27,7 @@ from tasks.room import Room
 
 
 def keep_terms(room: Room, prepared: Prepared, run: str, number: int, quality: float = 1.0) -> None:
-    """Write the own terms of the round's sums: windows of popularity, X'X, what weighs in means and shown items brought.
+    """Write the own terms of the round's sums: popularity, X'X, what weighs in means, what shown items brought.
 
     `quality` is the share of its rows that passed cleaning.
     """
@@ -47,7 +47,7 @@ def keep_terms(room: Room, prepared: Prepared, run: str, number: int, quality: f
 
 
 def add_terms(room: Room, run: str, number: int, channel: Channel) -> None:
-    """Add the kept terms to the sums `popularity/<part>`, `gram/<part>/<i>`, `weights/<part>`; what was shown."""
+    """Add the kept terms to the sums of popularity, X'X, what weighs in means, and what was shown."""
     folder = kept(room, run, number, "popularity-*.npy")[0].parent
     for path in kept(room, run, number, "popularity-*.npy"):
         part = path.stem.removeprefix("popularity-")

@@ -9,6 +9,8 @@ from small import Small
 
 from recommenders.exploration import counts, statistics
 
+pytestmark = pytest.mark.slow
+
 FILE = """
 name: small
 state: {state}
