@@ -19,6 +19,7 @@ from federation.policy import RoundPolicy
 from flows.consortium import Consortium
 from flows.participant import Participant
 from mlruns_config.config import TrackingConfig
+from recommenders.augmentation import AugmentConfig
 from recommenders.boosting import BoostingConfig
 from recommenders.exchange import ExchangeConfig
 from recommenders.exploration import ExploreConfig
@@ -46,6 +47,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "model.two_stage": TwoStage,
     "model.two_stage.boosting": BoostingConfig,
     "model.sequence": SequenceConfig,
+    "model.sequence.augment": AugmentConfig,
     "model.sequence.exchange": ExchangeConfig,
     "explore": ExploreConfig,
     "rounds": RoundPolicy,

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from federation.frozen import Frozen
 from recommenders.attention import Floats, Network, Size, scores, shapes
+from recommenders.augmentation import AugmentConfig
 from recommenders.exchange import ExchangeConfig
 from recommenders.interactions import Interactions
 from recommenders.metrics import Queries
@@ -46,6 +47,9 @@ class SequenceConfig(Frozen):
     )
     proximal: Annotated[float, Field(ge=0)] = Field(
         0.0, description="mu of FedProx (Li et al. 2020): what holds a participant near the common model"
+    )
+    augment: AugmentConfig = Field(
+        AugmentConfig(), description="how histories are changed whenever training reads them"
     )
     exchange: ExchangeConfig = Field(ExchangeConfig(), description="how what is learned becomes common")
     trusts: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)] = Field(

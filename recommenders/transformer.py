@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from recommenders.attention import Floats, Network, Size, named, shapes
+from recommenders.augmentation import augmented, masked
 from recommenders.interactions import Interactions
 from recommenders.popularity import windowed_counts
 from recommenders.sequence import Histories, SequenceConfig, log_popularity
@@ -46,9 +47,10 @@ class Transformer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, histories: torch.Tensor) -> torch.Tensor:
-        """What the network makes of `histories` (n, steps) after each event, (n, steps, width)."""
+        """What it makes of `histories` (n, steps), -1 for none, after each event: (n, steps, width)."""
         steps = histories.shape[1]
-        read = self.rows(histories.clamp(min=0)) * math.sqrt(self.size.width)
+        known = (histories >= 0)[..., None]
+        read = self.rows(histories.clamp(min=0)) * known * math.sqrt(self.size.width)
         read = self.dropout(read + self.places[:steps])
         causal = nn.Transformer.generate_square_subsequent_mask(steps)
         found: torch.Tensor = self.encoder(read, mask=causal, is_causal=True)
@@ -88,7 +90,7 @@ def train(
         start = [each.detach().clone() for each in model.parameters()]
         adam = torch.optim.Adam(model.parameters(), config.learning_rate, betas=(0.9, 0.98))
         for users in _batches(lessons.histories, config, random):
-            loss = lessons.loss(model, users, config.negatives, random) + _pull(model, start, config.proximal)
+            loss = lessons.loss(model, users, config, random) + _pull(model, start, config.proximal)
             adam.zero_grad()
             loss.backward()
             adam.step()
@@ -110,14 +112,18 @@ class Lessons:
         self.popular = log_popularity(np.stack(counts))
 
     def loss(
-        self, model: Transformer, users: NDArray[np.int32], negatives: int, random: np.random.Generator
+        self,
+        model: Transformer,
+        users: NDArray[np.int32],
+        config: SequenceConfig,
+        random: np.random.Generator,
     ) -> torch.Tensor:
         """Cross-entropy of each next event (Klenitskiy and Vasilev 2023, "Turning Dross Into Gold Loss")."""
-        events = self.histories.events(users, model.size.length + 1)
-        read, following = events[:, :-1], events[:, 1:]
+        events = augmented(self.histories.events(users, config.length + 1), config.augment, random)
+        read, following = masked(events[:, :-1], config.augment.mask, random), events[:, 1:]
         inside = following >= 0
         follows = self.histories.places[following[inside]]
-        scored, excess = _scored(follows, self.popular.shape[1], negatives, random)
+        scored, excess = _scored(follows, self.popular.shape[1], config.negatives, random)
         moments = np.searchsorted(self.until, self.histories.times[following[inside]], side="right")
         prior = torch.tensor((self.popular[:, scored] + excess)[moments])
         states = model(torch.tensor(self.histories.places[read]))[torch.tensor(inside)]

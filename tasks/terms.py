@@ -27,7 +27,7 @@ from tasks.room import Room
 
 
 def keep_terms(room: Room, prepared: Prepared, run: str, number: int, quality: float = 1.0) -> None:
-    """Write the own terms of the round's sums: popularity, X'X, what weighs in means, what shown items brought.
+    """Write the own terms of the round's sums: popularity, X'X, what weighs in means, what was shown.
 
     `quality` is the share of its rows that passed cleaning.
     """

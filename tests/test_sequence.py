@@ -244,8 +244,9 @@ def test_what_a_step_takes_does_not_grow_with_the_catalogue():
     data = happened(np.repeat(np.arange(60), 6), random.integers(many, size=360), many)
     lessons = Lessons(data, np.arange(many, dtype=np.int32), 30)
     model = Transformer(sequence.initial(many, SMALL, 0), SMALL.size, 0.0)
+    config = SMALL.model_copy(update={"negatives": 100})
     tracemalloc.start()
-    lessons.loss(model, np.arange(60, dtype=np.int32), 100, random)
+    lessons.loss(model, np.arange(60, dtype=np.int32), config, random)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 4 * many * 60  # a row of all items for each user is more
