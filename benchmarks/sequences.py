@@ -56,13 +56,15 @@ class Organisation:
         counts = np.bincount(data.items, minlength=data.item_count)
         self.weights = exchange.weights(counts, config.exchange.weighting, 1.0)
 
-    def term(self, network: Network, total: NDArray[np.int64], number: int, place: int) -> Vector:
-        """What some passes change of `network`, as its term of the sum `number`."""
+    def term(
+        self, network: Network, total: NDArray[np.int64], number: int, place: int, late: float = 1.0
+    ) -> Vector:
+        """What some passes change of `network`, which there is after `number` sums, as a term of a sum."""
         random, config = np.random.default_rng([number, place]), self.config.exchange
         basis = config.basis(self.config.width, 0, 0, number)
         known = self.config, self.data, self.items, DAYS, random
         share = exchange.shares(self.weights, total)
-        own = np.append(share[self.items], share[-1])
+        own = late * np.append(share[self.items], share[-1])
         change = train(network.of(self.items), *known, basis)
         return exchange.term(change, own, self.items, self.data.item_count, config.form, random)
 

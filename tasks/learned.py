@@ -44,6 +44,12 @@ def after(sums: int, number: int, run: Run) -> Network:
     return _versions(run.folder, run.items, run.model.sequence, run.seed, number).after(sums)
 
 
+def digest(sums: int, number: int, run: Run) -> str:
+    """That of the same network, as it was noted then."""
+    steps = run.folder.steps(number, "learned")
+    return str(steps[sums - 1]["network"]) if sums else after(0, number, run).digest()
+
+
 @lru_cache(maxsize=2)
 def _versions(folder: RunFolder, items: int, config: SequenceConfig, seed: int, number: int) -> Versions:
     first = sequence.initial(items, config, seed)

@@ -73,23 +73,23 @@ def add(number: int, begins: Mapping[str, int], look: bool, run: Run) -> None:
     """
     began, step = time.monotonic(), len(run.folder.steps(number, "learned"))
     cuts, plan = run.folder.facts["cuts"], run.plan(number, tuple(begins))
-    networks = {str(sums): learned.after(sums, number, run).digest() for sums in begins.values()}
+    networks = {str(sums): learned.digest(sums, number, run) for sums in begins.values()}
     apart = run.model.sequence.exchange.together < 1
     run.folder.note(adding={"number": number, "step": step, "begins": begins})
     reply = run.sum(plan, "average", cuts=cuts, step=step, apart=apart, networks=networks)
     record: dict[str, Any] = {**summary(reply, began), "over": look}
     record["late"] = {name: step - begins[name] for name in reply.cohort}
+    record["network"] = learned.after(step + 1, number, run).digest()
     if look and number == 0:
-        record |= _look(step + 1, run)
+        record |= _look(step + 1, record["network"], run)
     run.folder.add_step(number, "learned", record)
     _report(number, run)
 
 
-def _look(sums: int, run: Run) -> dict[str, Any]:
-    """The figures of validation, at all who are in the sums of the round."""
-    networks = {str(sums): learned.after(sums, 0, run).digest()}
+def _look(sums: int, network: str, run: Run) -> dict[str, Any]:
+    """The figures of validation by the `network` of this digest, at all who are in the sums of the round."""
     cuts, plan = run.folder.facts["cuts"], run.plan(0, run.folder.steps(0, "summed")[0]["cohort"])
-    return common(run.sum(plan, "look", cuts=cuts, step=sums, networks=networks))
+    return common(run.sum(plan, "look", cuts=cuts, step=sums, networks={str(sums): network}))
 
 
 def _finished(
