@@ -49,6 +49,9 @@ class Consortium(Frozen):
     catalogue: Path | None = Field(
         None, description="file of item ids, common knowledge; none: the union of the participants' ids"
     )
+    content: Path | None = Field(
+        None, description="Parquet file of the items' embeddings (model.two_stage.content), common knowledge"
+    )
     world: World | None = Field(None, description="generate the participants' events from this world")
     cleaning: CleaningRules = Field(CleaningRules(), description="rules that each participant's events pass")
     split: Split = Field(TemporalSplit(), description="what is training, validation and test")
@@ -129,6 +132,21 @@ class Consortium(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _content_is_read(self) -> "Consortium":
+        named = self.model.two_stage.content if self.model.kind == "two_stage" else ()
+        if named and self.content is None:
+            raise ValueError(
+                f"content: found none, expected the file that has the column {named[0]!r}, which "
+                "model.two_stage.content names"
+            )
+        if self.content is not None and not named:
+            raise ValueError(
+                f"content: found {self.content}, which nothing reads; expected model.kind: two_stage, and "
+                "the file's columns of embeddings in model.two_stage.content"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _split_finds_what_it_needs(self) -> "Consortium":
         for each in self.participants:
             if self.split.kind == "temporal" and each.events and each.events.columns.time is None:
@@ -172,6 +190,11 @@ class Consortium(Frozen):
         return self.data / self.catalogue if self.catalogue else self.home / "catalogue.txt"
 
     @property
+    def content_path(self) -> Path | None:
+        """The file of the items' embeddings, if there is one."""
+        return self.content and self.data / self.content
+
+    @property
     def memberships(self) -> list[Membership]:
         """What each participant's process reads, in the file's order."""
         return [self.membership(each) for each in self.participants]
@@ -199,6 +222,7 @@ class Consortium(Frozen):
             cadence_days=participant.cadence_days,
             catalogue=own_catalogue if remote and self.catalogue is None else self.catalogue_path,
             catalogue_grows=self.catalogue is None,
+            content=self.content_path,
             participants=len(self.participants),
             seed=self.seed,
             certificates={each.name: each.certificate for each in self.participants},
@@ -214,6 +238,7 @@ class Consortium(Frozen):
             gate=self.gate,
             tracking=self.tracking,
             catalogue=self.catalogue_path,
+            content=self.content_path,
             seed=self.seed,
             agreed=self.memberships[0].agreed,
         )

@@ -13,7 +13,12 @@ def require_data(consortium: Consortium, joins: bool = False) -> None:
 
     A coordinator whose participants are all elsewhere needs none, but who `joins` does.
     """
-    needed = joins or consortium.catalogue or len(consortium.remote) < len(consortium.participants)
+    needed = (
+        joins
+        or consortium.catalogue
+        or consortium.content
+        or len(consortium.remote) < len(consortium.participants)
+    )
     if needed and consortium.world is None and not consortium.data.is_dir():
         raise BadInput(
             f"data: found no folder {consortium.data}, expected where the participants' paths start"

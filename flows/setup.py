@@ -7,10 +7,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from feature_store.catalogue import read_catalogue, require_known
+from feature_store.catalogue import read_catalogue, require_known, union
+from feature_store.content import of_catalogue
 from feature_store.errors import BadData
 from feature_store.manifest import Manifest
 from federation.errors import BadInput
@@ -68,6 +70,7 @@ def check(path: Path, data: Path | None, json: Path | None = None) -> None:
     write_json(json, {"participants": found})
     if problems:
         raise BadInput("\n".join(problems))
+    _show_content(consortium, items)
     _warn_of_lacking(consortium)
     if elsewhere := [each.name for each in consortium.participants if each not in here]:
         console.print(f"On other machines, to be checked there: {', '.join(elsewhere)}", soft_wrap=True)
@@ -132,6 +135,22 @@ def _warn(consortium: Consortium, found: Mapping[str, Mapping[str, Any]]) -> Non
                 f"Warning: only {hidden[0]} hides its {what}; the {summed} less everybody else's are its "
                 f"own. Let another participant hide its {what} too."
             )
+
+
+def _show_content(consortium: Consortium, items: Mapping[str, set[str]]) -> None:
+    """How many items the content's file tells of, of the catalogue or of those that are had here."""
+    path, modalities = consortium.content_path, consortium.model.two_stage.content
+    known = (
+        read_catalogue(consortium.catalogue_path)
+        if consortium.catalogue
+        else pa.array(union(items.values()), pa.string())
+    )
+    if path is None or not len(known):
+        return
+    told = of_catalogue(path, modalities, known)
+    for name, start, end in zip(modalities, told.starts, told.starts[1:], strict=False):
+        count = int(told.vectors[:, start:end].any(axis=1).sum())
+        console.print(f"{path}: {count:,} of {len(known):,} items have an embedding {name!r}", soft_wrap=True)
 
 
 def _warn_of_lacking(consortium: Consortium) -> None:

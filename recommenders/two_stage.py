@@ -3,11 +3,12 @@
 A row is a candidate of a query, a user at a moment; its features are what was known at that moment: the
 sources' scores of it and its places by them, its popularity by window at the participant, overall, among the
 participant's users who came back and of items with the same users, its popularity of the last days, in how
-many lists it stands, and what the feature store says of user and item.  All that comes from others comes from
-sums.
+many lists it stands, what the feature store says of user and item, and how like it is by content to what the
+user had lately.  All that comes from others comes from sums.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -16,15 +17,21 @@ from pydantic import Field, field_validator
 from scipy import sparse
 
 from federation.frozen import Frozen
-from recommenders.boosting import BoostingConfig, Rows
+from recommenders.boosting import BoostingConfig
 from recommenders.candidates import Candidates, Source
+from recommenders.content import likeness, nearest, newest
 from recommenders.interactions import Interactions
-from recommenders.metrics import ideal_gain
 from recommenders.popularity import returning, windowed_counts
+from recommenders.query_rows import places
 from recommenders.snapshot import Snapshot
 from recommenders.topk import Score
 
 Floats = NDArray[np.float32]
+Content = tuple[Floats, NDArray[np.int64]]
+"""Embeddings of n items, (n, d), of unit length or 0; and where each modality's columns start, and the last's
+end, (modalities + 1,)."""
+
+NO_CONTENT: Content = np.zeros((0, 0), np.float32), np.zeros(1, np.int64)
 
 SCORES = ("own_score", "shared_score", "neighbours")
 """Scores of the personal sources, in order."""
@@ -81,6 +88,14 @@ class TwoStage(Frozen):
         description="weights of a participant's own trees beside the consortium's; the first holds unless "
         "its validation part likes another better by more than two standard errors",
     )
+    content: tuple[Annotated[str, Field(pattern="^[A-Za-z0-9_]+$")], ...] = Field(
+        (),
+        description="columns of embeddings in the file that `content` names, one a modality: each is a "
+        "source of candidates and two features",
+    )
+    newest: Annotated[int, Field(ge=1)] = Field(
+        10, description="of how many of a user's newest items likeness by content is taken"
+    )
     boosting: BoostingConfig = Field(
         BoostingConfig(**_BOOSTING), description="the ranker's trees; what is not given stays as here"
     )
@@ -90,6 +105,13 @@ class TwoStage(Frozen):
     def _beside_the_defaults(cls, given: Any) -> Any:
         return {**_BOOSTING, **given} if isinstance(given, dict) else given
 
+    @field_validator("content")
+    @classmethod
+    def _each_once(cls, content: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(content)) < len(content):
+            raise ValueError(f"a column is named twice in {content}")
+        return content
+
 
 class Retriever(NamedTuple):
     """All that finding candidates and describing them takes, as of a moment, for m own items.
@@ -97,7 +119,8 @@ class Retriever(NamedTuple):
     `own` and `shared` are item-to-item weights without and with the others' X'X, `cosines` those of items by
     their users, (m, m).  `own_counts` and `total_counts` are as in `Snapshot`; `returned` counts own events
     of users who came back; `inherited` are own counts of other items times their cosines; each (windows,
-    catalogue).  `last_days` counts own events of the `LAST_DAYS`, (2, catalogue).
+    catalogue).  `last_days` counts own events of the `LAST_DAYS`, (2, catalogue).  `content` (m, d) and
+    `starts` are what the own items' content is.
     """
 
     own_items: NDArray[np.int32]
@@ -109,10 +132,20 @@ class Retriever(NamedTuple):
     own: Floats
     shared: Floats
     cosines: Floats
+    content: Floats = NO_CONTENT[0]  # of models that were kept before there was content, too
+    starts: NDArray[np.int64] = NO_CONTENT[1]
+
+    @property
+    def modalities(self) -> list[Floats]:
+        """The embeddings of each modality, (m, its numbers)."""
+        return [self.content[:, start:end] for start, end in pairwise(self.starts)]
 
 
-def retriever(known: Snapshot, settings: TwoStage, windows: Sequence[int]) -> Retriever:
-    """What a participant finds candidates with, with the others' sums."""
+def retriever(
+    known: Snapshot, settings: TwoStage, windows: Sequence[int], content: Content = NO_CONTENT
+) -> Retriever:
+    """What a participant finds candidates with, with the others' sums; `content` is of the catalogue."""
+    vectors, starts = content
     own = known.weights(0.0, settings.regularisation)
     shared = known.weights(settings.share, settings.regularisation)
     return Retriever(
@@ -123,6 +156,8 @@ def retriever(known: Snapshot, settings: TwoStage, windows: Sequence[int]) -> Re
         own=own,
         shared=shared,
         cosines=known.cosines,
+        content=vectors[known.own_items] if vectors.size else vectors,
+        starts=starts,
         **fresh_counts(known.data, known.moment, windows),
     )
 
@@ -147,65 +182,46 @@ def alone(known: Snapshot, found: Retriever) -> Retriever:
     )
 
 
-def sources(found: Retriever, history: sparse.csr_array) -> list[Source]:
-    """Item-to-item alone and with the others, neighbours, and popularity by window, own and of the others.
+def lately(
+    found: Retriever, data: Interactions, users: NDArray[np.int32], settings: TwoStage
+) -> NDArray[np.int32]:
+    """The newest of the own items that `users` had, for likeness by content, (users, at most `newest`)."""
+    return newest(data, users, found.own_items, settings.newest if found.content.size else 0)
 
-    `history` (queries, m) is what each query's user had of the own items.
+
+def sources(found: Retriever, history: sparse.csr_array, had: NDArray[np.int32]) -> list[Source]:
+    """Item-to-item alone and with the others, neighbours, popularity by window, own and others', content.
+
+    `history` (queries, m) is what each query's user had of the own items, `had` what `lately` tells of it.
     """
     scores: list[Source] = [_linear(history, weights) for weights in (found.own, found.shared, found.cosines)]
     for own, total in zip(found.own_counts, found.total_counts, strict=True):
         scores += [counts[found.own_items].astype(np.float32) for counts in (own, total - own)]
-    return scores
+    return scores + [nearest(vectors, had) for vectors in found.modalities]
 
 
-def names(windows: Sequence[int]) -> tuple[str, ...]:
-    """The features' names, in order."""
+def names(windows: Sequence[int], content: Sequence[str] = ()) -> tuple[str, ...]:
+    """The features' names, in order; `content` are the modalities."""
     whose = ("own", "overall", "returning", "inherited")
     counts = [f"{who}_popularity_{days}d" for days in windows for who in whose]
     counts += [f"last_{days}_days" for days in LAST_DAYS]
-    return *SCORES, *(f"{score}_place" for score in SCORES), *counts, "lists", *STORE
+    alike = [f"{each}_likeness{which}" for each in content for which in ("", "_max")]
+    return *SCORES, *(f"{score}_place" for score in SCORES), *counts, "lists", *STORE, *alike
 
 
-def features(found: Retriever, listed: Candidates, store: NDArray[np.float64]) -> Floats:
-    """The rows of `names`, (n, f); `store` (n, len(STORE)) are the feature store's."""
+def features(
+    found: Retriever, listed: Candidates, store: NDArray[np.float64], had: NDArray[np.int32]
+) -> Floats:
+    """The rows of `names`, (n, f); `store` (n, len(STORE)) are the feature store's, `had` is of `lately`."""
     scores = listed.scores[:, : len(SCORES)]
-    columns: list[NDArray[Any]] = [scores, *(_places(each, listed.items, listed.sizes) for each in scores.T)]
+    columns: list[NDArray[Any]] = [scores, *(places(each, listed.items, listed.sizes) for each in scores.T)]
     for counts in zip(found.own_counts, found.total_counts, found.returned, found.inherited, strict=True):
         columns += [_rate(each)[listed.items] for each in counts]
     columns += [_rate(each)[listed.items] for each in found.last_days]
     columns += [(~np.isnan(listed.places)).sum(axis=1), np.clip(store, -LARGEST, LARGEST)]
+    own = np.searchsorted(found.own_items, listed.items)
+    columns += [likeness(vectors, had, listed.queries, own) for vectors in found.modalities]
     return np.column_stack(columns).astype(np.float32)
-
-
-class Labelled(NamedTuple):
-    """A part's rows: features (n, f) and labels (n,); each query's number of rows and of relevant items."""
-
-    values: Floats
-    labels: NDArray[np.bool_]
-    sizes: NDArray[np.int64]
-    relevant: NDArray[np.int64]
-
-
-def training_rows(parts: Iterable[Labelled], k: int) -> Rows:
-    """The rows of the queries that have a relevant candidate: others teach no order.
-
-    Each weighs what a hit brings of its query's NDCG at `k`: 1 over the ideal.
-    """
-    values, labels, sizes, relevant = zip(*(_with_a_hit(part) for part in parts), strict=True)
-    weights = np.repeat(1.0 / ideal_gain(np.concatenate(relevant), k), np.concatenate(sizes))
-    features, hits = (np.concatenate(each, dtype=np.float64) for each in (values, labels))
-    return Rows(features, hits, np.concatenate(sizes, dtype=np.int64), weights)
-
-
-def ordered(
-    items: NDArray[np.int32], sizes: NDArray[np.int64], scores: NDArray[np.float64], k: int
-) -> NDArray[np.int32]:
-    """The first `k` candidates of each query by `scores`, (queries, k), -1 where there are fewer."""
-    place = _places(scores, items, sizes)
-    first = place < k
-    top = np.full((len(sizes), k), -1, np.int32)
-    top[np.repeat(np.arange(len(sizes)), sizes)[first], place[first]] = items[first]
-    return top
 
 
 def _inherited(known: Snapshot) -> Floats:
@@ -226,18 +242,3 @@ def _linear(history: sparse.csr_array, weights: Floats) -> Score:
 
 def _rate(counts: NDArray[Any]) -> Floats:
     return (counts * (PER / max(float(counts.sum()), 1.0))).astype(np.float32)
-
-
-def _places(scores: NDArray[Any], items: NDArray[np.int32], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The place of each candidate in its query, from 0, the largest of `scores` (n,) first, then by item."""
-    order = np.lexsort((items, -scores, np.repeat(np.arange(len(sizes)), sizes)))
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    return place - np.repeat(np.cumsum(sizes) - sizes, sizes)
-
-
-def _with_a_hit(part: Labelled) -> Labelled:
-    asked = np.repeat(np.arange(len(part.sizes)), part.sizes)
-    hit = np.bincount(asked, part.labels, len(part.sizes)) > 0
-    rows = hit[asked]
-    return Labelled(part.values[rows], part.labels[rows], part.sizes[hit], part.relevant[hit])

@@ -14,6 +14,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from feature_store.content import digest
 from federation.door import Door, Read
 from federation.errors import ChorusError, NothingNew, TooFew, reason, reasons
 from federation.plan import RoundPlan
@@ -93,7 +94,8 @@ def _judged(
         seed=settings.seed,
     )
     cuts, silent = list[str](), dict[str, str]()
-    known, read = told_of(settings.catalogue, None), readable(settings.catalogue, None, None)
+    known = told_of(settings.catalogue, None, digest(settings.content))
+    read = readable(settings.catalogue, None, None)
     if folder.facts["cuts"]:
         newest = {name: {"run": run, "version": version, **known} for name, version in versions.items()}
         agreed = together(doors, plan, "cuts", newest.__getitem__, settings.rounds, read=read)

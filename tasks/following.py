@@ -1,6 +1,7 @@
 """What a participant is told of a job: it follows it, and says by a digest what it was.
 
-Of the catalogue it is told the digest; one on another machine reads what its own lacks.
+Of the catalogue it is told the digest; one on another machine reads what its own lacks.  Of the file of the
+items' content it is told the digest, too, and has a copy of its own, of the same bytes.
 """
 
 from functools import lru_cache
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from feature_store.catalogue import check_ids, digest, digest_of, read_catalogue, write_catalogue
+from feature_store.content import digest as digest_of_content
 from federation.channel import Channel, Vector
 from federation.door import Read
 from federation.errors import BadInput, Refused
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from tasks.jobs import Job, Told
     from tasks.room import Room
 
+CONTENT = "content"
 NAME = "catalogue"
 """By which it is read, as opened sums are by theirs."""
 
@@ -37,9 +40,12 @@ TOLD = "told.json"
 none is dropped until the round is."""
 
 
-def told_of(catalogue: Path, items: int | None) -> "Told":
-    """What a job is told of the catalogue: how many of its `items` count, all if none, and their digest."""
-    return {"items": items, NAME: _known(catalogue, items)}
+def told_of(catalogue: Path, items: int | None, content: str | None = None) -> "Told":
+    """What a job is told of the catalogue: how many of its `items` count, all if none, and their digest.
+
+    And the digest of the items' `content`, if there is one.
+    """
+    return {"items": items, NAME: _known(catalogue, items), CONTENT: content}
 
 
 def readable(catalogue: Path, items: int | None, opened: Read | None) -> Read:
@@ -59,9 +65,10 @@ def readable(catalogue: Path, items: int | None, opened: Read | None) -> Read:
 def follow(room: "Room", job: "Job", told: "Told", channel: Channel) -> "Told":
     """What `job` returns, once the room has the catalogue that the job is told of.
 
-    What is told for work that a later sum is made of is noted first.  Raises `BadInput` where a catalogue is
-    configured, and is another, `Refused` where what is read is none.
+    What is told for work that a later sum is made of is noted first.  Raises `BadInput` where a catalogue or
+    content is configured, and is another, `Refused` where what is read is none.
     """
+    _require_content(room, told)
     _have(room, told, channel)
     if "number" in told and job.__name__ not in ADDS | CHECKED:
         _note(room, job.__name__, told)
@@ -75,8 +82,9 @@ def alike(room: "Room", job: str, told: "Told") -> "Told":
 
 
 def _alike(room: "Room", job: str, told: "Told") -> "Told":
-    """The same of this job alone; of the catalogue, the digest of what lies there."""
+    """The same of this job alone; of catalogue and content, the digests of what lies there."""
     common = {key: value for key, value in told.items() if key not in OWN}
+    common.setdefault(CONTENT, digest_of_content(room.membership.content))
     if NAME not in told:
         common[NAME] = _known(room.membership.catalogue, told.get("items"))
     return {"job": job, "told": common}
@@ -86,6 +94,16 @@ def _note(room: "Room", job: str, told: "Told") -> None:
     path = room.work(told["run"], told["number"]) / TOLD
     known = read_json(path) if path.is_file() else {}
     write_json(path, {**known, digest_of_told(_alike(room, job, told)).hex(): job})
+
+
+def _require_content(room: "Room", told: "Told") -> None:
+    """What the own copy says of items is known at home, so it is not read as the catalogue is."""
+    path = room.membership.content
+    if CONTENT in told and told[CONTENT] != digest_of_content(path):
+        raise BadInput(
+            f"{room.name}: content: found {path or 'none'}, expected a file of the same bytes as the "
+            "coordinator's"
+        )
 
 
 def _have(room: "Room", told: "Told", channel: Channel) -> None:

@@ -178,7 +178,7 @@ def refresh(room: Room, told: Told, _: Channel) -> Told:
     if model is not None:
         part = prepared.scored_in(1)
         save(_listed(room, told), own_model.fresh_lists(room, model, prepared, part))
-        made = own_model.fresh(room, model, prepared, part, prepared.data.own_items())
+        made = own_model.fresh(room, model, prepared, part, prepared.served())
         own_model.serve(room, model, told["run"], made)
     return {}
 

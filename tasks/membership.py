@@ -87,6 +87,7 @@ class Membership(Frozen):
     cadence_days: float | None = None
     catalogue: Path
     catalogue_grows: bool = Field(False, description="whether each run adds the items that are new")
+    content: Path | None = None
     participants: Annotated[int, Field(ge=1)]
     seed: int
     certificates: dict[str, Path | None] = Field(default_factory=dict)
@@ -96,6 +97,11 @@ class Membership(Frozen):
     def certificate(self) -> Path | None:
         """Its certificate; none where it runs where the coordinator does."""
         return self.certificates.get(self.name)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The embeddings that its file of the items' content has."""
+        return self.model.two_stage.content if self.content is not None else ()
 
     @property
     def agreed(self) -> dict[str, Any]:

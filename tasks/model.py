@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from federation.durations import LONGEST_DAYS
 from federation.frozen import Frozen
 from recommenders.sequence import SequenceConfig
-from recommenders.two_stage import TwoStage
+from recommenders.two_stage import TwoStage, names
 
 
 class ModelConfig(Frozen):
@@ -59,6 +59,11 @@ class ModelConfig(Frozen):
     def metric(self) -> str:
         """The metric that everything is judged by, as `recommenders.metrics` names it."""
         return f"ndcg_at_{self.top}"
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of the ranker's features, in order."""
+        return names(self.windows, self.two_stage.content)
 
     @field_validator("windows")
     @classmethod

@@ -33,6 +33,7 @@ class Settings(Frozen):
     gate: GateConfig = GateConfig()
     tracking: TrackingConfig
     catalogue: Path
+    content: Path | None = None
     seed: int
     agreed: dict[str, Any]
 
@@ -76,6 +77,7 @@ def open_run(
             redo=redo,
             tracking=tracking,
             catalogue=settings.catalogue,
+            content=settings.content,
             agreed=settings.agreed,
             consortium=settings.name,
             model=memberships[0].model,

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from feature_store.catalogue import digest
+from feature_store.content import NOTHING, Content
 from federation.errors import BadInput
 from federation.files import named, save, write_json
 from recommenders import sequence, two_stage
-from recommenders.candidates import Candidates, candidates
+from recommenders.candidates import candidates
 from recommenders.choice import Choice
 from recommenders.interpolation import Interpolated
 from recommenders.popularity import widened
+from recommenders.query_rows import ordered
 from recommenders.sequence import Reader
 from recommenders.snapshot import Others, Snapshot
 from recommenders.topk import top_items, top_popular
@@ -48,7 +50,12 @@ class Kept(BaseModel):
 
 
 def keep(
-    room: Room, run: str, known: Snapshot, choice: Choice, learned: Interpolated | Reader | None
+    room: Room,
+    run: str,
+    known: Snapshot,
+    choice: Choice,
+    learned: Interpolated | Reader | None,
+    content: Content = NOTHING,
 ) -> None:
     """Keep what lists are made of: by `choice`, or by the ranker or transformer where there is one."""
     folder = room.model(run)
@@ -63,17 +70,16 @@ def keep(
             save(folder / "networks" / f"{name}.npy", array)
     told = {"run": run, "model": room.membership.model, "choice": choice}
     told |= {"ranks": isinstance(learned, Interpolated), "reads": isinstance(learned, Reader)}
-    names = two_stage.names(room.membership.model.windows)
-    catalogue = digest(room.membership.catalogue, known.data.item_count)
-    model = Kept(**told, catalogue=catalogue, features=names, served=run)
-    serve(room, model, run, _made(room, model, known))
+    told |= {"catalogue": digest(room.membership.catalogue, known.data.item_count)}
+    model = Kept(**told, features=room.membership.model.features, served=run)
+    serve(room, model, run, _made(room, model, known, content))
 
 
 def kept(room: Room, run: str) -> Kept | None:
     """The participant's model of `run`; none where it has none, a damaged one, or another catalogue since.
 
     Items are known by their place in the catalogue; new ones may have come to its end.  The ranker of another
-    version knows other features.
+    version knows other features, and one that knows items by their content needs that.
     """
     try:
         model = Kept.model_validate_json((room.model(run) / "model.json").read_text())
@@ -84,7 +90,8 @@ def kept(room: Room, run: str) -> Kept | None:
             reader(room, model)
     except (FileNotFoundError, KeyError, ValueError, EOFError):
         return None
-    same = not model.ranks or model.features == two_stage.names(model.model.windows)
+    needs = {*model.model.two_stage.content} - {*room.membership.modalities}
+    same = not model.ranks or (model.features == model.model.features and not needs)
     return model if same and model.catalogue == digest(room.membership.catalogue, items) else None
 
 
@@ -92,7 +99,8 @@ def fresh(room: Room, model: Kept, prepared: Prepared, part: int, items: NDArray
     """What lists of `items` are made of, anew: own events before `part`, the others' of the training."""
     data, at = prepared.before(part), prepared.begins(part)
     own = own_snapshot(data, at, items, model.model)
-    return _made(room, model, own.joined(others(room, model, data.item_count), model.model.windows))
+    known = own.joined(others(room, model, data.item_count), model.model.windows)
+    return _made(room, model, known, prepared.content)
 
 
 def serve(room: Room, model: Kept, name: str, arrays: Arrays) -> None:
@@ -129,25 +137,28 @@ def lists(room: Room, model: Kept, made: Arrays, prepared: Prepared, part: int) 
     history = data.matrix()[queries.users][:, own_items].astype(np.float32)
     if model.ranks:
         found = two_stage.Retriever(**made)
-        sources, many = two_stage.sources(found, history), model.model.two_stage.candidates
+        had = two_stage.lately(found, data, queries.users, model.model.two_stage)
+        sources, many = two_stage.sources(found, history, had), model.model.two_stage.candidates
         listed = candidates(sources, queries, own_items, data.item_count, many)
         users, at = queries.users[listed.queries], prepared.begins(part)
         store = prepared.known(two_stage.STORE, users, listed.items, at)
-        scores = ranker_scores(room.model(model.run), found, listed, store)
-        return two_stage.ordered(listed.items, listed.sizes, scores, top)
+        scores = ranker_scores(room.model(model.run), two_stage.features(found, listed, store, had))
+        return ordered(listed.items, listed.sizes, scores, top)
     weights = made["weights"]
     return top_items(lambda rows: history[rows] @ weights, queries, own_items, data.item_count, top)
 
 
 def fresh_lists(room: Room, model: Kept, prepared: Prepared, part: int) -> NDArray[np.int32]:
     """What the model, made anew, lists for the queries of `part` of what had been sold here before."""
-    return lists(room, model, fresh(room, model, prepared, part, prepared.sold(part)), prepared, part)
+    return lists(room, model, fresh(room, model, prepared, part, prepared.listable(part)), prepared, part)
 
 
-def _made(room: Room, model: Kept, known: Snapshot) -> Arrays:
+def _made(room: Room, model: Kept, known: Snapshot, content: Content) -> Arrays:
     """What lists are made of, from what is known."""
     if model.ranks:
-        return two_stage.retriever(known, model.model.two_stage, model.model.windows)._asdict()
+        settings = model.model.two_stage
+        of = content.of(settings.content)
+        return two_stage.retriever(known, settings, model.model.windows, of)._asdict()
     share, strength = model.choice.share, model.choice.strength
     if model.choice.kind == "popularity":
         made: Arrays = {"own_items": known.own_items, "popularity": known.popular(int(strength), share)}
@@ -163,11 +174,9 @@ def others(room: Room, model: Kept, items: int = 0) -> Others:
     return found._replace(counts=counts, own_counts=own_counts)
 
 
-def ranker_scores(
-    folder: Path, found: two_stage.Retriever, listed: Candidates, store: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The ranker's scores of candidates."""
-    return _ranker(folder).scores(two_stage.features(found, listed, store).astype(np.float64))
+def ranker_scores(folder: Path, features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The ranker's scores of candidates by their features."""
+    return _ranker(folder).scores(features.astype(np.float64))
 
 
 def reader(room: Room, model: Kept) -> Reader:

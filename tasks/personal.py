@@ -91,8 +91,8 @@ def score(
     scored = Scored({arm: this.sums(lists) for arm, lists in arms.items()}, draws, told, terms)
     if number == 1:
         del this  # its matrices are let go first
-        everything = snapshot(room, prepared, part, channel, prepared.data.own_items())
-        own_model.keep(room, run, everything, choice, own)
+        everything = snapshot(room, prepared, part, channel, prepared.served())
+        own_model.keep(room, run, everything, choice, own, prepared.content)
         exploring.keep_opened(room, run, channel)
     return scored
 

@@ -72,9 +72,10 @@ def pooled_tables(everyone: Mapping[str, Prepared], part: int, model: ModelConfi
     gram = sum(each.before(part).matrix().T @ each.before(part).matrix() for each in everyone.values())
     found = {}
     for name, each in everyone.items():
-        data, items = each.before(part), each.sold(part)
+        data, items = each.before(part), each.listable(part)
         of_all = np.asarray(gram[:, items][items].toarray(), np.float64)
         known = Snapshot(data, each.begins(part), items, own[name], total, own_gram(data, items), of_all)
-        retriever = two_stage.retriever(known, model.two_stage, model.windows)
+        content = each.content.of(model.two_stage.content)
+        retriever = two_stage.retriever(known, model.two_stage, model.windows, content)
         found[name] = table(retriever, known, each, part, model)
     return found

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from feature_store import splits
+from feature_store.content import NOTHING, Content
 from feature_store.features import FEATURES, AsOfFeatures, Events
 from recommenders.interactions import Interactions
 from recommenders.metrics import Queries
@@ -21,7 +22,7 @@ class Prepared:
     Part 0 is only learned from; the last part is the test, the one before it validation, and those between
     train a ranker by what was had in them.  `moments` (microseconds since 1970) are when parts 1, 2, ...
     begin; empty where the split has no cut in time.  `known_at` (events,) is when each event had both
-    happened and become known.
+    happened and become known.  `content` is that of the catalogue's items, where it is told.
     """
 
     data: Interactions
@@ -30,6 +31,7 @@ class Prepared:
     moments: tuple[int, ...]
     known_at: NDArray[np.int64]
     history: Events
+    content: Content = NOTHING
 
     @property
     def validation(self) -> int:
@@ -53,6 +55,15 @@ class Prepared:
     def sold(self, part: int) -> NDArray[np.int32]:
         """The items that are known here when `part` begins, as they had been had before, ascending."""
         return self.before(part).own_items()
+
+    def listable(self, part: int) -> NDArray[np.int32]:
+        """These, and what the content's file says that anybody might list by then, ascending."""
+        return np.union1d(self.sold(part), self.content.listed_at(self.begins(part)))
+
+    def served(self) -> NDArray[np.int32]:
+        """The items that may be listed now: had here, in the test, too, or told of by its last event."""
+        now = int(self.data.times.max(initial=0)) + 1
+        return np.union1d(self.data.own_items(), self.content.listed_at(now))
 
     def begins(self, part: int) -> int:
         """When `part` begins; where each user's last items are withheld: the end of what is known before."""

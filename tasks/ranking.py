@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from federation.channel import Channel, Solo
 from federation.files import write_json
 from federation.stopping import Decision, StopRule, decide
-from recommenders import bins, two_stage
+from recommenders import bins
 from recommenders.boosting import Rows, Scores, State
 from recommenders.explain import contributions, mean_contributions
 from recommenders.growth import begin, binned, grow
@@ -56,8 +56,8 @@ class Grower:
     def grow(self, channel: Channel, state: State | None, trees: int) -> State:
         """The state with `trees` more; where there is none, the cohort agrees on bins first."""
         if state is None:
-            names = two_stage.names(self._model.windows)
-            agreed = bins.agree(channel, self._rows.features, names, max_bin=self._settings.max_bin)
+            names, most = self._model.features, self._settings.max_bin
+            agreed = bins.agree(channel, self._rows.features, names, max_bin=most)
             state = begin(channel, self._rows, agreed, self._settings)
         return grow(channel, self._rows, state, self._settings, trees, data=self._binned(state.bins))
 

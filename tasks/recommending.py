@@ -61,7 +61,8 @@ def _asked(room: Room, run: str) -> Kept:
     if model is None and (room.model(run) / "model.json").is_file():
         raise BadInput(
             f"{room.name}: {room.membership.catalogue} has changed since run {run}, whose places of items it "
-            "is, or the model is damaged, or of another version; expected the catalogue of then, or a new run"
+            "is, or the model is damaged, of another version, or of content that is no longer told; expected "
+            "catalogue and content of then, or a new run"
         )
     if model is None:
         raise BadInput(f"{room.name}: has no model of run {run}; expected one of a finished run")
@@ -127,10 +128,12 @@ def _ranked(
     counted = two_stage.fresh_counts(own, at, model.model.windows)
     found = found._replace(own_counts=mine, total_counts=total, **counted)
     history = sparse.csr_array(np.isin(found.own_items, seen)[None, :].astype(np.float32))
-    sources, many = two_stage.sources(found, history), model.model.two_stage.candidates
+    had = two_stage.lately(found, own, np.array([user], np.int32), model.model.two_stage)
+    sources, many = two_stage.sources(found, history, had), model.model.two_stage.candidates
     nothing = np.zeros(0, np.int32)
     asked = Queries(np.zeros(1, np.int32), np.array([0, len(seen)]), seen, np.zeros(2, np.int64), nothing)
     listed = candidates(sources, asked, np.asarray(found.own_items), own.item_count, many)
     users = np.full(len(listed.items), user, np.int32)
     store = store_features(known, two_stage.STORE, users, listed.items, at)
-    return listed.items, ranker_scores(room.model(model.run), found, listed, store)
+    features = two_stage.features(found, listed, store, had)
+    return listed.items, ranker_scores(room.model(model.run), features)

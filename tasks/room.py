@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from feature_store import splits
 from feature_store.as_of import times_of
 from feature_store.catalogue import index, read_catalogue
+from feature_store.content import NOTHING, Content, of_catalogue
 from feature_store.features import events_of
 from feature_store.importing import import_events
 from feature_store.manifest import Manifest
@@ -156,7 +157,12 @@ class Room:
             moments=moments,
             known_at=times_of(events).visible_from()[known],
             history=events_of(events, codes, items, len(catalogue)),
+            content=self._content(catalogue),
         )
+
+    def _content(self, catalogue: pa.Array) -> Content:
+        path = self.membership.content
+        return NOTHING if path is None else of_catalogue(path, self.membership.modalities, catalogue)
 
     def _parts(
         self,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_store.catalogue import read_catalogue
+from feature_store.content import digest
 from feature_store.splits import Split
 from federation.door import Door
 from federation.errors import reasons
@@ -39,6 +40,7 @@ class Run:
     fingerprint: str
     tracking: Tracking
     catalogue: Path
+    content: Path | None
     consortium: str
     model: ModelConfig
     split: Split
@@ -67,6 +69,12 @@ class Run:
     def items(self) -> int | None:
         """How many items of the catalogue the run knows, once it has begun with them."""
         return self.folder.facts.get("items")
+
+    @property
+    def _known(self) -> dict[str, Any]:
+        """What every job is told: the run, its catalogue, and its content as it was when the run began."""
+        content = self.folder.facts.get("content", digest(self.content))
+        return {"run": self.name, **told_of(self.catalogue, self.items, content)}
 
     @property
     def versions(self) -> dict[str, str]:
@@ -110,7 +118,7 @@ class Run:
         """
         return self.doors[name].ask(
             job,
-            {"run": self.name, **told_of(self.catalogue, self.items), **arguments},
+            {**self._known, **arguments},
             read=readable(self.catalogue, self.items, self.folder.opened if name in self.summed else None),
             deadline_seconds=self.policy.deadline_seconds,
         )
@@ -120,8 +128,7 @@ class Run:
 
         Its opened sums are kept in the run's folder, to be read.
         """
-        versions, known = self.versions, {"run": self.name, **told_of(self.catalogue, self.items)}
-        common = {**known, "number": plan.number, **arguments}
+        versions, common = self.versions, {**self._known, "number": plan.number, **arguments}
         reply = together(
             self.doors,
             plan,

@@ -9,6 +9,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from feature_store import content
 from feature_store.catalogue import digest, read_catalogue, write_catalogue
 from federation.errors import BadInput, Refused, reasons
 from federation.rounds import Together
@@ -22,8 +23,8 @@ from tasks.run import Run
 def agree_catalogue(cohort: Sequence[str], run: Run) -> None:
     """The catalogue in use: as it is configured, or with the participants' new items at its end.
 
-    The run knows the items of its beginning.  Raises `BadInput` where these are others now: what is summed
-    knows items by their place.
+    The run knows the items of its beginning, and their content.  Raises `BadInput` where these are others
+    now: what is summed knows items by their place.
     """
     if run.grows and "catalogue" not in run.folder.facts:
         _add_items(cohort, run)
@@ -35,6 +36,25 @@ def agree_catalogue(cohort: Sequence[str], run: Run) -> None:
             "same order, or a new run"
         )
     run.folder.note(catalogue=found, items=items)
+    _agree_content(run)
+
+
+def _agree_content(run: Run) -> None:
+    """Note what the items' content is; `BadInput` where it is another now than when the run began."""
+    if run.content is None:
+        return
+    told = content.of_catalogue(
+        run.content, run.model.two_stage.content, read_catalogue(run.catalogue)[: run.items]
+    )
+    found = content.digest(run.content)
+    if run.folder.facts.get("content", found) != found:
+        raise BadInput(
+            f"{run.content}: found other content than when run '{run.name}' began; expected the same, or a "
+            "new run"
+        )
+    run.folder.note(content=found)
+    known = int(told.vectors.any(axis=1).sum())
+    run.say(f"content: {known:,} of the catalogue's {run.items:,} items have an embedding")
 
 
 def _add_items(cohort: Sequence[str], run: Run) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from federation.channel import Channel
 from federation.errors import BadInput
 from federation.files import replacing
-from recommenders import two_stage
+from recommenders import item_to_item, query_rows, two_stage
 from recommenders.boosting import Rows
 from recommenders.candidates import candidates
 from recommenders.metrics import Queries, relevant_to
@@ -46,16 +46,21 @@ class Table:
 
     def top(self, scores: NDArray[np.float64], k: int) -> NDArray[np.int32]:
         """The lists of the queries, (queries, k), by one score a candidate."""
-        return two_stage.ordered(self.items, self.sizes, scores, k)
+        return query_rows.ordered(self.items, self.sizes, scores, k)
 
 
 def keep_tables(room: Room, prepared: Prepared, run: str, number: int, channel: Channel) -> None:
-    """Write what is not there yet of the tables of the parts up to the one that the round scores."""
+    """Write what is not there yet of the tables of the parts up to the one that the round scores.
+
+    Raises `BadInput` where what may be listed takes more memory than `model.memory_gb`.
+    """
+    model = room.membership.model
+    item_to_item.require_memory(len(prepared.served()), model.memory_gb, model.held)
     for part in range(1, prepared.scored_in(number) + 1):
         if not _path(room, run, number, ALONE, part).is_file():
-            known = snapshot(room, prepared, part, channel, prepared.sold(part))
-            model = room.membership.model
-            found = two_stage.retriever(known, model.two_stage, model.windows)
+            known = snapshot(room, prepared, part, channel, prepared.listable(part))
+            content = prepared.content.of(model.two_stage.content)
+            found = two_stage.retriever(known, model.two_stage, model.windows, content)
             _write(_path(room, run, number, TOGETHER, part), table(found, known, prepared, part, model))
             found = two_stage.alone(known, found)
             _write(_path(room, run, number, ALONE, part), table(found, known, prepared, part, model))
@@ -66,11 +71,12 @@ def table(
 ) -> Table:
     """The candidates of the part's queries, by what was known when it began."""
     queries = prepared.queries(part)
-    sources, many = two_stage.sources(found, known.history(queries.users)), model.two_stage.candidates
+    had = two_stage.lately(found, known.data, queries.users, model.two_stage)
+    sources, many = two_stage.sources(found, known.history(queries.users), had), model.two_stage.candidates
     listed = candidates(sources, queries, known.own_items, known.data.item_count, many)
     store = prepared.known(two_stage.STORE, queries.users[listed.queries], listed.items, known.moment)
     return Table(
-        listed.sizes, two_stage.features(found, listed, store), listed.items,
+        listed.sizes, two_stage.features(found, listed, store, had), listed.items,
         relevant_to(queries, listed.queries, listed.items), queries.relevant_starts, queries.relevant_items,
     )  # fmt: skip
 
@@ -84,10 +90,10 @@ def training(room: Room, run: str, number: int, arm: str, parts: range) -> Rows:
 def teaching(tables: Iterable[Table], model: ModelConfig) -> Rows:
     """The rows of `tables` that teach something; lambdarank weighs them itself."""
     parts = (
-        two_stage.Labelled(each.features, each.labels, each.sizes, np.diff(each.relevant_starts))
+        query_rows.Labelled(each.features, each.labels, each.sizes, np.diff(each.relevant_starts))
         for each in tables
     )
-    rows = two_stage.training_rows(parts, model.top)
+    rows = query_rows.training_rows(parts, model.top)
     return rows._replace(weights=None) if model.two_stage.boosting.objective == "lambdarank" else rows
 
 
@@ -103,7 +109,7 @@ def read_table(room: Room, run: str, number: int, arm: str, part: int) -> Table:
         raise BadInput(f"{room.name}: the rows of part {part} of run {run} are gone; start a new run")
     with np.load(path, allow_pickle=False) as arrays:
         found = Table(**{field.name: arrays[field.name] for field in fields(Table)})
-    if found.features.shape[1] != len(two_stage.names(room.membership.model.windows)):
+    if found.features.shape[1] != len(room.membership.model.features):
         raise BadInput(
             f"{room.name}: the rows of part {part} of run {run} are of another version of chorus, with "
             f"{found.features.shape[1]} features; start a new run"

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from small import WORLD, Small
 
+from feature_store import content
 from feature_store.catalogue import read_catalogue, write_catalogue
 from federation.errors import BadInput, Refused
 from flows import joining, operate, replay, setup
@@ -152,7 +153,7 @@ def test_the_catalogue_is_read_where_the_own_is_another(tmp_path):
     told, own = tmp_path / "told.txt", tmp_path / "own.txt"
     write_catalogue(told, ["b", "ü", "c"])
     asked, heard = list[str](), []
-    membership = SimpleNamespace(catalogue=own, catalogue_grows=True)
+    membership = SimpleNamespace(catalogue=own, catalogue_grows=True, content=None)
     room = SimpleNamespace(name="a", membership=membership, prepared=lru_cache(lambda: object()))
     channel = SimpleNamespace(read=lambda name: asked.append(name) or readable(told, None, None)(name))
 
@@ -181,6 +182,33 @@ def test_the_catalogue_is_read_where_the_own_is_another(tmp_path):
         follow(room, job, told_of(told, None), channel)
     with pytest.raises(Refused, match="may not read '0/gram'"):
         readable(told, None, None)("0/gram")
+
+
+def test_content_is_a_copy_of_the_coordinators(tmp_path):
+    own, other = tmp_path / "own.parquet", tmp_path / "other.parquet"
+    own.write_bytes(b"the same")
+    membership = SimpleNamespace(catalogue=tmp_path / "none.txt", content=own)
+    room, done = SimpleNamespace(name="a", membership=membership), []
+
+    def job(_room, _told, _channel):
+        done.append(True)
+        return {}
+
+    def told(path):
+        return told_of(tmp_path / "none.txt", None, content.digest(path))
+
+    other.write_bytes(b"the same")
+    follow(room, job, told(other), None)
+    follow(room, job, {}, None)  # a job that needs none
+    other.write_bytes(b"other")
+    expected = r"a: content: found {}, expected a file of the same bytes as the coordinator's"
+    for path in (other, tmp_path / "none.parquet", None):
+        with pytest.raises(BadInput, match=expected.format(own)):
+            follow(room, job, told(path), None)
+    membership.content = None
+    with pytest.raises(BadInput, match=expected.format("none")):
+        follow(room, job, told(other), None)
+    assert len(done) == 2
 
 
 def test_a_file_that_says_something_else_is_told_by_its_key(tmp_path):

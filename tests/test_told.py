@@ -182,6 +182,16 @@ def test_a_catalogue_of_which_nothing_is_told_counts_as_it_lies_there(rooms, tmp
     assert alike(a, "cuts", {"run": "r"}) != alike(own, "cuts", {"run": "r"})
 
 
+def test_content_of_which_nothing_is_told_counts_as_it_lies_there(rooms, tmp_path):
+    a, _, _ = rooms.values()
+    found = [alike(a, "cuts", {"run": "r"})]
+    own = Room(tmp_path / "own", a.membership.model_copy(update={"content": tmp_path / "items.parquet"}))
+    for told in (b"one", b"other"):
+        (tmp_path / "items.parquet").write_bytes(told)
+        found.append(alike(own, "cuts", {"run": "r"}))
+    assert all(one != other for place, one in enumerate(found) for other in found[:place])
+
+
 def test_nothing_is_left_of_a_catalogue_that_was_told_before(rooms, tmp_path):
     """Else its terms could be of another catalogue than the digest is."""
     room = next(iter(rooms.values()))

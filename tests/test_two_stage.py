@@ -18,8 +18,9 @@ from recommenders.interpolation import Interpolated
 from recommenders.item_to_item import own_gram
 from recommenders.metrics import Queries, relevant_to
 from recommenders.popularity import returning, windowed_counts
+from recommenders.query_rows import Labelled, ordered, training_rows
 from recommenders.snapshot import Snapshot
-from recommenders.two_stage import Labelled, TwoStage, ordered
+from recommenders.two_stage import TwoStage
 from tasks import ranking
 from tasks.model import ModelConfig
 from tasks.moments import moments
@@ -117,10 +118,12 @@ def test_features_are_named_and_alone_is_as_if_nobody_else_were_there():
     lonely = two_stage.retriever(known.alone(), TwoStage(), (30, 90))
     for ours, theirs in zip(apart, lonely, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    listed = candidates(two_stage.sources(found, known.history(asked.users)), asked, own, 20, 5)
+    had = two_stage.lately(found, data, asked.users, TwoStage())
+    assert had.shape == (len(asked), 0)
+    listed = candidates(two_stage.sources(found, known.history(asked.users), had), asked, own, 20, 5)
     store = r.normal(size=(len(listed.items), len(two_stage.STORE)))
     store[:2, -1] = 1e300, np.nan
-    table = two_stage.features(found, listed, store)
+    table = two_stage.features(found, listed, store, had)
     names = two_stage.names((30, 90))
     assert table.shape == (len(listed.items), len(names))
     column = dict(zip(names, table.T, strict=True))
@@ -146,7 +149,7 @@ def test_features_are_named_and_alone_is_as_if_nobody_else_were_there():
 
 def test_only_queries_with_a_relevant_candidate_teach_by_what_a_hit_brings():
     values = np.arange(12, dtype=np.float32).reshape(6, 2)
-    rows = two_stage.training_rows(
+    rows = training_rows(
         [
             Labelled(values, np.array([0, 1, 0, 0, 0, 1], bool), np.array([2, 3, 1]), np.array([1, 4, 3])),
             Labelled(values[:1], np.zeros(1, bool), np.array([1]), np.array([1])),
