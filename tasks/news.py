@@ -16,11 +16,12 @@ Versions = Mapping[str, str]
 
 
 def require_news(run: Run) -> None:
-    """Raise `NothingNew` where a finished run had these data and configuration, or too few have new ones."""
+    """Raise `NothingNew` where a finished run had all of this, or too few have new data."""
     for each in reversed(all_runs(run.folder.home)):
         facts = each.facts
         finished = facts.get("status") == "finished" and facts.get("fingerprint") == run.fingerprint
-        if finished and facts["versions"] == run.versions:
+        same = finished and facts.get("content") == run.content_digest
+        if same and facts["versions"] == run.versions:
             raise NothingNew(f"data and configuration are those of run {each.run}")
     _require_enough(run.folder.home, run.versions, run.policy.minimum)
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from feature_store.content import digest
 from federation.errors import BadInput, NothingNew
 from federation.frozen import Frozen
 from federation.gate import GateConfig
@@ -89,13 +90,19 @@ def open_run(
 
 
 def _created_at(folder: RunFolder, settings: Settings) -> str:
-    """When the run began, now if it is new; `BadInput` where it began under another configuration."""
+    """When the run began, now if it is new; `BadInput` where configuration or content were others then."""
     known = folder.facts if (folder.path / "run.json").exists() else {}
     found = settings.fingerprint
     if known.get("fingerprint", found) != found:
         raise BadInput(
             f"run '{folder.run}': participants, cleaning, split, model or seed have changed "
             f"(found configuration {found}, expected {known['fingerprint']}); undo it, or start a new run"
+        )
+    content = digest(settings.content)
+    if known.get("content", content) != content:
+        raise BadInput(
+            f"{settings.content}: found other content than when run '{folder.run}' began; expected the same, "
+            "or a new run"
         )
     return str(known.get("created_at", datetime.now(UTC).isoformat(timespec="seconds")))
 

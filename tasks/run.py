@@ -71,10 +71,15 @@ class Run:
         return self.folder.facts.get("items")
 
     @property
+    def content_digest(self) -> str | None:
+        """The digest of the items' content, as it was when the run began; none where there is none."""
+        found: str | None = self.folder.facts.get("content", digest(self.content))
+        return found
+
+    @property
     def _known(self) -> dict[str, Any]:
-        """What every job is told: the run, its catalogue, and its content as it was when the run began."""
-        content = self.folder.facts.get("content", digest(self.content))
-        return {"run": self.name, **told_of(self.catalogue, self.items, content)}
+        """What every job is told: the run, its catalogue, its content."""
+        return {"run": self.name, **told_of(self.catalogue, self.items, self.content_digest)}
 
     @property
     def versions(self) -> dict[str, str]:

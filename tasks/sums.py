@@ -23,8 +23,8 @@ from tasks.run import Run
 def agree_catalogue(cohort: Sequence[str], run: Run) -> None:
     """The catalogue in use: as it is configured, or with the participants' new items at its end.
 
-    The run knows the items of its beginning, and their content.  Raises `BadInput` where these are others
-    now: what is summed knows items by their place.
+    The run knows the items of its beginning.  Raises `BadInput` where these are others now: what is summed
+    knows items by their place; and `BadData` where the file of their content is wrong.
     """
     if run.grows and "catalogue" not in run.folder.facts:
         _add_items(cohort, run)
@@ -36,25 +36,17 @@ def agree_catalogue(cohort: Sequence[str], run: Run) -> None:
             "same order, or a new run"
         )
     run.folder.note(catalogue=found, items=items)
-    _agree_content(run)
+    _note_content(run)
 
 
-def _agree_content(run: Run) -> None:
-    """Note what the items' content is; `BadInput` where it is another now than when the run began."""
-    if run.content is None:
-        return
-    told = content.of_catalogue(
-        run.content, run.model.two_stage.content, read_catalogue(run.catalogue)[: run.items]
-    )
-    found = content.digest(run.content)
-    if run.folder.facts.get("content", found) != found:
-        raise BadInput(
-            f"{run.content}: found other content than when run '{run.name}' began; expected the same, or a "
-            "new run"
-        )
-    run.folder.note(content=found)
-    known = int(told.vectors.any(axis=1).sum())
-    run.say(f"content: {known:,} of the catalogue's {run.items:,} items have an embedding")
+def _note_content(run: Run) -> None:
+    """Note by which content the items are known; raises `BadData` where its file is wrong."""
+    if run.content is not None:
+        modalities, catalogue = run.model.two_stage.content, read_catalogue(run.catalogue)[: run.items]
+        told = content.of_catalogue(run.content, modalities, catalogue)
+        run.folder.note(content=content.digest(run.content))
+        known = int(told.vectors.any(axis=1).sum())
+        run.say(f"content: {known:,} of the catalogue's {run.items:,} items have an embedding")
 
 
 def _add_items(cohort: Sequence[str], run: Run) -> None:

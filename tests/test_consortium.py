@@ -47,6 +47,26 @@ rounds: {minimum: 3}
         ("rounds: {minimum: 3}", "seed: -1", "seed: Input should be greater than or equal to 0"),
         ("name: b", "name: a", "consortium.yaml: participants: 'a' is named twice"),
         ("minimum: 3", "minimum: 4", "rounds.minimum is 4, but there are 3 participants"),
+        (
+            "name: three",
+            "name: three\ncontent: i.parquet",
+            "content: found i.parquet, which nothing reads; exp",
+        ),
+        (
+            "minimum: 3}",
+            "minimum: 3}\nmodel: {two_stage: {content: [text]}}",
+            "content: found none, expected the file that has the column 'text', which model.two",
+        ),
+        (
+            "minimum: 3}",
+            "minimum: 3}\nmodel: {two_stage: {content: [text, text]}}",
+            "model.two_stage.content: a column is named twice in ('text', 'text')",
+        ),
+        (
+            "minimum: 3}",
+            "minimum: 3}\nmodel: {two_stage: {content: ['a b']}}",
+            "model.two_stage.content.0: String should match pattern '^[A-Za-z0-9_]+$'; found 'a b'",
+        ),
         ("minimum: 3}", "minimum: 3}\ngate: {fewest: 4}", "gate.fewest is 4, but there are 3 participants"),
         (
             "minimum: 3}",

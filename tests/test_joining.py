@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +13,8 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from small import WORLD, Small
+from joined import REMOTE, give_each_other, write
+from small import Small
 
 from feature_store import content
 from feature_store.catalogue import read_catalogue, write_catalogue
@@ -30,28 +30,6 @@ from tasks.jobs import offered
 from tasks.membership import Membership
 from tasks.room import Room
 from tasks.runs import find_run
-
-REMOTE = ("east", "north")
-
-
-def write(folder, port=7443, more=""):
-    """The small consortium, where east and north connect from other machines; returns its path."""
-    told = re.sub(r"    reachable: .*\n", "", WORLD.format(state=folder / "state", more=more))
-    for name in REMOTE:
-        told = told.replace(f"- name: {name}\n", f"- name: {name}\n    certificate: {name}.crt\n")
-    told += f"coordinator: {{address: '127.0.0.1:{port}', certificate: coordinator.crt}}\n"
-    (folder / "small.yaml").write_text(told)
-    return folder / "small.yaml"
-
-
-def give_each_other(places):
-    """Let each make its key, and have everybody's certificate."""
-    for name, place in places.items():
-        joining.make_identity(place.folder / "small.yaml", None if name == "coordinator" else name)
-    for name, place in places.items():
-        for other in places.values():
-            if other is not place:
-                shutil.copy(place.folder / f"{name}.crt", other.folder)
 
 
 @pytest.fixture(scope="module")

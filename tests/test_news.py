@@ -22,10 +22,11 @@ def champion(tmp_path):
     return folder
 
 
-def run_on(tmp_path, versions, fingerprint="f"):
+def run_on(tmp_path, versions, fingerprint="f", content=None):
     folder = RunFolder(runs_folder(tmp_path) / "now")
     folder.note(run="now", status="running", **STATE)
-    return SimpleNamespace(folder=folder, versions=versions, fingerprint=fingerprint, policy=RoundPolicy())
+    told = {"fingerprint": fingerprint, "content_digest": content}
+    return SimpleNamespace(folder=folder, versions=versions, policy=RoundPolicy(), **told)
 
 
 @pytest.mark.parametrize("new", [{}, {"a": "2"}, dict.fromkeys("abc", "2")])
@@ -84,6 +85,15 @@ def test_a_run_of_another_configuration_counts_where_few_have_something_new(cham
     require_news(run_on(tmp_path, OLD, "another"))
     with pytest.raises(NothingNew, match="only a of the 3 needed has new data since run first"):
         require_news(run_on(tmp_path, {**OLD, "a": "2"}, "another"))
+
+
+def test_other_content_is_something_new(champion, tmp_path):
+    with pytest.raises(NothingNew, match="data and configuration are those of run first"):
+        require_news(run_on(tmp_path, OLD))
+    require_news(run_on(tmp_path, OLD, content="of now"))
+    champion.note(content="of now")
+    with pytest.raises(NothingNew, match="data and configuration are those of run first"):
+        require_news(run_on(tmp_path, OLD, content="of now"))
 
 
 def test_a_training_that_was_not_promoted_counts_for_an_evaluation(champion, tmp_path):
