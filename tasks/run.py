@@ -40,12 +40,12 @@ class Run:
     fingerprint: str
     tracking: Tracking
     catalogue: Path
-    content: Path | None
     consortium: str
     model: ModelConfig
     split: Split
     created_at: str
     agreed: Mapping[str, Any]
+    content: Path | None = None
     grows: bool = False
     seed: int = 0
     redo: str | None = None

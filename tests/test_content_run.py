@@ -211,3 +211,27 @@ def test_who_has_another_copy_of_the_content_does_not_take_part(tmp_path):
     told = done.stdout + done.stderr
     assert "north: content: found" in told
     assert "expected a file of the same bytes as the coordinator's" in told
+
+
+@pytest.mark.slow
+def test_a_film_that_is_added_is_listed_by_the_next_model_which_has_met_the_champion(compared, tmp_path):
+    place = Small(tmp_path)
+    for name in ("items.parquet", "east.csv", "north.csv", "south.csv"):
+        shutil.copy(compared.folder / name, tmp_path / name)
+    text = (compared.folder / "small.yaml").read_text()
+    (tmp_path / "small.yaml").write_text(text.replace(str(compared.folder), str(tmp_path)))
+    shutil.copytree(compared.folder / "state", tmp_path / "state")
+    table = pq.read_table(tmp_path / "items.parquet")
+    last = table.slice(len(table) - 1)
+    added = pa.concat_tables([table, last.set_column(0, "item", pa.array(["new"]))])
+    pq.write_table(added, tmp_path / "items.parquet")
+    place.chorus("run", "small.yaml", "--json", "again.json")
+    judged = json.loads((tmp_path / "again.json").read_text())["judged"]
+    assert (judged["compared"], judged["gain"]) == (3, 0)  # the same events, and in their test no new film
+    kind, _ = films()[last["item"][0].as_py()]
+    asked = ("--participant", "east", "--user", f"east-{kind}-{kind}", "--top", 8, "--json", "list.json")
+    for version in (1, 2):
+        place.chorus("promote", version, "small.yaml")
+        place.chorus("recommend", "small.yaml", *asked)
+        listed = json.loads((tmp_path / "list.json").read_text())["items"]
+        assert ("new" in listed) == (version == 2)
