@@ -117,7 +117,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("exchange", nargs="+")
     options.add_argument("--rounds", type=int, default=8)
-    options.add_argument("--slow", nargs="*", choices=MARKETS, default=[])
+    options.add_argument("--slow", action="append", choices=MARKETS, default=[])
     given = options.parse_args()
     slow = {MARKETS.index(name) for name in given.slow}
     parts = markets(Path(os.environ["CHORUS_DATA"]))
