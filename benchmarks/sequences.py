@@ -65,7 +65,7 @@ class Organisation:
         known = self.config, self.data, self.items, DAYS, random
         share = exchange.shares(self.weights, total)
         own = late * np.append(share[self.items], share[-1])
-        change = train(network.of(self.items), *known, basis)
+        change = train(network.of(self.items), *known, basis=basis)
         return exchange.term(change, own, self.items, self.data.item_count, config.form, random)
 
 

@@ -50,7 +50,7 @@ class Consortium(Frozen):
         None, description="file of item ids, common knowledge; none: the union of the participants' ids"
     )
     content: Path | None = Field(
-        None, description="Parquet file of the items' embeddings (model.two_stage.content), common knowledge"
+        None, description="Parquet file of the items' embeddings (model.content), common knowledge"
     )
     world: World | None = Field(None, description="generate the participants' events from this world")
     cleaning: CleaningRules = Field(CleaningRules(), description="rules that each participant's events pass")
@@ -133,16 +133,16 @@ class Consortium(Frozen):
 
     @model_validator(mode="after")
     def _content_is_read(self) -> "Consortium":
-        named = self.model.two_stage.content if self.model.kind == "two_stage" else ()
+        named = self.model.content if self.model.reads_content else ()
         if named and self.content is None:
             raise ValueError(
                 f"content: found none, expected the file that has the column {named[0]!r}, which "
-                "model.two_stage.content names"
+                "model.content names"
             )
         if self.content is not None and not named:
             raise ValueError(
-                f"content: found {self.content}, which nothing reads; expected model.kind: two_stage, and "
-                "the file's columns of embeddings in model.two_stage.content"
+                f"content: found {self.content}, which nothing reads; expected model.kind: two_stage or "
+                "sequence, and the file's columns of embeddings in model.content"
             )
         return self
 

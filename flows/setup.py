@@ -139,7 +139,7 @@ def _warn(consortium: Consortium, found: Mapping[str, Mapping[str, Any]]) -> Non
 
 def _show_content(consortium: Consortium, items: Mapping[str, set[str]]) -> None:
     """How many items the content's file tells of, of the catalogue or of those that are had here."""
-    path, modalities = consortium.content_path, consortium.model.two_stage.content
+    path, modalities = consortium.content_path, consortium.model.content
     known = (
         read_catalogue(consortium.catalogue_path)
         if consortium.catalogue

@@ -94,6 +94,16 @@ def initial(items: int, config: SequenceConfig, seed: int) -> Network:
     return Network(np.concatenate(parts).astype(np.float32), table.astype(np.float32))
 
 
+def blended(network: Network, content: Floats) -> Network:
+    """The network as it reads and scores items: the row of each, and what its `content` (items, d) adds.
+
+    That is by the last d rows of the table, one for each number (Kula 2015, "Metadata embeddings for user and
+    item cold-start recommendations"): so they tell of items, too, that nobody had.
+    """
+    items = len(content)
+    return Network(network.dense, network.table[:items] + content @ network.table[items:])
+
+
 class Histories:
     """The events of each user as places in `items` (ascending), in the order in which they happened."""
 

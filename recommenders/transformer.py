@@ -24,14 +24,23 @@ ALIKE = 16
 class Transformer(nn.Module):
     """The network as torch trains it: that of `recommenders/attention.py`, and dropout.
 
-    It moves the rows of its table, in the directions of `basis` (rank, width) where that is given.
+    It moves the rows of its table, in the directions of `basis` (rank, width) where that is given.  The last
+    rows are those of the numbers of `content` (items, d).
     """
 
-    def __init__(self, network: Network, size: Size, dropout: float, basis: Floats | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        size: Size,
+        dropout: float,
+        content: Floats | None = None,
+        basis: Floats | None = None,
+    ) -> None:
         super().__init__()
         self.size, self.before = size, network
         self.table = torch.tensor(network.table)
         self.basis = None if basis is None else torch.tensor(basis)
+        self.content = None if content is None or not content.size else torch.tensor(content)
         rank = size.width if basis is None else len(basis)
         self.moves = nn.Parameter(torch.zeros(len(network.table), rank))
         layer = nn.TransformerEncoderLayer(
@@ -57,9 +66,16 @@ class Transformer(nn.Module):
         return found
 
     def rows(self, items: torch.Tensor) -> torch.Tensor:
-        """The rows of the table of `items`, as far as they have moved, (..., width)."""
-        moves = self.moves[items]
-        return self.table[items] + (moves if self.basis is None else moves @ self.basis)
+        """What is read and scored as each of `items`, (..., width): see `sequence.blended`."""
+        own = self._moved(items)
+        if self.content is None:
+            return own
+        numbers = torch.arange(len(self.content), len(self.table))
+        return own + self.content[items] @ self._moved(numbers)
+
+    def _moved(self, rows: torch.Tensor) -> torch.Tensor:
+        moves = self.moves[rows]
+        return self.table[rows] + (moves if self.basis is None else moves @ self.basis)
 
     def change(self) -> Network:
         """How far each parameter has moved, of the table in the directions of the basis."""
@@ -75,9 +91,12 @@ def train(
     items: NDArray[np.int32],
     days: int,
     random: np.random.Generator,
+    content: Floats | None = None,
     basis: Floats | None = None,
 ) -> Network:
     """What `config.epochs` passes over `data` change of `network`, whose table has the rows of `items`.
+
+    Where their `content` (items, d) is given, d rows follow, one of each number.
 
     It learns what is had beyond the popularity of the `days` until then; of the table in the directions of
     `basis` (rank, width) alone, where that is given: the change's rows are (items, rank).  The same for the
@@ -86,7 +105,7 @@ def train(
     lessons = Lessons(data, items, days)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(random.integers(1 << 32)))
-        model = Transformer(network, config.size, config.dropout, basis)
+        model = Transformer(network, config.size, config.dropout, content, basis)
         start = [each.detach().clone() for each in model.parameters()]
         adam = torch.optim.Adam(model.parameters(), config.learning_rate, betas=(0.9, 0.98))
         for users in _batches(lessons.histories, config, random):
@@ -105,6 +124,7 @@ class Lessons:
 
     def __init__(self, data: Interactions, items: NDArray[np.int32], days: int) -> None:
         self.histories = Histories(data, items)
+        self.had = np.unique(self.histories.places[:-1])
         shares = np.arange(1, MOMENTS + 1) / MOMENTS
         times = data.times if len(data.times) else np.zeros(1, np.int64)
         self.until = np.unique(np.quantile(times, shares, method="lower")) + 1
@@ -123,7 +143,7 @@ class Lessons:
         read, following = masked(events[:, :-1], config.augment.mask, random), events[:, 1:]
         inside = following >= 0
         follows = self.histories.places[following[inside]]
-        scored, excess = _scored(follows, self.popular.shape[1], config.negatives, random)
+        scored, excess = _scored(follows, self.had, config.negatives, random)
         moments = np.searchsorted(self.until, self.histories.times[following[inside]], side="right")
         prior = torch.tensor((self.popular[:, scored] + excess)[moments])
         states = model(torch.tensor(self.histories.places[read]))[torch.tensor(inside)]
@@ -132,15 +152,15 @@ class Lessons:
 
 
 def _scored(
-    follows: NDArray[np.int64], items: int, negatives: int, random: np.random.Generator
+    follows: NDArray[np.int64], had: NDArray[np.int64], negatives: int, random: np.random.Generator
 ) -> tuple[NDArray[np.int64], Floats]:
-    """Which items a step scores, ascending: those that `follows` has, and `negatives` drawn of the rest.
+    """Which items a step scores, ascending: what `follows`, and `negatives` of the rest that were `had`.
 
     Beside them the logarithm of how many each stands for (Jean et al. 2015, "On Using Very Large Target
     Vocabulary", eq. 8-10), so that the loss is near that over all items.
     """
     follow = np.unique(follows)
-    rest = np.setdiff1d(np.arange(items), follow, assume_unique=True)
+    rest = np.setdiff1d(had, follow, assume_unique=True)
     drawn = random.choice(rest, min(negatives, len(rest)), replace=False)
     scored = np.concatenate([follow, drawn])
     excess = np.zeros(len(scored), np.float32)

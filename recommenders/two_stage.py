@@ -88,11 +88,6 @@ class TwoStage(Frozen):
         description="weights of a participant's own trees beside the consortium's; the first holds unless "
         "its validation part likes another better by more than two standard errors",
     )
-    content: tuple[Annotated[str, Field(pattern="^[A-Za-z0-9_]+$")], ...] = Field(
-        (),
-        description="columns of embeddings in the file that `content` names, one a modality: each is a "
-        "source of candidates and two features",
-    )
     newest: Annotated[int, Field(ge=1)] = Field(
         10, description="of how many of a user's newest items likeness by content is taken"
     )
@@ -104,13 +99,6 @@ class TwoStage(Frozen):
     @classmethod
     def _beside_the_defaults(cls, given: Any) -> Any:
         return {**_BOOSTING, **given} if isinstance(given, dict) else given
-
-    @field_validator("content")
-    @classmethod
-    def _each_once(cls, content: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(content)) < len(content):
-            raise ValueError(f"a column is named twice in {content}")
-        return content
 
 
 class Retriever(NamedTuple):

@@ -26,10 +26,10 @@ Told = dict[str, Any]
 
 
 class Exchanged:
-    """What the participant has kept and heard of the sums of a round, over a catalogue of so many `items`."""
+    """What the participant has kept and heard of the sums of a round, of networks with so many `rows`."""
 
-    def __init__(self, room: Room, run: str, number: int, items: int, channel: Channel) -> None:
-        self._name, self._config, self._items = room.name, room.membership.model.sequence, items
+    def __init__(self, room: Room, run: str, number: int, rows: int, channel: Channel) -> None:
+        self._name, self._config, self._rows = room.name, room.membership.model.sequence, rows
         self._folder, self._channel = room.work(run, number), channel
         self._path = self._folder.parent / f"bound-{int(number)}.json"
         self._names = (room.membership.seed, number)
@@ -39,7 +39,7 @@ class Exchanged:
         for step in range(sums):
             if not self._heard(step).is_file():
                 save(self._heard(step), self._channel.read(f"{self._names[1]}/sequence/{step}"))
-        return _versions(self._folder, self._items, self._config, *self._names).after(sums)
+        return _versions(self._folder, self._rows, self._config, *self._names).after(sums)
 
     def basis(self, sums: int) -> Floats | None:
         """The directions in which training from that network moves rows; none for all."""
@@ -66,7 +66,7 @@ class Exchanged:
     def add(
         self, step: int, networks: Told, told: Told, own: NDArray[np.int32], share: NDArray[np.float64]
     ) -> None:
-        """Add the newest change of the rows of the `own` items to sum `step`, as a `share` of the mean.
+        """Add the newest change of the `own` rows to sum `step`, as a `share` of the mean.
 
         Raises `Refused` where the work was told something else than all are told now.
         """
@@ -79,7 +79,7 @@ class Exchanged:
         config = self._config.exchange
         part = config.late(step - kept["begins"]) * share
         random = np.random.default_rng((*self._names, step, *self._name.encode()))
-        term = exchange.term(load(path.parent), part, own, self._items, config.form, random)
+        term = exchange.term(load(path.parent), part, own, self._rows, config.form, random)
         save(self._heard(step), self._channel.sum(f"sequence/{step}", term, config.form))
 
     @property
@@ -109,12 +109,12 @@ class Exchanged:
 
 
 @lru_cache(maxsize=2)
-def _versions(folder: Path, items: int, config: SequenceConfig, seed: int, number: int) -> Versions:
+def _versions(folder: Path, rows: int, config: SequenceConfig, seed: int, number: int) -> Versions:
     def total(step: int) -> Vector:
         found: Vector = np.load(folder / "heard" / f"{step}.npy")
         return found
 
-    return Versions(sequence.initial(items, config, seed), config.exchange, (seed, number), total)
+    return Versions(sequence.initial(rows, config, seed), config.exchange, (seed, number), total)
 
 
 def keep(folder: Path, network: Network) -> None:

@@ -35,13 +35,13 @@ def network(run: Run) -> Network:
     """What was learned in round 1, as far as it is trusted."""
     found = best(run)
     assert found is not None
-    return after(found["sums"], 1, run).trusted(found["trust"])
+    return sequence.blended(after(found["sums"], 1, run), run.embeddings).trusted(found["trust"])
 
 
 def after(sums: int, number: int, run: Run) -> Network:
     """Everybody's network of the round after so many sums, of the items that the run knows."""
-    assert run.items is not None
-    return _versions(run.folder, run.items, run.model.sequence, run.seed, number).after(sums)
+    rows = sum(run.embeddings.shape)
+    return _versions(run.folder, rows, run.model.sequence, run.seed, number).after(sums)
 
 
 def digest(sums: int, number: int, run: Run) -> str:
@@ -51,8 +51,8 @@ def digest(sums: int, number: int, run: Run) -> str:
 
 
 @lru_cache(maxsize=2)
-def _versions(folder: RunFolder, items: int, config: SequenceConfig, seed: int, number: int) -> Versions:
-    first = sequence.initial(items, config, seed)
+def _versions(folder: RunFolder, rows: int, config: SequenceConfig, seed: int, number: int) -> Versions:
+    first = sequence.initial(rows, config, seed)
     return Versions(
         first, config.exchange, (seed, number), lambda step: folder.opened(f"{number}/sequence/{step}")
     )

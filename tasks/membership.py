@@ -101,7 +101,7 @@ class Membership(Frozen):
     @property
     def modalities(self) -> tuple[str, ...]:
         """The embeddings that its file of the items' content has."""
-        return self.model.two_stage.content if self.content is not None else ()
+        return self.model.content if self.content is not None else ()
 
     @property
     def agreed(self) -> dict[str, Any]:

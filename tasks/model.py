@@ -1,8 +1,8 @@
 """Which recommender the consortium trains, and with which settings."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from federation.durations import LONGEST_DAYS
 from federation.frozen import Frozen
@@ -18,6 +18,11 @@ class ModelConfig(Frozen):
         description="what is learned: candidates put in order by LightGBM (needs split temporal), "
         "item-to-item alone, a transformer that reads histories (sequence; needs torch), or popularity, the "
         "baseline that is always reported",
+    )
+    content: tuple[Annotated[str, Field(pattern="^[A-Za-z0-9_]+$")], ...] = Field(
+        (),
+        description="columns of embeddings in the file that `content` names, one a modality: each is a "
+        "source of candidates and two features in two_stage, and part of what sequence knows of an item",
     )
     two_stage: TwoStage = Field(TwoStage(), description="settings of kind two_stage")
     sequence: SequenceConfig = Field(SequenceConfig(), description="settings of kind sequence")
@@ -63,11 +68,17 @@ class ModelConfig(Frozen):
     @property
     def features(self) -> tuple[str, ...]:
         """The names of the ranker's features, in order."""
-        return names(self.windows, self.two_stage.content)
+        return names(self.windows, self.content)
 
-    @field_validator("windows")
+    @property
+    def reads_content(self) -> bool:
+        """Whether the embeddings of items are of use to it."""
+        return self.kind in ("two_stage", "sequence")
+
+    @field_validator("windows", "content")
     @classmethod
-    def _each_once(cls, windows: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(windows)) < len(windows):
-            raise ValueError(f"a window is named twice in {windows}")
-        return windows
+    def _each_once(cls, given: tuple[Any, ...], field: ValidationInfo) -> tuple[Any, ...]:
+        if len(set(given)) < len(given):
+            what = {"windows": "window", "content": "column"}[str(field.field_name)]
+            raise ValueError(f"a {what} is named twice in {given}")
+        return given

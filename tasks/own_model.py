@@ -90,7 +90,7 @@ def kept(room: Room, run: str) -> Kept | None:
             reader(room, model)
     except (FileNotFoundError, KeyError, ValueError, EOFError):
         return None
-    needs = {*model.model.two_stage.content} - {*room.membership.modalities}
+    needs = {*model.model.content} - {*room.membership.modalities}
     same = not model.ranks or (model.features == model.model.features and not needs)
     return model if same and model.catalogue == digest(room.membership.catalogue, items) else None
 
@@ -156,9 +156,8 @@ def fresh_lists(room: Room, model: Kept, prepared: Prepared, part: int) -> NDArr
 def _made(room: Room, model: Kept, known: Snapshot, content: Content) -> Arrays:
     """What lists are made of, from what is known."""
     if model.ranks:
-        settings = model.model.two_stage
-        of = content.of(settings.content)
-        return two_stage.retriever(known, settings, model.model.windows, of)._asdict()
+        of = content.of(model.model.content)
+        return two_stage.retriever(known, model.model.two_stage, model.model.windows, of)._asdict()
     share, strength = model.choice.share, model.choice.strength
     if model.choice.kind == "popularity":
         made: Arrays = {"own_items": known.own_items, "popularity": known.popular(int(strength), share)}

@@ -75,7 +75,7 @@ def pooled_tables(everyone: Mapping[str, Prepared], part: int, model: ModelConfi
         data, items = each.before(part), each.listable(part)
         of_all = np.asarray(gram[:, items][items].toarray(), np.float64)
         known = Snapshot(data, each.begins(part), items, own[name], total, own_gram(data, items), of_all)
-        content = each.content.of(model.two_stage.content)
+        content = each.content.of(model.content)
         retriever = two_stage.retriever(known, model.two_stage, model.windows, content)
         found[name] = table(retriever, known, each, part, model)
     return found

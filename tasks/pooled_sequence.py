@@ -26,13 +26,15 @@ from tasks.terms import counts
 def read_lists(everyone: Mapping[str, Prepared], model: ModelConfig, rounds: int, seed: int) -> Lists:
     """Everyone's lists for the test after `rounds`; popularity and trust are chosen on validation."""
     some = next(iter(everyone.values()))
-    untrained = sequence.initial(some.data.item_count, model.sequence, seed)
+    content = some.embeddings(model.content)
+    untrained = sequence.initial(sum(content.shape), model.sequence, seed)
     chosen = {name: _chosen(each, model, some.scored_in(0)) for name, each in everyone.items()}
     days = model.windows[statistics.median_low(int(each.strength) for each in chosen.values())]
 
     def trained(part: int) -> Network:
         data = _pooled([each.before(part) for each in everyone.values()])
-        return _trained(untrained, model, data, days, rounds, np.random.default_rng([seed, part]))
+        random = np.random.default_rng([seed, part])
+        return sequence.blended(_trained(untrained, model, data, content, days, rounds, random), content)
 
     def lists(network: Network, part: int) -> Lists:
         return {name: _lists(each, model, network, part, chosen[name]) for name, each in everyone.items()}
@@ -52,6 +54,7 @@ def _trained(
     network: Network,
     model: ModelConfig,
     data: Interactions,
+    content: NDArray[np.float32],
     days: int,
     rounds: int,
     random: np.random.Generator,
@@ -60,7 +63,7 @@ def _trained(
 
     items = np.arange(data.item_count, dtype=np.int32)
     for _ in range(rounds):
-        network = network.plus(train(network, model.sequence, data, items, days, random))
+        network = network.plus(train(network, model.sequence, data, items, days, random, content))
     return network
 
 
@@ -75,7 +78,7 @@ def _pooled(parts: list[Interactions]) -> Interactions:
 
 def _chosen(each: Prepared, model: ModelConfig, part: int) -> Choice:
     """The window of own popularity that does best by itself."""
-    queries, items = each.queries(part), each.sold(part)
+    queries, items = each.queries(part), each.listable(part)
     counted = counts(each.before(part), each.begins(part), model)[:, items].astype(np.float32)
 
     def quality(choice: Choice) -> NDArray[np.float64]:
@@ -88,7 +91,7 @@ def _chosen(each: Prepared, model: ModelConfig, part: int) -> Choice:
 def _lists(
     each: Prepared, model: ModelConfig, network: Network, part: int, choice: Choice
 ) -> NDArray[np.int32]:
-    data, items = each.before(part), each.sold(part)
+    data, items = each.before(part), each.listable(part)
     popularity = counts(data, each.begins(part), model)[int(choice.strength)][items]
     asked = data, items, popularity, each.queries(part), model.top
     return sequence.lists(by(network.of(items)), model.sequence, *asked)

@@ -56,6 +56,12 @@ class Prepared:
         """The items that are known here when `part` begins, as they had been had before, ascending."""
         return self.before(part).own_items()
 
+    def embeddings(self, modalities: Sequence[str]) -> NDArray[np.float32]:
+        """Those of all items, beside each other, (catalogue, d); d is 0 where there is no content."""
+        if not modalities:
+            return np.zeros((self.data.item_count, 0), np.float32)
+        return self.content.of(modalities)[0]
+
     def listable(self, part: int) -> NDArray[np.int32]:
         """These, and what the content's file says that anybody might list by then, ascending."""
         return np.union1d(self.sold(part), self.content.listed_at(self.begins(part)))

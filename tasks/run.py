@@ -10,8 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from feature_store.catalogue import read_catalogue
-from feature_store.content import digest
+from feature_store.content import digest, of_catalogue
 from feature_store.splits import Split
 from federation.door import Door
 from federation.errors import reasons
@@ -69,6 +72,14 @@ class Run:
     def items(self) -> int | None:
         """How many items of the catalogue the run knows, once it has begun with them."""
         return self.folder.facts.get("items")
+
+    @cached_property
+    def embeddings(self) -> NDArray[np.float32]:
+        """The embeddings of all items that the run knows, (items, d); d is 0 where there is no content."""
+        if self.content is None:
+            return np.zeros((self.items or 0, 0), np.float32)
+        known = read_catalogue(self.catalogue)[: self.items]
+        return of_catalogue(self.content, self.model.content, known).of(self.model.content)[0]
 
     @property
     def content_digest(self) -> str | None:

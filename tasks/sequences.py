@@ -55,7 +55,7 @@ def arms(room: Room, prepared: Prepared, run: str, number: int, learned: Learned
     What is not `learned` together is chosen in round 0, and kept.
     """
     asked, path = Learner(room, prepared, run, number, channel), room.work(run, 0) / "own-share.json"
-    common, own = asked.exchanged.network(learned.sums).trusted(learned.trust), asked.own(learned.sums)
+    common, own = asked.common(learned.sums).trusted(learned.trust), asked.own(learned.sums)
     readers = {
         "alone": by(own),
         "consortium": Reader(common.of(asked.items), own, asked.config.own_shares[0]),
@@ -90,16 +90,17 @@ class Learner:
         self._room, self._run, self._number, self._channel = room, run, number, channel
         self.model, self._part = room.membership.model, prepared.scored_in(number)
         self.config, self.queries = self.model.sequence, prepared.queries(self._part)
-        self.known = snapshot(room, prepared, self._part, channel, prepared.sold(self._part))
+        self.known = snapshot(room, prepared, self._part, channel, prepared.listable(self._part))
         self.data, self.items = self.known.data, self.known.own_items
-        self.exchanged = Exchanged(room, run, number, self.data.item_count, channel)
+        self.content = prepared.embeddings(self.model.content)
+        self.exchanged = Exchanged(room, run, number, self._all_rows, channel)
 
     def learn(self, begins: int, turn: int, told: dict[str, Any]) -> None:
         """Train from the network after `begins` sums, and alone; what has changed is kept until it is added.
 
         `turn` is in how many sums the participant has been.
         """
-        before = self.exchanged.network(begins).of(self.items)
+        before = self.exchanged.network(begins).of(self._rows)
         self.own_after(turn + 1)
         basis = self.exchanged.basis(begins)
         self.exchanged.keep(self.train(before, begins, basis), begins, told)
@@ -114,7 +115,9 @@ class Learner:
         name, number = f"weights/{self._part}", self._number
         own = np.load(kept(self._room, self._run, number, name.replace("/", "-") + ".npy")[0])
         share = exchange.shares(own, self._channel.read(f"{number}/{name}"))
-        self.exchanged.add(step, networks, told, self.items, np.append(share[self.items], share[-1]))
+        of_numbers = np.repeat(share[-1], self.content.shape[1])  # of which all events tell
+        each = np.concatenate([share[self.items], of_numbers, share[-1:]])
+        self.exchanged.add(step, networks, told, self._rows, each)
 
     def look(self, sums: int, networks: dict[str, str]) -> dict[str, Any]:
         """The consortium's figures by the network after so many sums, at the trust that does best.
@@ -122,7 +125,7 @@ class Learner:
         They follow from sums, and are the same at every participant.
         """
         self.exchanged.require(sums, networks)
-        trusts, network = self.config.trusts, self.exchanged.network(sums).of(self.items)
+        trusts, network = self.config.trusts, self.common(sums).of(self.items)
         found = self.mixed([network], [(trust,) for trust in trusts], "consortium")
         terms = np.stack([metric_sums(lists, self.queries) for lists in found])
         opened = self._channel.sum(f"looked/{sums}", terms.ravel(), SUMS).reshape(terms.shape)
@@ -132,14 +135,18 @@ class Learner:
         ]
         return max(told, key=lambda each: each["overall"].get(self.model.metric, 0.0))
 
+    def common(self, sums: int) -> Network:
+        """Everybody's network after so many sums, as it reads all items."""
+        return sequence.blended(self.exchanged.network(sums), self.content)
+
     def train(self, network: Network, step: int, basis: Floats | None = None) -> Network:
-        """What the passes of one round change of `network`, of the own items; a retry draws the same."""
+        """What the passes of one round change of `network`, of the own rows; a retry draws the same."""
         from recommenders.transformer import train
 
         public = (self._room.membership.seed, self._number, step, *self._room.name.encode())
         days = self.model.windows[int(self.popularity["alone"].strength)]
         known = self.data, self.items, days, np.random.default_rng(public)
-        return train(network, self.config, *known, basis)
+        return train(network, self.config, *known, self.content[self.items], basis)
 
     def lists(self, reader: Reader, arm: str) -> Lists:
         """The lists of all queries by `reader`, of the own items, on top of the popularity of `arm`."""
@@ -184,7 +191,7 @@ class Learner:
 
         These are at most as many as the own changes that were added, up to `most`.
         """
-        turns = Exchanged(self._room, self._run, 0, self.data.item_count, self._channel).turns
+        turns = Exchanged(self._room, self._run, 0, self._all_rows, self._channel).turns
         if self._number == 0:
             self.own_after(min(most, turns))
         folder, tried = self._room.work(self._run, 0), list[tuple[float, int, float]]()
@@ -192,14 +199,13 @@ class Learner:
             ndcg, trust = json.loads((folder / f"alone-{rounds}" / "best.json").read_text())
             tried.append((ndcg, rounds, trust))
         _, rounds, trust = max(tried, key=lambda each: each[0], default=(0.0, 0, 1.0))
-        return self.own_after(rounds).trusted(trust)
+        return self._read_alone(self.own_after(rounds)).trusted(trust)
 
     def own_after(self, rounds: int) -> Network:
-        """The same after so many rounds, kept on the own disk; those that are not there are trained."""
+        """The own rows of the same after so many rounds, kept; those that are not there are trained."""
         if rounds == 0:
-            return sequence.initial(self.data.item_count, self.config, self._room.membership.seed).of(
-                self.items
-            )
+            seed = self._room.membership.seed
+            return sequence.initial(self._all_rows, self.config, seed).of(self._rows)
         folder = self._room.work(self._run, self._number) / f"alone-{rounds}"
         if not (folder / "table.npy").is_file():
             self._go_on_alone(folder, rounds - 1)
@@ -210,12 +216,26 @@ class Learner:
         network = before.plus(self.train(before, rounds))
         if self._number == 0:
             trusts = self.config.trusts
-            found = self.mixed([network], [(trust,) for trust in trusts], "alone")
+            found = self.mixed([self._read_alone(network)], [(trust,) for trust in trusts], "alone")
             tried = [
                 (float(self._ndcg(lists).sum()), trust) for lists, trust in zip(found, trusts, strict=True)
             ]
             write_json(folder / "best.json", max(tried, key=lambda each: each[0]))
         keep(folder, network)
+
+    def _read_alone(self, network: Network) -> Network:
+        return sequence.blended(network, self.content[self.items])
+
+    @property
+    def _all_rows(self) -> int:
+        """Rows of a table: all items', then those of the numbers of content."""
+        return sum(self.content.shape)
+
+    @property
+    def _rows(self) -> NDArray[np.int32]:
+        """The own among them."""
+        numbers = np.arange(len(self.content), self._all_rows, dtype=np.int32)
+        return np.concatenate([self.items, numbers])
 
     def _ndcg(self, lists: Lists) -> NDArray[np.float64]:
         return per_query(lists, self.queries)[:, 0]

@@ -42,7 +42,7 @@ def agree_catalogue(cohort: Sequence[str], run: Run) -> None:
 def _note_content(run: Run) -> None:
     """Note by which content the items are known; raises `BadData` where its file is wrong."""
     if run.content is not None:
-        modalities, catalogue = run.model.two_stage.content, read_catalogue(run.catalogue)[: run.items]
+        modalities, catalogue = run.model.content, read_catalogue(run.catalogue)[: run.items]
         told = content.of_catalogue(run.content, modalities, catalogue)
         run.folder.note(content=content.digest(run.content))
         known = int(told.vectors.any(axis=1).sum())

@@ -59,7 +59,7 @@ def keep_tables(room: Room, prepared: Prepared, run: str, number: int, channel: 
     for part in range(1, prepared.scored_in(number) + 1):
         if not _path(room, run, number, ALONE, part).is_file():
             known = snapshot(room, prepared, part, channel, prepared.listable(part))
-            content = prepared.content.of(model.two_stage.content)
+            content = prepared.content.of(model.content)
             found = two_stage.retriever(known, model.two_stage, model.windows, content)
             _write(_path(room, run, number, TOGETHER, part), table(found, known, prepared, part, model))
             found = two_stage.alone(known, found)

@@ -54,18 +54,18 @@ rounds: {minimum: 3}
         ),
         (
             "minimum: 3}",
-            "minimum: 3}\nmodel: {two_stage: {content: [text]}}",
-            "content: found none, expected the file that has the column 'text', which model.two",
+            "minimum: 3}\nmodel: {content: [text]}",
+            "content: found none, expected the file that has the column 'text', which model.content",
         ),
         (
             "minimum: 3}",
-            "minimum: 3}\nmodel: {two_stage: {content: [text, text]}}",
-            "model.two_stage.content: a column is named twice in ('text', 'text')",
+            "minimum: 3}\nmodel: {content: [text, text]}",
+            "model.content: a column is named twice in ('text', 'text')",
         ),
         (
             "minimum: 3}",
-            "minimum: 3}\nmodel: {two_stage: {content: ['a b']}}",
-            "model.two_stage.content.0: String should match pattern '^[A-Za-z0-9_]+$'; found 'a b'",
+            "minimum: 3}\nmodel: {content: ['a b']}",
+            "model.content.0: String should match pattern '^[A-Za-z0-9_]+$'; found 'a b'",
         ),
         ("minimum: 3}", "minimum: 3}\ngate: {fewest: 4}", "gate.fewest is 4, but there are 3 participants"),
         (

@@ -164,8 +164,7 @@ def test_a_model_goes_on_knowing_what_it_knew_when_more_is_told(compared):
 
     def of(modalities):
         """The room, and its model's arrays as of the test, where the file is said to have these columns."""
-        settings = membership.model.two_stage.model_copy(update={"content": modalities})
-        model = membership.model.model_copy(update={"two_stage": settings})
+        model = membership.model.model_copy(update={"content": modalities})
         room = Room(home, membership.model_copy(update={"model": model}))
         kept, prepared = own_model.kept(room, run), room.prepared(room.version, cuts)
         return kept and own_model.fresh(room, kept, prepared, 3, prepared.listable(3))

@@ -59,7 +59,7 @@ def judged(tmp_path):
 
     def judge(dies, on_loss="wait"):
         policy = RoundPolicy(ready_seconds=20, deadline_seconds=30, on_loss=on_loss)
-        settings = SimpleNamespace(rounds=policy, seed=0, catalogue=tmp_path / "none.txt")
+        settings = SimpleNamespace(rounds=policy, seed=0, catalogue=tmp_path / "none.txt", content=None)
         with ExitStack() as stack:
             doors = {}
             for name in "abcd":
@@ -99,7 +99,7 @@ def test_a_newest_window_that_begins_with_validation_is_told(monkeypatch):
     told = {"a": {"cuts": ["2021-01-01"]}}
     reply = Together(RoundPlan(run="e", number=0, cohort=("a",)), told, {}, {}, {}, 1, ())
     monkeypatch.setattr(evaluation, "together", lambda *_, **__: reply)
-    settings = SimpleNamespace(rounds=RoundPolicy(), seed=0, catalogue=Path("none.txt"))
+    settings = SimpleNamespace(rounds=RoundPolicy(), seed=0, catalogue=Path("none.txt"), content=None)
     with pytest.raises(
         BadInput, match="found cuts 2021-01-01, expected one for validation and a later one for test"
     ):

@@ -10,6 +10,7 @@ from federation.errors import BadInput, Refused
 from federation.plan import RoundPlan
 from federation.simulate import simulate
 from recommenders.choice import Choice, choose
+from recommenders.exploration import ExploreConfig
 from recommenders.interactions import Interactions
 from recommenders.item_to_item import (
     assemble,
@@ -124,7 +125,8 @@ def test_more_users_of_an_item_than_the_words_hold_are_refused(tmp_path, users):
     everyone = np.arange(users, dtype=np.int32)
     data = Interactions(everyone, everyone * 0, everyone.astype(np.int64), users, 1)
     model = ModelConfig(kind="item_to_item", users_bound=10_000)
-    room = SimpleNamespace(work=lambda *_: tmp_path, membership=SimpleNamespace(model=model, participants=3))
+    membership = SimpleNamespace(model=model, participants=3, explore=ExploreConfig())
+    room = SimpleNamespace(work=lambda *_: tmp_path, membership=membership)
     prepared = SimpleNamespace(
         data=data, opened_in=lambda _: [1], before=lambda _: data, begins=lambda _: users
     )

@@ -7,6 +7,8 @@ import time
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from small import Small
 
@@ -15,12 +17,15 @@ pytest.importorskip("torch")
 FILE = """
 name: small
 state: {state}
+catalogue: items.parquet
+content: items.parquet
 participants:
   - {{name: east, events: {{path: east.csv, columns: &columns {{user: user, item: item, time: time}}}}}}
   - {{name: north, events: {{path: north.csv, columns: *columns}}}}
   - {{name: south, events: {{path: south.csv, columns: *columns}}}}
 model:
   kind: sequence
+  content: [place]
   sequence: {{width: 16, length: 20, blocks: 1, epochs: 6, rounds: 4, patience: 2, batch: 32}}
 """
 ITEMS = 60
@@ -38,6 +43,14 @@ def consortium(small, large=80):
         table = pd.DataFrame(rows, columns=["user", "item", "time"])
         table["time"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(table["time"], unit="D")
         table.to_csv(small.folder / f"{name}.csv", index=False)
+    angles = np.arange(ITEMS) * 2 * np.pi / ITEMS
+    content = pa.table(
+        {
+            "item": [f"item-{n:05}" for n in range(ITEMS)],
+            "place": [*np.column_stack([np.cos(angles), np.sin(angles)])],
+        }
+    )
+    pq.write_table(content, small.folder / "items.parquet")
     path = small.folder / "small.yaml"
     path.write_text(FILE.format(state=small.folder / "state"))
     return path
@@ -87,6 +100,8 @@ def test_who_is_slower_is_not_waited_for_and_added_when_it_has_finished(small):
     path = consortium(small, large=4000)
     west = "  - {name: west, events: {path: west.csv, columns: *columns}}\n"
     text = path.read_text().replace("model:\n", west + "model:\n")
+    for line in ("catalogue: items.parquet\n", "content: items.parquet\n", "  content: [place]\n"):
+        text = text.replace(line, "")
     path.write_text(text.replace("batch: 32", "batch: 32, exchange: {together: 0.7}"))
     small.chorus("run", path, "--json", "figures.json")
     steps = [json.loads(each.read_text()) for each in sorted((small.run / "round-0000").glob("learned-*"))]

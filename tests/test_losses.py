@@ -8,7 +8,7 @@ from processes import program
 from federation.errors import Lost, TooFew
 from federation.plan import RoundPlan
 from federation.policy import RoundPolicy
-from federation.summed import Summed
+from federation.summed import Summed, work_of
 
 TROUBLES = {
     "nan": "value 1 is NaN",
@@ -157,9 +157,17 @@ def test_whoever_is_missing_from_the_sums_before_the_resumption_is_exposed(conso
 
 
 def test_what_opens_the_same_as_another_job_is_among_the_same():
-    """A transformer's rounds open everybody's events of each item, as popularity does."""
+    """A transformer's figures and changes are of those whose events popularity opens."""
     memory, plan = Summed(), RoundPlan(run="r", number=0, cohort=("a", "b", "c"))
-    memory.note(plan, "gather", plan.cohort)
-    assert memory.cohort(plan, "learn") == ("a", "b", "c")
-    assert memory.cohort(plan, "grow") is None
-    assert memory.cohort(plan.model_copy(update={"number": 1}), "learn") is None
+    memory.note(plan, work_of("gather", {}), plan.cohort)
+    for job in ("look", "average"):
+        assert memory.cohort(plan, work_of(job, {"step": 3, "apart": False})) == ("a", "b", "c")
+    assert memory.cohort(plan, work_of("grow", {})) is None
+    assert memory.cohort(plan.model_copy(update={"number": 1}), work_of("look", {"step": 3})) is None
+
+
+def test_changes_that_come_apart_have_a_cohort_in_each_step():
+    """No other job has, whatever it is told."""
+    assert work_of("average", {"step": 3, "apart": True}) != work_of("average", {"step": 4, "apart": True})
+    for job in ("gather", "grow", "look", "evaluate"):
+        assert work_of(job, {"step": 3, "apart": True}) == work_of(job, {})

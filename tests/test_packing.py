@@ -139,6 +139,7 @@ def test_a_transformer_reads_histories_in_order_in_a_process_apart(tracking, tmp
     save(folder.path / "round-0001" / "popularity" / "2.npy", counts.ravel())
     figures = {"participants": {"a": {"chosen": {"consortium_strength": 1}}, "b": {"chosen": None}}}
     told = {"items": ITEMS, "model": model, "seed": 0, "catalogue": tmp_path / "catalogue.txt"}
+    told |= {"embeddings": np.zeros((ITEMS, 0), np.float32)}
     run_id = tracking.start_or_continue("reads", "reads", {}, {})
     tracking.register(run_id, pack(figures, SimpleNamespace(name="r", folder=folder, **told)), "reads", {})
     histories = [[ids[each] for each in some] for some in ((4, 5, 6), (4, 6, 5), (7, 5, 6), (), (8,))]

@@ -161,6 +161,25 @@ def test_participants_learn_together_what_none_of_them_could_know():
     assert all(np.array_equal(*each) for each in zip(again, federated(parts, 2), strict=True))
 
 
+def test_content_tells_of_items_that_nobody_had():
+    """Items are of three kinds, and a user likes one; of each kind there is one that nobody had, 12 to 14."""
+    pytest.importorskip("torch")
+    from recommenders.transformer import train
+
+    content, random = np.eye(3, dtype=np.float32)[np.arange(15) % 3], np.random.default_rng(0)
+    liked = np.array([random.choice(np.arange(user % 3, 12, 3), 4, replace=False) for user in range(60)])
+    data, items = happened(np.repeat(np.arange(60), 4), liked.ravel(), 15), np.arange(15, dtype=np.int32)
+    network = sequence.initial(18, ABLE, 0)
+    for number in range(4):
+        known = data, items, 30, np.random.default_rng(number)
+        network = network.plus(train(network, ABLE, *known, content))
+    network = sequence.blended(network, content)
+    assert network.table.shape == (15, ABLE.width)
+    for kind in range(3):
+        (found,) = scores(network, ABLE.size, np.array([[kind, kind + 3, kind + 6]]))
+        assert found[12:].argmax() == kind
+
+
 def test_a_strong_pull_holds_the_network_where_it_was():
     pytest.importorskip("torch")
     from recommenders.transformer import train
@@ -223,14 +242,14 @@ def test_a_step_scores_what_follows_and_a_sample_that_stands_for_the_rest():
     follows, random = np.array([2, 7, 9, 2]), np.random.default_rng(0)
     weights, found = np.exp(np.random.default_rng(1).normal(size=40)), []
     for _ in range(3000):
-        scored, excess = _scored(follows, 40, 10, random)
+        scored, excess = _scored(follows, np.arange(40), 10, random)
         assert len(scored) == len(set(scored.tolist())) == 13
         assert (np.diff(scored) > 0).all()
         assert {2, 7, 9} <= set(scored.tolist())
         assert not excess[np.isin(scored, [2, 7, 9])].any()
         found.append((weights[scored] * np.exp(excess)).sum())
     assert np.mean(found) == pytest.approx(weights.sum(), rel=0.01)
-    scored, excess = _scored(follows, 40, 100, random)
+    scored, excess = _scored(follows, np.arange(40), 100, random)
     assert np.array_equal(scored, np.arange(40))
     assert not excess.any()
 
