@@ -33,8 +33,9 @@ participants:
 split: {{kind: temporal, cuts: [2020-08-01, 2020-09-15]}}
 content: items.parquet
 model:
+  content: [text, sound]
   two_stage:
-    {{content: [text, sound], candidates: 30, learn_from: 1, boosting: {{trees: 40, min_data_in_leaf: 20}}}}
+    {{candidates: 30, learn_from: 1, boosting: {{trees: 40, min_data_in_leaf: 20}}}}
 """
 
 
@@ -199,7 +200,7 @@ def test_who_has_another_copy_of_the_content_does_not_take_part(tmp_path):
         write_content(place.folder / "items.parquet", seed=int(name == "north"))
         write(place.folder, port, "content: items.parquet\ndata: .")
         told = (place.folder / "small.yaml").read_text()
-        told = told.replace("{candidates: 10,", "{content: [text], candidates: 10,")
+        told = told.replace("model: {", "model: {content: [text], ")
         (place.folder / "small.yaml").write_text(told)
     give_each_other(places)
     joined = [places[name].start("join", "small.yaml", "--as", name) for name in ("east", "north")]

@@ -17,7 +17,9 @@ def test_whose_data_could_not_be_prepared_is_not_in_the_pooled_figures(tiny, tmp
     if kind == "sequence":
         pytest.importorskip("torch")
     path = tiny("tiny")
-    path.write_text(path.read_text().replace("kind: item_to_item", f"kind: {kind}, sequence: {{width: 8}}"))
+    path.write_text(
+        path.read_text().replace("kind: item_to_item", f"kind: {kind}, sequence: {{width: 8, trusts: [1]}}")
+    )
     consortium = read_consortium(path)
     generate(consortium.world, consortium.data, consortium.names)
     home = Path(consortium.home)
