@@ -26,7 +26,7 @@ from recommenders.sequence import Reader, SequenceConfig
 from recommenders.transformer import train
 
 EVERY = 5  # rounds, between two looks at the figures
-DAYS = 30  # there are no times: all events are of one moment
+DAYS = 3650  # of popularity: all
 
 
 def beauty(folder: Path) -> Interactions:
