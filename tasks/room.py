@@ -8,9 +8,10 @@ explores. All of it is readable by its owner only.
 import hashlib
 import shutil
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -180,6 +181,10 @@ class Room:
             data.users[train], data.times[train], order[train], self.membership.split, moments
         )
         return part
+
+    def as_told(self, told: Mapping[str, Any]) -> Prepared:
+        """The events as a job is told of them: by their version, the cuts, how many items count."""
+        return self.prepared(told["version"], tuple(told["cuts"]), told.get("items"))
 
     def events(self, version: str | None = None, test: bool = False) -> pa.Table:
         """The participant's events at `version`, now if none, in time's order; or of its `test` files."""

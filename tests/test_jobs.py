@@ -12,7 +12,7 @@ from federation.errors import Refused
 from federation.plan import RoundPlan
 from federation.simulate import simulate
 from flows.consortium import read_consortium
-from tasks import jobs
+from tasks import jobs, judging
 from tasks.membership import Disclosures
 from tasks.room import Room
 
@@ -103,7 +103,7 @@ def test_events_on_items_that_the_catalogue_does_not_know_are_counted(tmp_path):
 def test_counts_of_a_champion_with_other_windows_are_known_by_their_size():
     by_window = np.array([[3, 1, 0], [1, 0, 0], [5, 1, 2]])  # of 30, 7 and 90 days
     channel = SimpleNamespace(read={"1/popularity/2": by_window.ravel()}.__getitem__)
-    assert jobs._counts("1/popularity/2", channel, 3).tolist() == [[3, 1, 0], [5, 1, 2]]
+    assert judging._counts("1/popularity/2", channel, 3).tolist() == [[3, 1, 0], [5, 1, 2]]
 
 
 def test_only_new_items_are_summed_and_only_where_the_catalogue_grows(tmp_path):
