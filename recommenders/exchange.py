@@ -61,7 +61,7 @@ class ExchangeConfig(Frozen):
         description="how the mean change is taken: as it is, or by Adam (Reddi et al. 2021, FedAdam)",
     )
     rate: Annotated[float, Field(gt=0, le=10)] = Field(
-        default=1.0, description="what a step is multiplied by; for adam about 0.01"
+        default=1.0, description="what a step is multiplied by; for adam about 0.03"
     )
     bits: Literal[16, 32] = Field(default=16, description="of a number in a sum")
     rank: Annotated[int, Field(ge=1)] | None = Field(
