@@ -6,7 +6,7 @@ are not waited for, the faster are in several by then.
 
 import math
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from prefect import task
@@ -37,8 +37,8 @@ def learn_together(number: int, work: Mapping[str, quote[Work]], run: Run) -> di
         for name in work.keys() - begun.keys():
             sums = before.get(name, len(steps))
             begun[name] = Begun(learn.submit(work[name], sums, _turn(name, steps)), sums)
-        finished = _finished(number, {name: begun[name] for name in before or begun}, steps, run)
-        told, silent = arrived({name: begun[name].future for name in finished})
+        ended = finished(number, begun, before, steps, run)
+        told, silent = arrived({name: begun[name].future for name in ended})
         lost |= silent
         _require(told, silent, run)
         work = {name: each for name, each in work.items() if name not in lost}
@@ -48,7 +48,7 @@ def learn_together(number: int, work: Mapping[str, quote[Work]], run: Run) -> di
             work.keys() <= _since_look(steps) | told.keys(),
             run,
         )
-        begun = {name: each for name, each in begun.items() if name not in finished}
+        begun = {name: each for name, each in begun.items() if name not in ended}
     arrived({name: each.future for name, each in begun.items()})  # what comes now is too late
     return lost
 
@@ -92,19 +92,30 @@ def _look(sums: int, network: str, run: Run) -> dict[str, Any]:
     return common(run.sum(plan, "look", cuts=cuts, step=sums, networks={str(sums): network}))
 
 
-def _finished(
-    number: int, begun: Mapping[str, Begun], steps: list[dict[str, Any]], run: Run
+def finished(
+    number: int,
+    begun: Mapping[str, Begun],
+    before: Collection[str],
+    steps: Sequence[Mapping[str, Any]],
+    run: Run,
 ) -> Collection[str]:
-    """Who is waited for: as many as make a step; all, where a federated round of round 0 ends with them."""
-    share, finished = run.model.sequence.exchange.together, set[str]()
-    enough = min(len(begun), max(run.policy.minimum, math.ceil(share * len(begun))))
-    names = {id(each.future): name for name, each in begun.items()}
-    for future in as_completed([each.future for each in begun.values()]):
-        finished.add(names[id(future)])
-        ends = number == 0 and begun.keys() <= _since_look(steps) | finished
-        if len(finished) >= enough and not ends:
+    """Whose training has ended, once as many of them as make a sum have not lost it.
+
+    All are waited for where a federated round of round 0 ends with them, and of a sum that was cut off all
+    who were in it `before`.
+    """
+    waits = {name: begun[name] for name in before or begun if name in begun}
+    share = 1.0 if before else run.model.sequence.exchange.together
+    enough = min(len(waits), max(run.policy.minimum, math.ceil(share * len(waits))))
+    names, ended, told = {id(each.future): name for name, each in waits.items()}, set[str](), 0
+    for future in as_completed([each.future for each in waits.values()]):
+        future.wait()  # its state is known then
+        ended.add(names[id(future)])
+        told += future.state.is_completed()
+        ends = number == 0 and begun.keys() <= _since_look(steps) | ended
+        if told >= enough and not ends:
             break
-    return finished
+    return ended
 
 
 def _cut_off(number: int, step: int, run: Run) -> dict[str, int]:
@@ -123,7 +134,7 @@ def _require(told: Collection[str], lost: Mapping[str, str], run: Run) -> None:
         raise Lost(dict(lost))
 
 
-def _since_look(steps: list[dict[str, Any]]) -> set[str]:
+def _since_look(steps: Sequence[Mapping[str, Any]]) -> set[str]:
     """Whose work is in sums of the federated round under way."""
     found = set[str]()
     for step in steps:
