@@ -58,7 +58,8 @@ class Exchanged:
         """Keep how training has changed the network after `begins` sums, to be added in place of the last."""
         folder = self._folder / f"change-{begins}"
         keep(folder, change)
-        write_json(folder / "kept.json", {"begins": begins, "told": digest(told).hex()})
+        kept = {"begins": begins, "told": digest(told).hex(), "change": change.digest()}
+        write_json(folder / "kept.json", kept)
         for each in self._folder.glob("change-*"):
             if each != folder:
                 shutil.rmtree(each)
@@ -90,7 +91,7 @@ class Exchanged:
     def _bind(self, step: int, change: Told) -> None:
         """A change goes into one sum, and a sum has one change: the difference of two would be its own.
 
-        Noted before it leaves; raises `Refused` for another.
+        Noted before it leaves; raises `Refused` for another, also where training anew ended in other bits.
         """
         bound, begins = self._bound, change["begins"]
         elsewhere = any(each["begins"] == begins for each in bound.values())

@@ -289,8 +289,9 @@ def test_an_event_comes_on_top_of_the_popularity_of_its_time(events, days):
         assert lessons.popular[moment] == pytest.approx(expected, rel=1e-6)
 
 
-def test_another_network_than_all_were_told_of_is_refused(tiny, tmp_path):
-    """If all others began with one that has no gradient, the sum would be this participant's term."""
+@pytest.fixture
+def learner(tiny, tmp_path):
+    """A participant that trains a transformer, of a run whose sums are zeros and ones."""
     path = tiny("tiny")
     path.write_text(path.read_text().replace("kind: item_to_item", "kind: sequence, sequence: {width: 8}"))
     consortium = read_consortium(path)
@@ -299,17 +300,19 @@ def test_another_network_than_all_were_told_of_is_refused(tiny, tmp_path):
     room = Room(tmp_path / "east", east)
     version = room.import_all().version
     write_catalogue(east.catalogue, room.item_ids())
-    prepared, items, model = (
-        room.prepared(version, ("2024-05-01", "2024-06-01")),
-        len(room.item_ids()),
-        east.model,
-    )
-    first = sequence.initial(items, model.sequence, east.seed)
+    prepared, items = room.prepared(version, ("2024-05-01", "2024-06-01")), len(room.item_ids())
+    first = sequence.initial(items, east.model.sequence, east.seed)
     opened = {
-        "0/popularity/1": np.zeros(len(model.windows) * items, np.int64),
+        "0/popularity/1": np.zeros(len(east.model.windows) * items, np.int64),
         "0/sequence/0": np.ones(first.dense.size + first.table.size),
     }
-    learner = Learner(room, prepared, "r", 0, SimpleNamespace(read=opened.__getitem__))
+    channel = SimpleNamespace(read=opened.__getitem__, sum=lambda name, term, form: term)
+    return Learner(room, prepared, "r", 0, channel)
+
+
+def test_another_network_than_all_were_told_of_is_refused(learner):
+    """If all others began with one that has no gradient, the sum would be this participant's term."""
+    first = learner.exchanged.network(0)
     told = {"0": first.digest(), "1": first.digest()}
     learner.exchanged.require(0, told)
     for sums, networks in ((1, told), (0, {"0": ""}), (0, {})):
@@ -322,3 +325,29 @@ def test_another_network_than_all_were_told_of_is_refused(tiny, tmp_path):
         learner.add(1, True, told, {"cuts": []})
     with pytest.raises(Refused, match="east: was told something else for learn than for average"):
         learner.exchanged.add(1, told, {"cuts": ["2024-01-01"]}, learner.items, np.ones(1))
+
+
+def test_a_change_goes_into_one_sum_and_a_sum_has_one_change(learner):
+    """Whatever the coordinator asks for: the difference of two sums would be the participant's own."""
+    exchanged, told = learner.exchanged, {"cuts": []}
+    change, share = exchanged.network(0).of(learner.items), np.ones(len(learner.items) + 1)
+
+    def add(step, change, begins=0):
+        exchanged.keep(change, begins, told)
+        networks = {str(begins): exchanged.network(begins).digest()}
+        exchanged.add(step, networks, told, learner.items, share)
+        return (exchanged._folder / "heard" / f"{step}.npy").read_bytes()
+
+    said = add(0, change)
+    assert add(0, change) == said  # again: the same term
+    assert exchanged.turns == 1
+    for step, each, begins in ((1, change, 0), (0, change.plus(change), 0), (0, change, 1)):
+        with pytest.raises(Refused, match="east: its change was to be in another sum, or another change in"):
+            add(step, each, begins)
+    exchanged.keep(change, 0, told)
+    Room.forget_round(learner._room, "r", 0)  # as `chorus rerun --participant` has it
+    with pytest.raises(Refused, match="another change in sum 0"):
+        add(0, change.plus(change))
+    assert add(0, change) == said
+    add(1, change.plus(change), 1)
+    assert exchanged.turns == 2
