@@ -93,12 +93,12 @@ def _contexts(
 def _scored(
     room: Room, model: Kept, own: Interactions, user: int, seen: NDArray[np.int32], at: int
 ) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]]]:
-    """The own items that were not seen, with popularity as of the moment `at` or item-to-item as score.
+    """The items of `_listable` that were not seen, with popularity as of `at` or item-to-item as score.
 
     Where a transformer reads, with the logarithm of popularity and what it says of the user's history.
     """
     if model.choice.kind == "popularity":
-        window, own_items = int(model.choice.strength), own.own_items()
+        window, own_items = int(model.choice.strength), _listable(room, model, own)
         mine, total = _counts(room, model, own, at)
         scores = blend(mine[window], total[window], model.choice.share)[own_items]
         if model.reads:
@@ -111,6 +111,12 @@ def _scored(
         scores = made["weights"][np.isin(own_items, seen)].sum(axis=0)
     new = ~np.isin(own_items, seen)
     return own_items[new], scores[new]
+
+
+def _listable(room: Room, model: Kept, own: Interactions) -> NDArray[np.int32]:
+    """The own items; of a transformer also what its content said that anybody may list, ascending."""
+    items = own.own_items()
+    return np.union1d(items, served(room, model)["own_items"]) if model.reads else items
 
 
 def _ranked(

@@ -248,6 +248,19 @@ def test_a_refresh_replaces_what_is_served_and_nothing_else(trained):
     assert others == {path: path.read_bytes() for path in (room.model("first") / "others").iterdir()}
 
 
+@pytest.mark.parametrize("trained", ["sequence"], indirect=True)
+def test_a_transformer_lists_what_may_be_listed_though_nobody_here_had_it(trained):
+    """As `since` in the file of the items' content says of some; in tests they are listed, too."""
+    room, east = trained.room, trained.prepared["east"]
+    everything, had = np.arange(east.data.item_count, dtype=np.int32), east.data.own_items()
+    assert len(had) < len(everything)
+    known = terms.snapshot(room, east, TEST, trained.channel, everything)
+    own_model.keep(room, "first", known, KINDS["sequence"], untrained(east))
+    user, ids = east.user_ids[0].as_py(), room.membership.catalogue.read_text().split()
+    seen = {ids[item] for item in east.data.items[east.data.users == 0]}
+    assert {*recommending.recommend(room, "first", user, 1_000)["items"]} == {*ids} - seen
+
+
 @pytest.mark.parametrize("trained", ["popularity"], indirect=True)
 def test_a_recommendation_of_what_is_popular_knows_the_newest_own_events(trained):
     """Everybody at east buys one item after the training, which is then recommended to a new user first."""
