@@ -75,6 +75,12 @@ class SequenceConfig(Frozen):
             raise ValueError(f"heads: found {self.heads}, expected a divisor of width {self.width}")
         return self
 
+    @model_validator(mode="after")
+    def _fewer_directions_than_numbers(self) -> "SequenceConfig":
+        if (rank := self.exchange.rank) is not None and rank >= self.width:
+            raise ValueError(f"exchange.rank: found {rank}, expected null or fewer than width {self.width}")
+        return self
+
     @property
     def size(self) -> Size:
         """What decides how many parameters there are."""

@@ -13,6 +13,7 @@ from federation.simulate import simulate
 from recommenders import exchange
 from recommenders.attention import Network
 from recommenders.exchange import BOUND, FORMS, Common, ExchangeConfig, Versions
+from recommenders.sequence import SequenceConfig
 
 ITEMS, WIDTH, DENSE = 7, 3, 5
 EVERYTHING = np.arange(ITEMS, dtype=np.int32)
@@ -108,6 +109,14 @@ def test_rows_in_few_directions_are_rows_of_the_table():
 def test_directions_of_a_round_need_all_to_begin_at_once():
     with pytest.raises(ValueError, match=r"rank: found 8 with together 0\.5, expected null or together 1"):
         ExchangeConfig(rank=8, together=0.5)
+
+
+def test_directions_are_fewer_than_the_numbers_of_an_item():
+    """As many would cost what all numbers do, and say less."""
+    for rank in (8, 9):
+        with pytest.raises(ValueError, match=rf"exchange.rank: found {rank}, expected null or fewer than wi"):
+            SequenceConfig(width=8, exchange=ExchangeConfig(rank=rank))
+    assert SequenceConfig(width=8, exchange=ExchangeConfig(rank=7)).exchange.rank == 7
 
 
 @pytest.mark.parametrize(
