@@ -95,8 +95,9 @@ def _created_at(folder: RunFolder, settings: Settings) -> str:
     found = settings.fingerprint
     if known.get("fingerprint", found) != found:
         raise BadInput(
-            f"run '{folder.run}': participants, cleaning, split, model or seed have changed "
-            f"(found configuration {found}, expected {known['fingerprint']}); undo it, or start a new run"
+            f"run '{folder.run}': participants, cleaning, split, model, explore or seed have changed, or the "
+            f"version of chorus has (found configuration {found}, expected {known['fingerprint']}); undo it, "
+            "or start a new run"
         )
     content = digest(settings.content)
     if known.get("content", content) != content:

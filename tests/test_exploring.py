@@ -27,7 +27,9 @@ from recommenders.popularity import DAY
 from tasks import exploring, own_model, recommending, terms
 from tasks.exploring import Shown
 from tasks.gathering import rehearsals
+from tasks.opening import _created_at
 from tasks.room import Room
+from tasks.runs import RunFolder
 
 CUTS, TEST = ("2024-04-01", "2024-05-15"), 2
 EXPLORE = "explore: {places: 3, policy: linucb, window_days: 7}"
@@ -231,6 +233,15 @@ def test_all_explore_alike(tiny):
     other = read_consortium(tiny("tiny")).memberships[0]
     with pytest.raises(BadInput, match=r"explore\.places: 0, the coordinator's 3"):
         other.require_agreed(own.agreed)
+
+
+def test_a_run_goes_on_only_with_the_exploration_of_its_beginning(tiny, tmp_path):
+    own, other = (read_consortium(tiny("tiny", more)).settings() for more in (EXPLORE, ""))
+    folder = RunFolder(tmp_path / "coordinator" / "runs" / "r")
+    folder.note(fingerprint=own.fingerprint, created_at="2024")
+    assert _created_at(folder, own) == "2024"
+    with pytest.raises(BadInput, match=r"run 'r': .* explore .* have changed, or the version of chorus has"):
+        _created_at(folder, other)
 
 
 def test_without_times_nothing_could_be_learned(tiny):
