@@ -64,9 +64,10 @@ def show(room: Room, user: str, listed: pa.Array, contexts: Floats, top: int) ->
 def keep_term(room: Room, prepared: Prepared, folder: Path) -> None:
     """Write the own term of the sum: of all that was shown so long ago that the events tell what came of it.
 
-    Raises `BadInput` for a damaged file of what was shown.
+    What was shown too long ago is dropped first.  Raises `BadInput` for a damaged file of what was shown.
     """
     if room.membership.explore.places:
+        room.forget_shown()
         paths = sorted(room.shown.glob("*/*.json"))
         lists = [read_json(path, Shown.model_validate_json) for path in paths]
         known = [each for each in lists if each.features == FEATURES]

@@ -111,7 +111,12 @@ class Room:
     def forget(self, run: str) -> None:
         """Drop the work of a run that is finished, older work, and what was shown too long ago to count."""
         shutil.rmtree(self.home / "work" / named(run), ignore_errors=True)
-        self._drop([*self._old("work"), *self._not_counted()])
+        self._drop(self._old("work"))
+        self.forget_shown()
+
+    def forget_shown(self) -> int:
+        """Drop what was shown too long ago to count; returns how many days of it."""
+        return self._drop(self._old("shown", self.membership.explore.keep_days))
 
     def tidy(self, keep: Collection[str]) -> int:
         """Drop models of runs that are not in `keep`, old work, and stores of settings that are not in use.
@@ -120,10 +125,7 @@ class Room:
         """
         models = [each for each in self._old("models") if each.name not in keep]
         stores = [each for each in self._old("store") if each != self.store.root]
-        return self._drop([*models, *stores, *self._old("work"), *self._not_counted()])
-
-    def _not_counted(self) -> list[Path]:
-        return self._old("shown", self.membership.explore.keep_days)
+        return self._drop([*models, *stores, *self._old("work")]) + self.forget_shown()
 
     def _old(self, kind: str, days: float | None = None) -> list[Path]:
         oldest = time.time() - (self.membership.keep_days if days is None else days) * DAY

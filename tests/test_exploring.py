@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import time
 from functools import partial
@@ -226,6 +227,19 @@ def test_what_was_shown_too_long_ago_is_dropped(trained):
     assert [each.name for each in room.shown.iterdir()] == ["2"]
     os.utime(room.shown / "2", (0, 0))
     assert room.tidy(["first"]) == 1
+
+
+def test_a_training_counts_only_what_was_shown_of_late(trained):
+    """Though nothing has dropped the rest since the training before."""
+    for seed, name in enumerate(trained.rooms):
+        show(trained, name, 5, seed)
+    expected = summed(trained)["0/exploration/statistics"]
+    room = trained.rooms["east"]
+    (path, *_) = room.shown.glob("*/*.json")
+    shutil.copytree(path.parent, room.shown / "1")
+    os.utime(room.shown / "1", (time.time() - 91 * 86_400,) * 2)
+    np.testing.assert_array_equal(summed(trained, "second")["0/exploration/statistics"], expected)
+    assert not (room.shown / "1").exists()
 
 
 def test_all_explore_alike(tiny):
