@@ -108,10 +108,12 @@ class Learner:
     def add(self, step: int, apart: bool, networks: dict[str, str], told: dict[str, Any]) -> None:
         """Add the change that was kept to sum `step`, as the own share of the mean.
 
-        Raises `Refused` where each sum is to have a cohort of its own (`apart`), and that was not agreed.
+        Raises `Refused` where each sum has a cohort of its own (`apart`) and that was not agreed, or the
+        other way round: told both, it would say one change in two sums.
         """
-        if apart and self.config.exchange.together == 1:
-            raise Refused(f"{self._room.name}: agreed to sums among the same participants only")
+        if apart != (agreed := self.config.exchange.together < 1):
+            cohorts = "cohorts of their own" if agreed else "the same participants"
+            raise Refused(f"{self._room.name}: agreed to sums among {cohorts} only")
         name, number = f"weights/{self._part}", self._number
         own = np.load(kept(self._room, self._run, number, name.replace("/", "-") + ".npy")[0])
         share = exchange.shares(own, self._channel.read(f"{number}/{name}"))

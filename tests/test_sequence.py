@@ -321,8 +321,6 @@ def test_another_network_than_all_were_told_of_is_refused(learner):
     learner.exchanged.keep(first.of(learner.items), 1, {"cuts": []})
     with pytest.raises(Refused, match="east: read another network than all were told of"):
         learner.exchanged.add(1, told, {"cuts": []}, learner.items, np.ones(len(learner.items) + 1))
-    with pytest.raises(Refused, match="east: agreed to sums among the same participants only"):
-        learner.add(1, True, told, {"cuts": []})
     with pytest.raises(Refused, match="east: was told something else for learn than for average"):
         learner.exchanged.add(1, told, {"cuts": ["2024-01-01"]}, learner.items, np.ones(1))
 
@@ -351,3 +349,16 @@ def test_a_change_goes_into_one_sum_and_a_sum_has_one_change(learner):
     assert add(0, change) == said
     add(1, change.plus(change), 1)
     assert exchanged.turns == 2
+
+
+@pytest.mark.parametrize(
+    ("together", "agreed"), [(1.0, "the same participants"), (0.5, "cohorts of their own")]
+)
+def test_a_participant_is_summed_apart_where_that_was_agreed_and_only_there(learner, together, agreed):
+    """Told the one and then the other, it would say one change in two sums."""
+    exchange = learner.config.exchange.model_copy(update={"together": together})
+    learner.config = learner.config.model_copy(update={"exchange": exchange})
+    with pytest.raises(Refused, match=f"east: agreed to sums among {agreed} only"):
+        learner.add(0, together == 1, {}, {"cuts": []})
+    with pytest.raises(BadInput, match="weights"):  # goes on to what weighs, which nobody has summed here
+        learner.add(0, together < 1, {}, {"cuts": []})
