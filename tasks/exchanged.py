@@ -20,6 +20,7 @@ from recommenders import exchange, sequence
 from recommenders.attention import Floats, Network
 from recommenders.exchange import Versions
 from recommenders.sequence import SequenceConfig
+from tasks import terms
 from tasks.room import Room
 
 Told = dict[str, Any]
@@ -30,7 +31,7 @@ class Exchanged:
 
     def __init__(self, room: Room, run: str, number: int, rows: int, channel: Channel) -> None:
         self._name, self._config, self._rows = room.name, room.membership.model.sequence, rows
-        self._folder, self._channel = room.work(run, number), channel
+        self._work, self._folder, self._channel = (room, run, number), room.work(run, number), channel
         self._path = self._folder.parent / f"bound-{int(number)}.json"
         self._names = (room.membership.seed, number)
 
@@ -69,9 +70,10 @@ class Exchanged:
     ) -> None:
         """Add the newest change of the `own` rows to sum `step`, as a `share` of the mean.
 
-        Raises `Refused` where the work was told something else than all are told now.
+        Raises `Refused` where the work was told something else than all are told now, `BadInput` where it is
+        gone.
         """
-        (path,) = self._folder.glob("change-*/kept.json")
+        (path,) = terms.kept(*self._work, "change-*/kept.json")
         kept = read_json(path)
         if kept["told"] != digest(told).hex():
             raise Refused(f"{self._name}: was told something else for learn than for average")

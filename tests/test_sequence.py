@@ -344,6 +344,8 @@ def test_a_change_goes_into_one_sum_and_a_sum_has_one_change(learner):
             add(step, each, begins)
     exchanged.keep(change, 0, told)
     Room.forget_round(learner._room, "r", 0)  # as `chorus rerun --participant` has it
+    with pytest.raises(BadInput, match=r"east: what it kept for round 0 of run r is gone, expected change-"):
+        exchanged.add(0, {}, told, learner.items, share)
     with pytest.raises(Refused, match="another change in sum 0"):
         add(0, change.plus(change))
     assert add(0, change) == said
