@@ -32,7 +32,7 @@ FORMS = {
 have room for that in cohorts of up to 4,095."""
 
 LARGEST = 64.0
-"""Of a parameter; beyond it training has gone wrong."""
+"""Change of a parameter; beyond it training has gone wrong."""
 
 FIRST, SECOND, LEAST = 0.9, 0.99, 1e-3
 """beta_1, beta_2 and tau of FedAdam (Reddi et al. 2021, section 5)."""
@@ -128,10 +128,13 @@ def term(
 
     `share` (own items + 1,) is that of each row, and of all else.  Rounded up or down by chance, so that the
     mean is kept (Alistarh et al. 2017, "QSGD").  Raises `Refused` where training has gone so wrong that a
-    parameter is no number, or beyond `LARGEST`.
+    parameter is no number, or has changed by more than `LARGEST`.
     """
     if not all(np.abs(each).max(initial=0.0) <= LARGEST for each in change):  # NaN is not either
-        raise Refused(f"a parameter of the network is beyond {LARGEST:g}: train with a smaller learning_rate")
+        raise Refused(
+            f"training changes a parameter by more than {LARGEST:g}, or to no number: "
+            "expected a smaller model.sequence.learning_rate"
+        )
     rows = np.zeros((items, change.table.shape[1]))
     rows[own] = share[:-1, None] * np.clip(change.table, -BOUND, BOUND)
     dense = share[-1] * np.clip(change.dense, -BOUND, BOUND)

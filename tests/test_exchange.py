@@ -133,7 +133,7 @@ def test_a_network_that_training_has_spoilt_is_not_added(value):
     spoilt = noise(1)
     spoilt.table[3, 2] = value
     with pytest.raises(
-        Refused, match="a parameter of the network is beyond 64: train with a smaller learning_rate"
+        Refused, match=r"changes a parameter by more than 64, .* a smaller model\.sequence\.learning_rate"
     ):
         exchange.term(spoilt, np.ones(ITEMS + 1), EVERYTHING, ITEMS, FORMS[16], np.random.default_rng(0))
 
