@@ -50,9 +50,12 @@ class Exchanged:
         """Raise `Refused` where that network is another than the one whose digest all were told.
 
         If all others had one without gradients, it would be heard alone (Pasquini et al. 2022, "Eluding
-        Secure Aggregation in Federated Learning").
+        Secure Aggregation in Federated Learning").  The sums are read anew then: it may have heard one of an
+        attempt that was repeated without it.
         """
         if networks.get(str(sums)) != self.network(sums).digest():
+            shutil.rmtree(self._folder / "heard", ignore_errors=True)
+            _versions.cache_clear()
             raise Refused(f"{self._name}: read another network than all were told of")
 
     def keep(self, change: Network, begins: int, told: Told) -> None:

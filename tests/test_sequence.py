@@ -310,6 +310,18 @@ def learner(tiny, tmp_path):
     return Learner(room, prepared, "r", 0, channel)
 
 
+def test_a_sum_that_was_repeated_without_a_participant_is_read_anew(learner):
+    """Of the attempt that it was in it has heard another, by which it has another network than the rest."""
+    exchanged, first = learner.exchanged, learner.exchanged.network(0)
+    size = first.dense.size + first.table.size
+    exchanged._channel = SimpleNamespace(read=lambda name: np.ones(size))
+    assert exchanged.network(1).digest() != first.digest()
+    exchanged._channel = SimpleNamespace(read=lambda name: np.zeros(size))
+    with pytest.raises(Refused, match="east: read another network than all were told of"):
+        exchanged.require(1, {"1": first.digest()})
+    exchanged.require(1, {"1": first.digest()})
+
+
 def test_another_network_than_all_were_told_of_is_refused(learner):
     """If all others began with one that has no gradient, the sum would be this participant's term."""
     first = learner.exchanged.network(0)
