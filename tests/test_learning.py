@@ -56,6 +56,17 @@ def consortium(small, large=80):
     return path
 
 
+def asynchronous(small, large):
+    """The same and west, of so many users, without content; a sum takes three of the four."""
+    path = consortium(small, large)
+    west = "  - {name: west, events: {path: west.csv, columns: *columns}}\n"
+    text = path.read_text().replace("model:\n", west + "model:\n")
+    for line in ("catalogue: items.parquet\n", "content: items.parquet\n", "  content: [place]\n"):
+        text = text.replace(line, "")
+    path.write_text(text.replace("batch: 32", "batch: 32, exchange: {together: 0.7}"))
+    return path
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """The consortium after one run of a transformer."""
@@ -96,15 +107,10 @@ def test_the_registered_model_reads_a_history_in_order(ran):
 
 @pytest.mark.slow
 def test_who_is_slower_is_not_waited_for_and_added_when_it_has_finished(small):
-    """West has fifty times the events of any other; a sum takes three of the four."""
-    path = consortium(small, large=4000)
-    west = "  - {name: west, events: {path: west.csv, columns: *columns}}\n"
-    text = path.read_text().replace("model:\n", west + "model:\n")
-    for line in ("catalogue: items.parquet\n", "content: items.parquet\n", "  content: [place]\n"):
-        text = text.replace(line, "")
-    path.write_text(text.replace("batch: 32", "batch: 32, exchange: {together: 0.7}"))
+    """West has fifty times the events of any other."""
+    path = asynchronous(small, 4000)
     small.chorus("run", path, "--json", "figures.json")
-    steps = [json.loads(each.read_text()) for each in sorted((small.run / "round-0000").glob("learned-*"))]
+    steps = [json.loads(each.read_text()) for each in _steps(small)]
     without = [step for step in steps if "west" not in step["cohort"]]
     later = [step for step in steps if "west" in step["cohort"]]
     assert len(without) > len(later) >= 2
@@ -116,6 +122,27 @@ def test_who_is_slower_is_not_waited_for_and_added_when_it_has_finished(small):
     assert figures["federated_rounds"] <= sum(step["over"] for step in steps)
     overall = figures["overall"]
     assert overall["consortium"]["ndcg_at_10"] > 2 * overall["popularity"]["ndcg_at_10"] > 0
+
+
+@pytest.mark.slow
+def test_a_sum_without_its_checkpoint_is_resumed_with_all_who_were_in_it(small):
+    """Four were in it, though three are enough; killed before the checkpoint, and its look."""
+    started = small.start("run", path := asynchronous(small, 80))
+    _wait_for(small, started, "learned-0000.json")
+    while not any(json.loads(each.read_text())["over"] for each in _steps(small)):
+        assert started.poll() is None
+        time.sleep(0.01)
+    small.kill(started)
+    adding = json.loads((small.run / "run.json").read_text())["adding"]
+    assert adding["step"] == len(_steps(small)) - 1  # the next one had not begun
+    assert len(adding["begins"]) == 4
+    _steps(small)[-1].unlink()
+    name = f"sequence/{adding['step']}.npy"
+    opened = (small.run / "round-0000.under-way" / name).read_bytes()
+    small.chorus("resume", small.run.name, path)
+    assert (small.run / "round-0000" / name).read_bytes() == opened
+    step = json.loads(_steps(small)[adding["step"]].read_text())
+    assert (len(step["cohort"]), step["over"]) == (4, True)
 
 
 @pytest.mark.slow
@@ -133,6 +160,11 @@ def test_a_killed_training_and_a_part_that_is_done_again_end_in_the_same_bits(ra
     assert ours["participants"] == theirs["participants"]
     last = f"round-0001/sequence/{ours['federated_rounds'] - 1}.npy"
     assert (small.run / last).read_bytes() == (ran.run / last).read_bytes()
+
+
+def _steps(small):
+    """The checkpoints of round 0."""
+    return sorted(small.folder.glob("state/small/coordinator/runs/*/round-0000*/learned-*.json"))
 
 
 def _wait_for(small, started, step):
