@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import ConfigDict
+from pydantic import ConfigDict, model_validator
 
 from feature_store.catalogue import index, read_catalogue
 from federation.channel import Channel
@@ -39,12 +39,25 @@ class Shown(Frozen):
     features: tuple[str, ...] = FEATURES
     contexts: tuple[tuple[float, ...], ...]
 
+    @model_validator(mode="after")
+    def _whole(self) -> "Shown":
+        if [len(each) for each in self.contexts] != [len(self.features)] * len(self.items):
+            raise ValueError(f"expected all features of each of {len(self.items)} items")
+        return self
+
 
 class Opened(Frozen):
     """A sum of statistics, with the names of the features that it is of."""
 
     features: tuple[str, ...] = FEATURES
     statistics: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Opened":
+        size = len(self.features)
+        if len(self.statistics) != (expected := size * (size + 3) // 2):  # of A the upper triangle, and b
+            raise ValueError(f"found {len(self.statistics)} numbers, expected {expected}")
+        return self
 
 
 def show(room: Room, user: str, listed: pa.Array, contexts: Floats, top: int) -> NDArray[np.intp]:

@@ -147,7 +147,7 @@ def test_what_is_told_of_users_or_items_that_are_not_known_is_left_out(trained):
     expected = summed(trained)["0/exploration/statistics"]
     one = shown["east"][0]
     for number, change in enumerate(
-        ({"user": "nobody"}, {"items": ("no", "none")}, {"features": ("other",)})
+        ({"user": "nobody"}, {"items": ("no", "none")}, {"features": FEATURES[::-1]})
     ):
         other = one.model_copy(update=change)
         write_json(trained.rooms["east"].shown / "1" / f"{number}.json", other.model_dump())
@@ -216,6 +216,26 @@ def test_a_damaged_file_of_what_was_shown_is_named_without_what_it_says(trained)
         terms.keep_terms(room, trained.prepared["east"], "first", 0)
     assert "secret" not in str(told.value)
     assert "east-" not in str(told.value).replace(str(path), "")
+
+
+@pytest.mark.parametrize("contexts", [[], [[1.0] * len(FEATURES)], [[1.0], [1.0]]])
+def test_a_list_without_a_whole_context_for_each_of_its_items_is_damaged(trained, contexts):
+    room = trained.rooms["east"]
+    show(trained, "east", 1, 0)
+    (path,) = room.shown.glob("*/*.json")
+    write_json(path, json.loads(path.read_text()) | {"contexts": contexts})
+    with pytest.raises(BadInput, match=rf"^{path}: .* expected all features of each of 2 items"):
+        terms.keep_terms(room, trained.prepared["east"], "first", 0)
+
+
+def test_a_sum_of_too_few_numbers_is_damaged(trained):
+    for seed, name in enumerate(trained.rooms):
+        show(trained, name, 5, seed)
+    summed(trained)
+    path = trained.rooms["east"].model("first") / "exploration.json"
+    write_json(path, json.loads(path.read_text()) | {"statistics": [1.0, 2.0]})
+    with pytest.raises(BadInput, match=r"first/exploration\.json: .* found 2 numbers, expected 35"):
+        exploring.newest(trained.rooms["east"])
 
 
 def test_what_was_shown_too_long_ago_is_dropped(trained):
