@@ -4,19 +4,15 @@ import tracemalloc
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_store.catalogue import write_catalogue
-from feature_store.world import generate
-from federation.errors import BadInput, Refused
+from federation.errors import BadInput
 from federation.plan import RoundPlan
 from federation.simulate import simulate
-from flows.consortium import read_consortium
 from flows.setup import check
 from recommenders import exchange, sequence
 from recommenders.attention import Network, named, scores, shapes
@@ -26,8 +22,7 @@ from recommenders.metrics import COUNTS, Queries, per_query
 from recommenders.popularity import DAY
 from recommenders.sequence import Histories, Reader, SequenceConfig
 from tasks.model import ModelConfig
-from tasks.room import Room
-from tasks.sequences import Learner, by, require_torch
+from tasks.sequences import by, require_torch
 
 SMALL = SequenceConfig(width=8, length=5, blocks=2, heads=2, dropout=0.1, batch=16, learning_rate=0.01)
 ABLE = SequenceConfig(width=16, length=5, blocks=1, dropout=0.0, batch=60, learning_rate=0.01, epochs=5)
@@ -287,92 +282,3 @@ def test_an_event_comes_on_top_of_the_popularity_of_its_time(events, days):
         recent = items[(times >= until - days * DAY) & (times < until)]
         expected = [np.log1p((recent == item).sum()) for item in (0, 2, 4)]
         assert lessons.popular[moment] == pytest.approx(expected, rel=1e-6)
-
-
-@pytest.fixture
-def learner(tiny, tmp_path):
-    """A participant that trains a transformer, of a run whose sums are zeros and ones."""
-    path = tiny("tiny")
-    path.write_text(path.read_text().replace("kind: item_to_item", "kind: sequence, sequence: {width: 8}"))
-    consortium = read_consortium(path)
-    generate(consortium.world, consortium.data, consortium.names)
-    east = consortium.memberships[0]
-    room = Room(tmp_path / "east", east)
-    version = room.import_all().version
-    write_catalogue(east.catalogue, room.item_ids())
-    prepared, items = room.prepared(version, ("2024-05-01", "2024-06-01")), len(room.item_ids())
-    first = sequence.initial(items, east.model.sequence, east.seed)
-    opened = {
-        "0/popularity/1": np.zeros(len(east.model.windows) * items, np.int64),
-        "0/sequence/0": np.ones(first.dense.size + first.table.size),
-    }
-    channel = SimpleNamespace(read=opened.__getitem__, sum=lambda name, term, form: term)
-    return Learner(room, prepared, "r", 0, channel)
-
-
-def test_a_sum_that_was_repeated_without_a_participant_is_read_anew(learner):
-    """Of the attempt that it was in it has heard another, by which it has another network than the rest."""
-    exchanged, first = learner.exchanged, learner.exchanged.network(0)
-    size = first.dense.size + first.table.size
-    exchanged._channel = SimpleNamespace(read=lambda name: np.ones(size))
-    assert exchanged.network(1).digest() != first.digest()
-    exchanged._channel = SimpleNamespace(read=lambda name: np.zeros(size))
-    with pytest.raises(Refused, match="east: read another network than all were told of"):
-        exchanged.require(1, {"1": first.digest()})
-    exchanged.require(1, {"1": first.digest()})
-
-
-def test_another_network_than_all_were_told_of_is_refused(learner):
-    """If all others began with one that has no gradient, the sum would be this participant's term."""
-    first = learner.exchanged.network(0)
-    told = {"0": first.digest(), "1": first.digest()}
-    learner.exchanged.require(0, told)
-    for sums, networks in ((1, told), (0, {"0": ""}), (0, {})):
-        with pytest.raises(Refused, match="east: read another network than all were told of"):
-            learner.look(sums, networks)
-    learner.exchanged.keep(first.of(learner.items), 1, {"cuts": []})
-    with pytest.raises(Refused, match="east: read another network than all were told of"):
-        learner.exchanged.add(1, told, {"cuts": []}, learner.items, np.ones(len(learner.items) + 1))
-    with pytest.raises(Refused, match="east: was told something else for learn than for average"):
-        learner.exchanged.add(1, told, {"cuts": ["2024-01-01"]}, learner.items, np.ones(1))
-
-
-def test_a_change_goes_into_one_sum_and_a_sum_has_one_change(learner):
-    """Whatever the coordinator asks for: the difference of two sums would be the participant's own."""
-    exchanged, told = learner.exchanged, {"cuts": []}
-    change, share = exchanged.network(0).of(learner.items), np.ones(len(learner.items) + 1)
-
-    def add(step, change, begins=0):
-        exchanged.keep(change, begins, told)
-        networks = {str(begins): exchanged.network(begins).digest()}
-        exchanged.add(step, networks, told, learner.items, share)
-        return (exchanged._folder / "heard" / f"{step}.npy").read_bytes()
-
-    said = add(0, change)
-    assert add(0, change) == said  # again: the same term
-    assert exchanged.turns == 1
-    for step, each, begins in ((1, change, 0), (0, change.plus(change), 0), (0, change, 1)):
-        with pytest.raises(Refused, match="east: its change was to be in another sum, or another change in"):
-            add(step, each, begins)
-    exchanged.keep(change, 0, told)
-    Room.forget_round(learner._room, "r", 0)  # as `chorus rerun --participant` has it
-    with pytest.raises(BadInput, match=r"east: what it kept for round 0 of run r is gone, expected change-"):
-        exchanged.add(0, {}, told, learner.items, share)
-    with pytest.raises(Refused, match="another change in sum 0"):
-        add(0, change.plus(change))
-    assert add(0, change) == said
-    add(1, change.plus(change), 1)
-    assert exchanged.turns == 2
-
-
-@pytest.mark.parametrize(
-    ("together", "agreed"), [(1.0, "the same participants"), (0.5, "cohorts of their own")]
-)
-def test_a_participant_is_summed_apart_where_that_was_agreed_and_only_there(learner, together, agreed):
-    """Told the one and then the other, it would say one change in two sums."""
-    exchange = learner.config.exchange.model_copy(update={"together": together})
-    learner.config = learner.config.model_copy(update={"exchange": exchange})
-    with pytest.raises(Refused, match=f"east: agreed to sums among {agreed} only"):
-        learner.add(0, together == 1, {}, {"cuts": []})
-    with pytest.raises(BadInput, match="weights"):  # goes on to what weighs, which nobody has summed here
-        learner.add(0, together < 1, {}, {"cuts": []})
