@@ -32,7 +32,7 @@ def learn_together(number: int, work: Mapping[str, quote[Work]], run: Run) -> di
     """Train until it is enough; returns who was lost, and why."""
     work, begun, lost = dict(work), dict[str, Begun](), dict[str, str]()
     while not learned.is_enough(number, run):
-        steps = run.folder.steps(number, "learned")
+        began, steps = time.monotonic(), run.folder.steps(number, "learned")
         before = _cut_off(number, len(steps), run)
         for name in work.keys() - begun.keys():
             sums = before.get(name, len(steps))
@@ -42,12 +42,11 @@ def learn_together(number: int, work: Mapping[str, quote[Work]], run: Run) -> di
         lost |= silent
         _require(told, silent, run)
         work = {name: each for name, each in work.items() if name not in lost}
-        add(
-            number,
+        begins, over = (
             {name: begun[name].sums for name in told},
             work.keys() <= _since_look(steps) | told.keys(),
-            run,
         )
+        add(number, begins, over, began, run)
         begun = {name: each for name, each in begun.items() if name not in ended}
     arrived({name: each.future for name, each in begun.items()})  # what comes now is too late
     return lost
@@ -66,21 +65,22 @@ def learn(work: Work, begins: int, turn: int) -> Disclosed:
 
 
 @task(name="add changes", task_run_name="add changes, round {number}", cache_policy=NO_CACHE)
-def add(number: int, begins: Mapping[str, int], look: bool, run: Run) -> None:
+def add(number: int, begins: Mapping[str, int], over: bool, began: float, run: Run) -> None:
     """Add what training has changed, by the participants and after how many sums they began; checkpointed.
 
-    Then, where a federated round is over, `look` at what the network does on validation.
+    Then, where a federated round is `over`, look at what the network does on validation.  Seconds are those
+    since the clock showed `began`, when it was last waited for training.
     """
-    began, step = time.monotonic(), len(run.folder.steps(number, "learned"))
+    step = len(run.folder.steps(number, "learned"))
     cuts, plan = run.folder.facts["cuts"], run.plan(number, tuple(begins))
     networks = {str(sums): learned.digest(sums, number, run) for sums in begins.values()}
     apart = run.model.sequence.exchange.together < 1
     run.folder.note(adding={"number": number, "step": step, "begins": begins})
     reply = run.sum(plan, "average", cuts=cuts, step=step, apart=apart, networks=networks)
-    record: dict[str, Any] = {**summary(reply, began), "over": look}
+    record: dict[str, Any] = {**summary(reply, began), "over": over}
     record["late"] = {name: step - begins[name] for name in reply.cohort}
     record["network"] = learned.after(step + 1, number, run).digest()
-    if look and number == 0:
+    if over and number == 0:
         record |= _look(step + 1, record["network"], run)
     run.folder.add_step(number, "learned", record)
     _report(number, run)
