@@ -2,9 +2,8 @@
 
 Each organisation trains from the common network, and adds how that has changed it, times its share of what
 weighs each parameter: the row of an item by the events of that item, the rest by all.  The sum is the mean
-change (McMahan et al. 2017).
-Whoever began with an older network adds its change with less weight, so nobody needs to be waited for (Nguyen
-et al. 2022, "Federated Learning with Buffered Asynchronous Aggregation").
+change (McMahan et al. 2017).  Whoever began with an older network adds its change with less weight, so nobody
+needs to be waited for (Nguyen et al. 2022, "Federated Learning with Buffered Asynchronous Aggregation").
 """
 
 from collections.abc import Callable
