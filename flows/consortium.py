@@ -16,6 +16,7 @@ from federation.frozen import Frozen
 from federation.gate import GateConfig
 from federation.policy import RoundPolicy
 from flows.explaining import explain
+from flows.fitting import CHECKS
 from flows.keys import read_keys
 from flows.participant import Participant
 from mlruns_config.config import TrackingConfig, without_user
@@ -76,88 +77,9 @@ class Consortium(Frozen):
     seed: int = Field(0, ge=0, description="seed of all public random streams")
 
     @model_validator(mode="after")
-    def _participants_fit(self) -> "Consortium":
-        names = [each.name for each in self.participants]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"participants: '{twice[0]}' is named twice")
-        if len(names) < self.rounds.minimum:
-            raise ValueError(
-                f"rounds.minimum is {self.rounds.minimum}, but there are {len(names)} participants; a sum of "
-                "two shows each the other's part, so two need rounds.minimum: 2 and agreed_to_two: true"
-            )
-        if (fewest := self.gate.fewest or 0) > len(names):
-            raise ValueError(f"gate.fewest is {fewest}, but there are {len(names)} participants")
-        if len({each.reachable is None or each.is_remote for each in self.participants}) > 1:
-            raise ValueError(
-                "participants: found reachable of some, expected it of all, none of whom connects, or of none"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _coordinator_is_found(self) -> "Consortium":
-        if self.coordinator is None and self.remote:
-            raise ValueError(
-                f"coordinator: found none, expected the address at which {self.remote[0]} connects, and the "
-                "certificate by which it knows who answers there"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _one_says_when(self) -> "Consortium":
-        if self.schedule.cron is not None and self.frequency.policy.kind != "periodic":
-            raise ValueError(
-                f"schedule.cron and frequency.policy {self.frequency.policy.kind} both say when to train; "
-                "expected one of them"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _ranker_needs_times(self) -> "Consortium":
-        if self.model.kind == "two_stage" and self.split.kind != "temporal":
-            raise ValueError(
-                f"model.kind: two_stage learns from what was had after a moment, so it needs split.kind: "
-                f"temporal, found {self.split.kind}; or set model.kind: item_to_item"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _exploring_needs_times(self) -> "Consortium":
-        for each in self.participants:
-            if self.explore.places and each.events and each.events.columns.time is None:
-                raise ValueError(
-                    f"participants.{each.name}.events.columns.time: found none, expected the column of "
-                    "times, by which explore.places learns what was had after it was shown"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _content_is_read(self) -> "Consortium":
-        named = self.model.content if self.model.reads_content else ()
-        if named and self.content is None:
-            raise ValueError(
-                f"content: found none, expected the file that has the column {named[0]!r}, which "
-                "model.content names"
-            )
-        if self.content is not None and not named:
-            raise ValueError(
-                f"content: found {self.content}, which nothing reads; expected model.kind: two_stage or "
-                "sequence, and the file's columns of embeddings in model.content"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _split_finds_what_it_needs(self) -> "Consortium":
-        for each in self.participants:
-            if self.split.kind == "temporal" and each.events and each.events.columns.time is None:
-                raise ValueError(
-                    f"participants.{each.name}.events.columns.time: found none, expected the column of "
-                    "times, by which split.kind: temporal cuts; or set split.kind: leave-last-out"
-                )
-        if self.split.kind == "given" and not any(each.test or each.is_remote for each in self.participants):
-            raise ValueError(
-                "participants: found no test of anybody, expected the test events of split.kind: given"
-            )
+    def _parts_fit(self) -> "Consortium":
+        for check in CHECKS:
+            check(self)
         return self
 
     @property
