@@ -102,7 +102,8 @@ def test_what_was_trained_tomorrow_is_not_trained_again_today(tmp_path):
     RunFolder(runs_folder(tmp_path) / "first").note(run="first", created_at="2026-03-02T00:00:00", **known)
     now = RunFolder(runs_folder(tmp_path) / "now")
     now.note(run="now", created_at="2026-03-01T00:00:00", status="running")
-    run = SimpleNamespace(folder=now, versions=versions, fingerprint="f", policy=RoundPolicy())
+    told = {"fingerprint": "f", "policy": RoundPolicy(), "content_digest": None}
+    run = SimpleNamespace(folder=now, versions=versions, **told)
     with pytest.raises(NothingNew, match="those of run first"):
         require_news(run)
 
