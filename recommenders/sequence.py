@@ -21,7 +21,7 @@ from recommenders.augmentation import AugmentConfig
 from recommenders.exchange import ExchangeConfig
 from recommenders.interactions import Interactions
 from recommenders.metrics import Queries
-from recommenders.topk import each_top_items, top_items
+from recommenders.topk import each_top_items
 
 
 class SequenceConfig(Frozen):
@@ -187,12 +187,8 @@ def lists(
     top: int,
 ) -> NDArray[np.int32]:
     """What `reader`, of `items`, lists on top of their `popularity`, after all of `data`; (queries, top)."""
-    known = Histories(data, items)
-
-    def score(rows: slice) -> Floats:
-        return scored(reader, config, known, popularity, queries.users[rows])
-
-    return top_items(score, queries, items, data.item_count, top)
+    networks, mix = (reader.common, reader.own), (1 - reader.share, reader.share)
+    return mixed_lists(networks, [mix], config.size, data, items, popularity, queries, top)[0]
 
 
 def mixed_lists(
@@ -205,15 +201,20 @@ def mixed_lists(
     queries: Queries,
     top: int,
 ) -> list[NDArray[np.int32]]:
-    """Lists by each of `mixes`, weights of the scores of `networks`, which read each history but once."""
+    """Lists by each of `mixes`, weights of the scores of `networks`, which read each history at most once."""
     known, popular = Histories(data, items), log_popularity(popularity)
+    asked = [any(weights) for weights in zip(*mixes, strict=True)]
+    nothing = np.zeros((0, 0), np.float32)  # of a network that has no weight
 
     def score(rows: slice) -> Iterator[Floats]:
         read = known.newest(queries.users[rows], size.length)
-        found = [scores(network, size, read) for network in networks]
+        found = [
+            scores(network, size, read) if has_weight else nothing
+            for network, has_weight in zip(networks, asked, strict=True)
+        ]
         for mix in mixes:
             parts = (np.float32(weight) * each for weight, each in zip(mix, found, strict=True) if weight)
-            yield sum(parts, np.broadcast_to(popular, (len(read), len(items))))
+            yield sum(parts, np.zeros((len(read), len(items)), np.float32)) + popular
 
     return each_top_items(score, len(mixes), queries, items, data.item_count, top)
 

@@ -114,9 +114,9 @@ class Learner:
         if apart != (agreed := self.config.exchange.together < 1):
             cohorts = "cohorts of their own" if agreed else "the same participants"
             raise Refused(f"{self._room.name}: agreed to sums among {cohorts} only")
-        name, number = f"weights/{self._part}", self._number
-        own = np.load(kept(self._room, self._run, number, name.replace("/", "-") + ".npy")[0])
-        share = exchange.shares(own, self._channel.read(f"{number}/{name}"))
+        (path,) = kept(self._room, self._run, self._number, f"weights-{self._part}.npy")
+        total = self._channel.read(f"{self._number}/weights/{self._part}")
+        share = exchange.shares(np.load(path), total)
         of_numbers = np.repeat(share[-1], self.content.shape[1])  # of which all events tell
         each = np.concatenate([share[self.items], of_numbers, share[-1:]])
         self.exchanged.add(step, networks, told, self._rows, each)
