@@ -54,11 +54,12 @@ class Timetable(Frozen):
         """Whether no schedule names a run at `moment`: neither Prefect's, `found`, nor one that was written.
 
         Prefect's scheduler may read a schedule just before it is changed, and make its runs just after.
-        What was due before the last change is not judged.
+        What was due before the last change is not judged; when a hand has changed it nobody knows.
         """
-        known = [each for timings in (found, self.wanted, *self.written) for each in timings]
-        late = self.since is not None and moment > self.since
-        return late and not any(each.names(moment) for each in known)
+        by_hand = self._by_hand(found)
+        known = (found,) if by_hand else (found, self.wanted, *self.written)
+        late = by_hand or (self.since is not None and moment > self.since)
+        return late and not any(each.names(moment) for timings in known for each in timings)
 
     def configure(self, timing: Timing) -> "Timetable":
         """After a new deploy: a changed configuration is a decision, an unchanged one changes nothing."""
@@ -68,11 +69,13 @@ class Timetable(Frozen):
 
     def seen(self, found: Timings | None, now: datetime) -> "Timetable":
         """After a look at Prefect: what is there and was not written from here is the operator's."""
-        if found is None or not self.written or found in self.written:
+        if found is None or not self._by_hand(found):
             return self
-        if self.pin is not None and found == self.pin.timings:
-            return self
-        return self.pinned(found, now, "Prefect's page")
+        return self.pinned(found, now, "Prefect's page").model_copy(update={"since": now})
+
+    def _by_hand(self, found: Timings) -> bool:
+        known = self.written if self.pin is None else (*self.written, self.pin.timings)
+        return bool(self.written) and found not in known
 
     def pinned(self, timings: Timings, now: datetime, by: str) -> "Timetable":
         """With the operator's schedule."""

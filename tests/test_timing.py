@@ -137,3 +137,12 @@ def test_a_run_of_a_schedule_that_is_gone_is_known_as_one():
     assert not table.strays(on_the_old, (every(60),))  # a person has just changed it back in the page
     assert not table.strays(NOW - timedelta(seconds=60), (every(90),))  # due before the change, and late
     assert not table.model_copy(update={"since": None}).strays(on_the_old, (every(90),))
+
+
+def test_a_run_of_a_schedule_that_a_person_has_paused_is_known_as_one():
+    table = Timetable(configured=every(60), decided=every(60), written=((every(60),),))
+    moment = NOW + timedelta(seconds=60)
+    assert table.strays(moment, ())
+    looked = table.seen((), NOW)
+    assert looked.writing(looked.wanted).strays(moment, ())
+    assert not table.strays(moment, (every(60),))
