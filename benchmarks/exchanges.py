@@ -21,7 +21,7 @@ import yaml
 from sequences import Organisation, withheld
 
 from federation.channel import Vector
-from recommenders import sequence
+from recommenders import exchange, sequence
 from recommenders.attention import Network
 from recommenders.exchange import ExchangeConfig, Versions
 from recommenders.interactions import Interactions
@@ -81,7 +81,8 @@ class Consortium:
         self.total = np.sum([each.weights for each in self.members], axis=0)
         self.sums = list[Vector]()
         first = sequence.initial(parts[0].item_count, self.config, 0)
-        self.versions = Versions(first, config, (0, 0), self.sums.__getitem__)
+        rows = exchange.learned(self.total, config.keep, len(first.table))
+        self.versions = Versions(first, rows, config, (0, 0), self.sums.__getitem__)
 
     def run(self, rounds: int) -> Iterator[tuple[float, float]]:
         """The clock at the end of each federated round, and NDCG@10 over users."""

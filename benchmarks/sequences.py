@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from federation.channel import Vector
 from recommenders import exchange, sequence
 from recommenders.attention import Network
-from recommenders.exchange import Versions
+from recommenders.exchange import ExchangeConfig, Versions
 from recommenders.interactions import Interactions
 from recommenders.metrics import Queries, per_query
 from recommenders.sequence import Reader, SequenceConfig
@@ -62,11 +63,12 @@ class Organisation:
         """What some passes change of `network`, which there is after `number` sums, as a term of a sum."""
         random, config = np.random.default_rng([number, place]), self.config.exchange
         basis = config.basis(self.config.width, 0, 0, number)
-        known = self.config, self.data, self.items, DAYS, random
+        learned = exchange.learned(total, config.keep, self.data.item_count)
+        items, places, _ = np.intersect1d(learned, self.items, return_indices=True)
         share = exchange.shares(self.weights, total)
-        own = late * np.append(share[self.items], share[-1])
-        change = train(network.of(self.items), *known, basis=basis)
-        return exchange.term(change, own, self.items, self.data.item_count, config.form, random)
+        own = late * np.append(share[items], share[-1])
+        change = train(network.of(items), self.config, self.data, items, DAYS, random, basis=basis)
+        return exchange.term(change, own, places.astype(np.int32), len(learned), config.form, random)
 
 
 def run(
@@ -76,7 +78,8 @@ def run(
     everyone, items = [Organisation(part, config) for part in parts], known.own_items()
     total, sums = np.sum([each.weights for each in everyone], axis=0), list[Vector]()
     first = sequence.initial(known.item_count, config, 0)
-    versions = Versions(first, config.exchange, (0, 0), sums.__getitem__)
+    rows = exchange.learned(total, config.exchange.keep, known.item_count)
+    versions = Versions(first, rows, config.exchange, (0, 0), sums.__getitem__)
     popularity = np.bincount(known.items, minlength=known.item_count)[items]
     seconds = 0.0
     for number in range(rounds):
@@ -97,10 +100,12 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("--organisations", type=int, nargs="+", default=[1, 8])
     options.add_argument("--rounds", type=int, default=20)
+    options.add_argument("--exchange", type=yaml.safe_load, default={}, help="model.sequence.exchange")
     given = options.parse_args()
     known, queries = withheld(beauty(Path(os.environ["CHORUS_DATA"])))
+    config = SequenceConfig(exchange=ExchangeConfig(**given.exchange))
     for organisations in given.organisations:
-        run(known, queries, organisations, given.rounds, SequenceConfig())
+        run(known, queries, organisations, given.rounds, config)
 
 
 if __name__ == "__main__":

@@ -96,11 +96,20 @@ def named(dense: Floats, size: Size) -> dict[str, Floats]:
 def scores(network: Network, size: Size, histories: NDArray[np.int64]) -> Floats:
     """How much likelier each item of the table is after each of `histories` (n, steps), as a logarithm.
 
-    (n, items); 0 after no events.
+    (n, items); 0 after no events.  What has a row of zeros is unknown to the network: it is not read, and its
+    score is 0.
     """
-    parameters = named(network.dense, size)
+    parameters, histories = named(network.dense, size), _known(network.table, histories)
     found = [_read(network.table, parameters, size, each) @ network.table.T for each in _blocks(histories)]
     return np.concatenate(found) if found else np.zeros((0, len(network.table)), np.float32)
+
+
+def _known(table: Floats, histories: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The events of items that the table knows, oldest first, then -1."""
+    known = np.append(table.any(axis=1), False)[histories]
+    order = np.argsort(~known, axis=1, kind="stable")
+    known, histories = (np.take_along_axis(each, order, axis=1) for each in (known, histories))
+    return np.where(known, histories, -1)
 
 
 def _blocks(histories: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

@@ -6,6 +6,7 @@ change (McMahan et al. 2017).  Whoever began with an older network adds its chan
 needs to be waited for (Nguyen et al. 2022, "Federated Learning with Buffered Asynchronous Aggregation").
 """
 
+import math
 from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
 
@@ -63,6 +64,11 @@ class ExchangeConfig(Frozen):
         default=1.0, description="what a step is multiplied by; for adam about 0.03"
     )
     bits: Literal[16, 32] = Field(default=16, description="of a number in a sum")
+    keep: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0,
+        description="share of the items that the network knows, those that weigh most in the mean; the "
+        "others it neither reads nor scores: popularity alone tells of them, and nothing travels (pruning)",
+    )
     rank: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
         description="numbers of an item that a federated round learns, and that travel: factors of random "
@@ -115,6 +121,16 @@ def shares(own: NDArray[np.int64], total: NDArray[np.int64]) -> NDArray[np.float
     return own / np.maximum(total, 1)
 
 
+def learned(total: NDArray[np.int64], keep: float, rows: int) -> NDArray[np.int32]:
+    """Which of so many `rows` are learned, ascending: the share `keep` of the items, and all of no item.
+
+    The items are those of most `total` weight (items + 1,), and of those alike the first.
+    """
+    items = len(total) - 1
+    kept = np.argsort(-total[:-1], kind="stable")[: math.ceil(keep * items)]
+    return np.append(np.sort(kept), np.arange(items, rows)).astype(np.int32)
+
+
 def term(
     change: Network,
     share: NDArray[np.float64],
@@ -150,15 +166,22 @@ class Common(NamedTuple):
     second: Floats
 
 
-def step(common: Common, total: Vector, basis: Floats | None, config: ExchangeConfig) -> Common:
-    """The next network, from the opened sum of changes, whose rows are in `basis` where there is one.
+def step(
+    common: Common,
+    total: Vector,
+    rows: NDArray[np.int32],
+    basis: Floats | None,
+    config: ExchangeConfig,
+) -> Common:
+    """The next network, from the opened sum of changes, of these `rows`, in `basis` where there is one.
 
     Elementwise in float32 by operations that IEEE 754 rounds correctly: the same bits on any machine.
     """
     network, first, second = common
-    size, change = network.dense.size, total.astype(np.float32)
-    if basis is not None:
-        change = np.concatenate([change[:size], _out_of(change[size:], basis).ravel()])
+    size, change, table = network.dense.size, total.astype(np.float32), np.zeros_like(network.table)
+    moves = change[size:].reshape(len(rows), table.shape[1] if basis is None else len(basis))
+    table[rows] = moves if basis is None else _out_of(moves, basis)
+    change = np.concatenate([change[:size], table.ravel()])
     if config.server == "adam":
         first = np.float32(FIRST) * first + np.float32(1 - FIRST) * change
         second = np.float32(SECOND) * second + np.float32(1 - SECOND) * change * change
@@ -170,8 +193,8 @@ def step(common: Common, total: Vector, basis: Floats | None, config: ExchangeCo
 
 def _out_of(rows: Floats, basis: Floats) -> Floats:
     """Rows in `basis` as rows of the table, (items, width); BLAS would add in an order of its own."""
-    found = np.zeros((rows.size // len(basis), basis.shape[1]), np.float32)
-    for numbers, each in zip(rows.reshape(-1, len(basis)).T, basis, strict=True):
+    found = np.zeros((len(rows), basis.shape[1]), np.float32)
+    for numbers, each in zip(rows.T, basis, strict=True):
         found += numbers[:, None] * each
     return found
 
@@ -179,13 +202,20 @@ def _out_of(rows: Floats, basis: Floats) -> Floats:
 class Versions:
     """Everybody's network after each sum of one round, which `total` reads by its number; `first` before any.
 
-    It goes on from what was last asked for, where that is no newer.
+    Of the table the `rows` are learned, and all others are 0.  It goes on from what was last asked for, where
+    that is no newer.
     """
 
     def __init__(
-        self, first: Network, config: ExchangeConfig, names: tuple[int, ...], total: Callable[[int], Vector]
+        self,
+        first: Network,
+        rows: NDArray[np.int32],
+        config: ExchangeConfig,
+        names: tuple[int, ...],
+        total: Callable[[int], Vector],
     ) -> None:
-        self._first, self._config, self._names, self._total = first, config, names, total
+        self._first, self._rows = first.of(rows).among(rows, len(first.table)), rows
+        self._config, self._names, self._total = config, names, total
         self._sums, self._common = 0, self._untouched()
 
     def after(self, sums: int) -> Network:
@@ -194,7 +224,7 @@ class Versions:
             self._sums, self._common = 0, self._untouched()
         while self._sums < sums:
             basis = self._config.basis(self._first.table.shape[1], *self._names, self._sums)
-            self._common = step(self._common, self._total(self._sums), basis, self._config)
+            self._common = step(self._common, self._total(self._sums), self._rows, basis, self._config)
             self._sums += 1
         return self._common.network
 

@@ -100,6 +100,12 @@ def initial(items: int, config: SequenceConfig, seed: int) -> Network:
     return Network(np.concatenate(parts).astype(np.float32), table.astype(np.float32))
 
 
+def rows(items: NDArray[np.int32], content: Floats) -> NDArray[np.int32]:
+    """The rows of a table that are of `items`, and those of the numbers of all items' `content` (n, d)."""
+    numbers = np.arange(len(content), sum(content.shape), dtype=np.int32)
+    return np.concatenate([items, numbers])
+
+
 def blended(network: Network, content: Floats) -> Network:
     """The network as it reads and scores items: the row of each, and what its `content` (items, d) adds.
 

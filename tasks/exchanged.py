@@ -27,20 +27,28 @@ Told = dict[str, Any]
 
 
 class Exchanged:
-    """What the participant has kept and heard of the sums of a round, of networks with so many `rows`."""
+    """What the participant has kept and heard of the sums of a round, of networks with so many `rows`.
 
-    def __init__(self, room: Room, run: str, number: int, rows: int, channel: Channel) -> None:
+    What weighs them is the opened sum of that name.
+    """
+
+    def __init__(self, room: Room, run: str, number: int, rows: int, weights: str, channel: Channel) -> None:
         self._name, self._config, self._rows = room.name, room.membership.model.sequence, rows
         self._work, self._folder, self._channel = (room, run, number), room.work(run, number), channel
-        self._path = self._folder.parent / f"bound-{int(number)}.json"
-        self._names = (room.membership.seed, number)
+        self._names, self._weights = (room.membership.seed, number), weights
 
     def network(self, sums: int) -> Network:
         """Everybody's network after so many sums of the round."""
         for step in range(sums):
-            if not self._heard(step).is_file():
-                save(self._heard(step), self._channel.read(f"{self._names[1]}/sequence/{step}"))
-        return _versions(self._folder, self._rows, self._config, *self._names).after(sums)
+            self._hear(f"{self._names[1]}/sequence/{step}", str(step))
+        learned = self.learned.tobytes()
+        return _versions(self._folder, self._rows, learned, self._config, *self._names).after(sums)
+
+    @property
+    def learned(self) -> NDArray[np.int32]:
+        """The rows that are learned together, ascending."""
+        total = np.load(self._hear(self._weights, "weights"))
+        return exchange.learned(total, self._config.exchange.keep, self._rows)
 
     def basis(self, sums: int) -> Floats | None:
         """The directions in which training from that network moves rows; none for all."""
@@ -71,7 +79,8 @@ class Exchanged:
     def add(
         self, step: int, networks: Told, told: Told, own: NDArray[np.int32], share: NDArray[np.float64]
     ) -> None:
-        """Add the newest change of the `own` rows to sum `step`, as a `share` of the mean.
+        """Add the newest change of the `own` ones of the rows that are learned to sum `step`, as a `share` of
+        the mean.
 
         Raises `Refused` where the work was told something else than all are told now, `BadInput` where it is
         gone.
@@ -85,42 +94,53 @@ class Exchanged:
         config = self._config.exchange
         part = config.late(step - kept["begins"]) * share
         random = np.random.default_rng((*self._names, step, *self._name.encode()))
-        term = exchange.term(load(path.parent), part, own, self._rows, config.form, random)
-        save(self._heard(step), self._channel.sum(f"sequence/{step}", term, config.form))
-
-    @property
-    def turns(self) -> int:
-        """In how many sums of the round its changes are, or may be."""
-        return len(self._bound)
+        learned = self.learned
+        places = np.searchsorted(learned, own).astype(np.int32)
+        term = exchange.term(load(path.parent), part, places, len(learned), config.form, random)
+        save(self._heard(str(step)), self._channel.sum(f"sequence/{step}", term, config.form))
 
     def _bind(self, step: int, change: Told) -> None:
         """A change goes into one sum, and a sum has one change: the difference of two would be its own.
 
         Noted before it leaves; raises `Refused` for another, also where training anew ended in other bits.
         """
-        bound, begins = self._bound, change["begins"]
+        bound, begins = bound_to(*self._work), change["begins"]
         elsewhere = any(each["begins"] == begins for each in bound.values())
         if bound.get(str(step)) != change and (str(step) in bound or elsewhere):
             raise Refused(
                 f"{self._name}: its change was to be in another sum, or another change in sum {step}"
             )
-        write_json(self._path, {**bound, str(step): change})
+        write_json(_bound_path(*self._work), {**bound, str(step): change})
 
-    @property
-    def _bound(self) -> Told:
-        return dict(read_json(self._path)) if self._path.is_file() else {}
+    def _hear(self, opened: str, name: str) -> Path:
+        if not (path := self._heard(name)).is_file():
+            save(path, self._channel.read(opened))
+        return path
 
-    def _heard(self, step: int) -> Path:
-        return self._folder / "heard" / f"{step}.npy"
+    def _heard(self, name: str) -> Path:
+        return self._folder / "heard" / f"{name}.npy"
+
+
+def bound_to(room: Room, run: str, number: int) -> Told:
+    """By each sum of the round which of the participant's changes is in it, or may be."""
+    path = _bound_path(room, run, number)
+    return dict(read_json(path)) if path.is_file() else {}
+
+
+def _bound_path(room: Room, run: str, number: int) -> Path:
+    return room.work(run, number).parent / f"bound-{int(number)}.json"
 
 
 @lru_cache(maxsize=2)
-def _versions(folder: Path, rows: int, config: SequenceConfig, seed: int, number: int) -> Versions:
+def _versions(
+    folder: Path, rows: int, learned: bytes, config: SequenceConfig, seed: int, number: int
+) -> Versions:
     def total(step: int) -> Vector:
         found: Vector = np.load(folder / "heard" / f"{step}.npy")
         return found
 
-    return Versions(sequence.initial(rows, config, seed), config.exchange, (seed, number), total)
+    first, known = sequence.initial(rows, config, seed), np.frombuffer(learned, np.int32)
+    return Versions(first, known, config.exchange, (seed, number), total)
 
 
 def keep(folder: Path, network: Network) -> None:

@@ -3,10 +3,11 @@
 from functools import lru_cache
 from typing import Any
 
+from federation.channel import Vector
 from federation.stopping import Decision, StopRule, decide
 from recommenders import sequence
 from recommenders.attention import Network
-from recommenders.exchange import Versions
+from recommenders.exchange import Versions, learned
 from recommenders.sequence import SequenceConfig
 from tasks.run import Run
 from tasks.runs import RunFolder
@@ -52,10 +53,13 @@ def digest(sums: int, number: int, run: Run) -> str:
 
 @lru_cache(maxsize=2)
 def _versions(folder: RunFolder, rows: int, config: SequenceConfig, seed: int, number: int) -> Versions:
-    first = sequence.initial(rows, config, seed)
-    return Versions(
-        first, config.exchange, (seed, number), lambda step: folder.opened(f"{number}/sequence/{step}")
-    )
+    first, exchange = sequence.initial(rows, config, seed), config.exchange
+    weights = folder.opened(f"{number}/weights/{folder.part(number)}")
+
+    def total(step: int) -> Vector:
+        return folder.opened(f"{number}/sequence/{step}")
+
+    return Versions(first, learned(weights, exchange.keep, rows), exchange, (seed, number), total)
 
 
 def history(run: Run) -> dict[int, float]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from recommenders import sequence
+from recommenders import exchange, sequence
 from recommenders.attention import Network
 from recommenders.choice import Choice, choose
 from recommenders.interactions import Interactions
@@ -61,10 +61,14 @@ def _trained(
 ) -> Network:
     from recommenders.transformer import train
 
-    items = np.arange(data.item_count, dtype=np.int32)
+    count, events = len(network.table), np.bincount(data.items, minlength=data.item_count)
+    weights = exchange.weights(events, "rows", 1.0)
+    items = exchange.learned(weights, model.sequence.exchange.keep, data.item_count)
+    rows = sequence.rows(items, content)
+    network = network.of(rows)
     for _ in range(rounds):
-        network = network.plus(train(network, model.sequence, data, items, days, random, content))
-    return network
+        network = network.plus(train(network, model.sequence, data, items, days, random, content[items]))
+    return network.among(rows, count)
 
 
 def _pooled(parts: list[Interactions]) -> Interactions:

@@ -24,7 +24,7 @@ from recommenders.choice import Choice, choose
 from recommenders.interpolation import choose_share
 from recommenders.metrics import SUMS, metric_sums, metrics, per_query
 from recommenders.sequence import Reader
-from tasks.exchanged import Exchanged, keep, load
+from tasks.exchanged import Exchanged, bound_to, keep, load
 from tasks.model import ModelConfig
 from tasks.prepared import Prepared
 from tasks.room import Room
@@ -93,17 +93,18 @@ class Learner:
         self.known = snapshot(room, prepared, self._part, channel, prepared.listable(self._part))
         self.data, self.items = self.known.data, self.known.own_items
         self.content = prepared.embeddings(self.model.content)
-        self.exchanged = Exchanged(room, run, number, self._all_rows, channel)
+        self._weights = f"{number}/weights/{self._part}"
+        self.exchanged = Exchanged(room, run, number, self._all_rows, self._weights, channel)
 
     def learn(self, begins: int, turn: int, told: dict[str, Any]) -> None:
         """Train from the network after `begins` sums, and alone; what has changed is kept until it is added.
 
         `turn` is in how many sums the participant has been.
         """
-        before = self.exchanged.network(begins).of(self._rows)
+        items, basis = self._learned, self.exchanged.basis(begins)
+        before = self.exchanged.network(begins).of(sequence.rows(items, self.content))
         self.own_after(turn + 1)
-        basis = self.exchanged.basis(begins)
-        self.exchanged.keep(self.train(before, begins, basis), begins, told)
+        self.exchanged.keep(self.train(before, items, begins, basis), begins, told)
 
     def add(self, step: int, apart: bool, networks: dict[str, str], told: dict[str, Any]) -> None:
         """Add the change that was kept to sum `step`, as the own share of the mean.
@@ -115,11 +116,10 @@ class Learner:
             cohorts = "cohorts of their own" if agreed else "the same participants"
             raise Refused(f"{self._room.name}: agreed to sums among {cohorts} only")
         (path,) = kept(self._room, self._run, self._number, f"weights-{self._part}.npy")
-        total = self._channel.read(f"{self._number}/weights/{self._part}")
-        share = exchange.shares(np.load(path), total)
+        share, items = exchange.shares(np.load(path), self._channel.read(self._weights)), self._learned
         of_numbers = np.repeat(share[-1], self.content.shape[1])  # of which all events tell
-        each = np.concatenate([share[self.items], of_numbers, share[-1:]])
-        self.exchanged.add(step, networks, told, self._rows, each)
+        each = np.concatenate([share[items], of_numbers, share[-1:]])
+        self.exchanged.add(step, networks, told, sequence.rows(items, self.content), each)
 
     def look(self, sums: int, networks: dict[str, str]) -> dict[str, Any]:
         """The consortium's figures by the network after so many sums, at the trust that does best.
@@ -141,14 +141,16 @@ class Learner:
         """Everybody's network after so many sums, as it reads all items."""
         return sequence.blended(self.exchanged.network(sums), self.content)
 
-    def train(self, network: Network, step: int, basis: Floats | None = None) -> Network:
-        """What the passes of one round change of `network`, of the own rows; a retry draws the same."""
+    def train(
+        self, network: Network, items: NDArray[np.int32], step: int, basis: Floats | None = None
+    ) -> Network:
+        """What the passes of one round change of `network`, which has `items`; a retry draws the same."""
         from recommenders.transformer import train
 
         public = (self._room.membership.seed, self._number, step, *self._room.name.encode())
         days = self.model.windows[int(self.popularity["alone"].strength)]
-        known = self.data, self.items, days, np.random.default_rng(public)
-        return train(network, self.config, *known, self.content[self.items], basis)
+        known = self.data, items, days, np.random.default_rng(public)
+        return train(network, self.config, *known, self.content[items], basis)
 
     def lists(self, reader: Reader, arm: str) -> Lists:
         """The lists of all queries by `reader`, of the own items, on top of the popularity of `arm`."""
@@ -193,7 +195,7 @@ class Learner:
 
         These are at most as many as the own changes that were added, up to `most`.
         """
-        turns = Exchanged(self._room, self._run, 0, self._all_rows, self._channel).turns
+        turns = len(bound_to(self._room, self._run, 0))
         if self._number == 0:
             self.own_after(min(most, turns))
         folder, tried = self._room.work(self._run, 0), list[tuple[float, int, float]]()
@@ -207,7 +209,8 @@ class Learner:
         """The own rows of the same after so many rounds, kept; those that are not there are trained."""
         if rounds == 0:
             seed = self._room.membership.seed
-            return sequence.initial(self._all_rows, self.config, seed).of(self._rows)
+            own = sequence.rows(self.items, self.content)
+            return sequence.initial(self._all_rows, self.config, seed).of(own)
         folder = self._room.work(self._run, self._number) / f"alone-{rounds}"
         if not (folder / "table.npy").is_file():
             self._go_on_alone(folder, rounds - 1)
@@ -215,7 +218,7 @@ class Learner:
 
     def _go_on_alone(self, folder: Path, rounds: int) -> None:
         before = self.own_after(rounds)
-        network = before.plus(self.train(before, rounds))
+        network = before.plus(self.train(before, self.items, rounds))
         if self._number == 0:
             trusts = self.config.trusts
             found = self.mixed([self._read_alone(network)], [(trust,) for trust in trusts], "alone")
@@ -234,10 +237,9 @@ class Learner:
         return sum(self.content.shape)
 
     @property
-    def _rows(self) -> NDArray[np.int32]:
-        """The own among them."""
-        numbers = np.arange(len(self.content), self._all_rows, dtype=np.int32)
-        return np.concatenate([self.items, numbers])
+    def _learned(self) -> NDArray[np.int32]:
+        """The own items that the common network knows."""
+        return np.intersect1d(self.items, self.exchanged.learned)
 
     def _ndcg(self, lists: Lists) -> NDArray[np.float64]:
         return per_query(lists, self.queries)[:, 0]

@@ -43,7 +43,9 @@ def test_the_sum_is_the_mean_by_events_and_that_of_an_item_by_its_own(counts, bi
     config, before = ExchangeConfig(bits=bits), noise(99)
     changes = [noise(seed) for seed in range(len(counts))]
     words = sum(config.form.encode(each) for each in terms(changes, counts, config))
-    found = exchange.step(Common(before, *[np.zeros(0)] * 2), config.form.decode(words), None, config)
+    found = exchange.step(
+        Common(before, *[np.zeros(0)] * 2), config.form.decode(words), EVERYTHING, None, config
+    )
     near = {"abs": 2e-7 + len(counts) * 2.0**-config.form.fraction_bits}
     weights = counts.sum(axis=1)
     mean = np.average([each.dense for each in changes], axis=0, weights=weights) if weights.any() else 0
@@ -92,6 +94,32 @@ def test_who_has_some_items_only_adds_to_their_rows():
     assert said[:DENSE] == pytest.approx(0.25 * change.dense, abs=2**-14)
 
 
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=9), st.floats(0.01, 1), st.integers(0, 2))
+def test_the_items_that_weigh_most_are_learned_and_all_rows_of_content(weights, keep, numbers):
+    """Against sorting by weight, then by place."""
+    total = np.array([*weights, sum(weights)])
+    found = exchange.learned(total, keep, len(weights) + numbers).tolist()
+    order = sorted(range(len(weights)), key=lambda item: (-weights[item], item))
+    kept = sorted(order[: len(found) - numbers])
+    assert found == [*kept, *range(len(weights), len(weights) + numbers)]
+    assert keep * len(weights) <= len(kept) < keep * len(weights) + 1
+    assert len(kept) == len(weights) or keep < 1
+
+
+@pytest.mark.parametrize("config", [ExchangeConfig(), ExchangeConfig(rank=2), ExchangeConfig(server="adam")])
+def test_rows_that_are_not_learned_are_nothing_and_the_rest_is_as_without_them(config):
+    """As a network that has the learned rows alone, and never heard of the others."""
+    learned, first = np.array([1, 4, 5], np.int32), noise(0)
+    width = WIDTH if config.rank is None else config.rank
+    sums = [np.random.default_rng(number).normal(size=DENSE + 3 * width) for number in range(3)]
+    found = Versions(first, learned, config, (7, 1), sums.__getitem__)
+    alone = Versions(first.of(learned), np.arange(3, dtype=np.int32), config, (7, 1), sums.__getitem__)
+    for number in (0, 3):
+        whole, part = found.after(number), alone.after(number)
+        assert all(np.array_equal(*each) for each in zip(whole.of(learned), part, strict=True))
+        assert not np.delete(whole.table, learned, axis=0).any()
+
+
 def test_rows_in_few_directions_are_rows_of_the_table():
     """Against a product of matrices; the same directions for everyone, and others in each round."""
     config, rows = ExchangeConfig(rank=2), np.random.default_rng(0).normal(size=(ITEMS, 2))
@@ -101,7 +129,7 @@ def test_rows_in_few_directions_are_rows_of_the_table():
     assert not all(np.array_equal(config.basis(WIDTH, 1, 0, other), basis) for other in range(5))
     assert np.abs(basis) == pytest.approx(1 / np.sqrt(2))
     total = np.concatenate([noise(3).dense, rows.ravel()])
-    found = exchange.step(Common(before, *[np.zeros(0, np.float32)] * 2), total, basis, config)
+    found = exchange.step(Common(before, *[np.zeros(0, np.float32)] * 2), total, EVERYTHING, basis, config)
     assert found.network.table == pytest.approx(before.table + rows @ basis, abs=1e-6)
     assert found.network.dense == pytest.approx(before.dense + noise(3).dense, abs=1e-6)
 
@@ -159,7 +187,7 @@ def test_adam_steps_as_torch_does():
     }
     for number in range(6):
         total = flat(noise(number))
-        common = exchange.step(common, total, None, config)
+        common = exchange.step(common, total, EVERYTHING, None, config)
         theta.grad = torch.tensor(-total)
         adam.step()
         assert flat(common.network) == pytest.approx(theta.numpy(), abs=1e-5)
@@ -169,10 +197,10 @@ def test_adam_steps_as_torch_does():
 def test_networks_follow_from_the_sums_alone_in_whatever_order_they_are_asked_for(server):
     config = ExchangeConfig(server=server, rate=0.5, rank=2)
     sums = [np.random.default_rng(number).normal(size=DENSE + ITEMS * 2) for number in range(5)]
-    asked = Versions(noise(0), config, (7, 1), sums.__getitem__)
+    asked = Versions(noise(0), EVERYTHING, config, (7, 1), sums.__getitem__)
     forwards = [asked.after(number) for number in range(6)]
     for number in (2, 5, 0, 3, 3):
-        anew = Versions(noise(0), config, (7, 1), sums.__getitem__).after(number)
+        anew = Versions(noise(0), EVERYTHING, config, (7, 1), sums.__getitem__).after(number)
         for found in (asked.after(number), anew):
             assert all(np.array_equal(*each) for each in zip(found, forwards[number], strict=True))
     assert all(np.array_equal(*each) for each in zip(forwards[0], noise(0), strict=True))

@@ -10,6 +10,7 @@ from feature_store.world import generate
 from federation.errors import BadInput, Refused
 from flows.consortium import read_consortium
 from recommenders import sequence
+from tasks.exchanged import bound_to
 from tasks.room import Room
 from tasks.sequences import Learner
 
@@ -29,6 +30,7 @@ def learner(tiny, tmp_path):
     first = sequence.initial(items, east.model.sequence, east.seed)
     opened = {
         "0/popularity/1": np.zeros(len(east.model.windows) * items, np.int64),
+        "0/weights/1": np.ones(items + 1),
         "0/sequence/0": np.ones(first.dense.size + first.table.size),
     }
     channel = SimpleNamespace(read=opened.__getitem__, sum=lambda name, term, form: term)
@@ -38,10 +40,14 @@ def learner(tiny, tmp_path):
 def test_a_sum_that_was_repeated_without_a_participant_is_read_anew(learner):
     """Of the attempt that it was in it has heard another, by which it has another network than the rest."""
     exchanged, first = learner.exchanged, learner.exchanged.network(0)
-    size = first.dense.size + first.table.size
-    exchanged._channel = SimpleNamespace(read=lambda name: np.ones(size))
+    size, weights = first.dense.size + first.table.size, np.ones(len(first.table) + 1)
+
+    def heard(total):
+        return SimpleNamespace(read=lambda name: weights if "weights" in name else total)
+
+    exchanged._channel = heard(np.ones(size))
     assert exchanged.network(1).digest() != first.digest()
-    exchanged._channel = SimpleNamespace(read=lambda name: np.zeros(size))
+    exchanged._channel = heard(np.zeros(size))
     with pytest.raises(Refused, match="east: read another network than all were told of"):
         exchanged.require(1, {"1": first.digest()})
     exchanged.require(1, {"1": first.digest()})
@@ -62,6 +68,25 @@ def test_another_network_than_all_were_told_of_is_refused(learner):
         learner.exchanged.add(1, told, {"cuts": ["2024-01-01"]}, learner.items, np.ones(1))
 
 
+def test_a_sum_has_the_rows_that_are_learned_and_no_others(learner):
+    """Half of the items here; the rows of the participant's other items are neither trained nor said."""
+    exchanged, whole = learner.exchanged, learner.exchanged.network(0)
+    config = exchanged._config.exchange.model_copy(update={"keep": 0.5})
+    exchanged._config = exchanged._config.model_copy(update={"exchange": config})
+    learned, first = exchanged.learned, exchanged.network(0)
+    assert len(learned) == -(-len(whole.table) // 2)
+    assert np.flatnonzero(first.table.any(axis=1)).tolist() == learned.tolist()
+    own, said = np.intersect1d(learned, learner.items), {}
+    exchanged._channel = SimpleNamespace(sum=lambda name, term, form: said.setdefault(name, term))
+    exchanged.keep(first.of(own), 0, {"cuts": []})
+    exchanged.add(0, {"0": first.digest()}, {"cuts": []}, own, np.ones(len(own) + 1))
+    term = said["sequence/0"]
+    assert len(term) == first.dense.size + len(learned) * 8
+    rows = term[first.dense.size :].reshape(-1, 8)
+    assert rows[np.isin(learned, own)] == pytest.approx(first.of(own).table, abs=2**-13)
+    assert not rows[~np.isin(learned, own)].any()
+
+
 def test_a_change_goes_into_one_sum_and_a_sum_has_one_change(learner):
     """Whatever the coordinator asks for: the difference of two sums would be the participant's own."""
     exchanged, told = learner.exchanged, {"cuts": []}
@@ -75,7 +100,7 @@ def test_a_change_goes_into_one_sum_and_a_sum_has_one_change(learner):
 
     said = add(0, change)
     assert add(0, change) == said  # again: the same term
-    assert exchanged.turns == 1
+    assert len(bound_to(*exchanged._work)) == 1
     for step, each, begins in ((1, change, 0), (0, change.plus(change), 0), (0, change, 1)):
         with pytest.raises(Refused, match="east: its change was to be in another sum, or another change in"):
             add(step, each, begins)
@@ -87,7 +112,7 @@ def test_a_change_goes_into_one_sum_and_a_sum_has_one_change(learner):
         add(0, change.plus(change))
     assert add(0, change) == said
     add(1, change.plus(change), 1)
-    assert exchanged.turns == 2
+    assert len(bound_to(*exchanged._work)) == 2
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from small import Small
 
+from recommenders import sequence
+from recommenders.sequence import SequenceConfig
+
 pytest.importorskip("torch")
 
 FILE = """
@@ -56,14 +59,14 @@ def consortium(small, large=80):
     return path
 
 
-def asynchronous(small, large):
+def asynchronous(small, large, keep=1.0):
     """The same and west, of so many users, without content; a sum takes three of the four."""
     path = consortium(small, large)
     west = "  - {name: west, events: {path: west.csv, columns: *columns}}\n"
     text = path.read_text().replace("model:\n", west + "model:\n")
     for line in ("catalogue: items.parquet\n", "content: items.parquet\n", "  content: [place]\n"):
         text = text.replace(line, "")
-    path.write_text(text.replace("batch: 32", "batch: 32, exchange: {together: 0.7}"))
+    path.write_text(text.replace("batch: 32", f"batch: 32, exchange: {{together: 0.7, keep: {keep}}}"))
     return path
 
 
@@ -126,8 +129,11 @@ def test_who_is_slower_is_not_waited_for_and_added_when_it_has_finished(small):
 
 @pytest.mark.slow
 def test_a_sum_without_its_checkpoint_is_resumed_with_all_who_were_in_it(small):
-    """Four were in it, though three are enough; killed before the checkpoint, and its look."""
-    started = small.start("run", path := asynchronous(small, 80))
+    """Four were in it, though three are enough; killed before the checkpoint, and its look.
+
+    Half of the items are learned; a sum has no row of the others.
+    """
+    started = small.start("run", path := asynchronous(small, 80, keep=0.5))
     _wait_for(small, started, "learned-0000.json")
     while not any(json.loads(each.read_text())["over"] for each in _steps(small)):
         assert started.poll() is None
@@ -139,6 +145,8 @@ def test_a_sum_without_its_checkpoint_is_resumed_with_all_who_were_in_it(small):
     _steps(small)[-1].unlink()
     name = f"sequence/{adding['step']}.npy"
     opened = (small.run / "round-0000.under-way" / name).read_bytes()
+    dense = sequence.initial(0, SequenceConfig(width=16, length=20, blocks=1), 0).dense.size
+    assert len(np.load(small.run / "round-0000.under-way" / name)) == dense + ITEMS // 2 * 16
     small.chorus("resume", small.run.name, path)
     assert (small.run / "round-0000" / name).read_bytes() == opened
     step = json.loads(_steps(small)[adding["step"]].read_text())

@@ -137,6 +137,7 @@ def test_a_transformer_reads_histories_in_order_in_a_process_apart(tracking, tmp
         save(folder.path / "round-0001" / "sequence" / f"{step}.npy", term)
         learned = learned.plus(change)
     save(folder.path / "round-0001" / "popularity" / "2.npy", counts.ravel())
+    save(folder.path / "round-0001" / "weights" / "2.npy", np.ones(ITEMS + 1))
     figures = {"participants": {"a": {"chosen": {"consortium_strength": 1}}, "b": {"chosen": None}}}
     told = {"items": ITEMS, "model": model, "seed": 0, "catalogue": tmp_path / "catalogue.txt"}
     told |= {"embeddings": np.zeros((ITEMS, 0), np.float32)}

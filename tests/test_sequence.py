@@ -56,6 +56,22 @@ def test_after_nothing_only_popularity_is_told():
     assert scores(noise(1), SMALL.size, np.zeros((0, 3), int)).shape == (0, 7)
 
 
+@given(
+    st.sets(st.integers(0, 6)),
+    st.lists(st.lists(st.integers(0, 6), max_size=5), min_size=1, max_size=6),
+)
+def test_what_the_network_does_not_know_is_as_if_it_had_not_been_had(unknown, histories):
+    network = noise(3)
+    network.table[[*unknown]] = 0
+    without = [[item for item in each if item not in unknown] for each in histories]
+    whole, expected = (
+        scores(network, SMALL.size, np.array([each + [-1] * (5 - len(each)) for each in those]))
+        for those in (histories, without)
+    )
+    assert np.array_equal(whole, expected)
+    assert not whole[:, [*unknown]].any()
+
+
 def test_a_network_of_another_size_is_refused():
     with pytest.raises(ValueError, match=r"expected [0-9]+ parameters beside the table, found 3"):
         named(np.zeros(3, np.float32), SMALL.size)

@@ -49,7 +49,8 @@ def federated(parts, rounds, masks=True):
         part = np.append(share[own], share[-1])
         term = exchange.term(change, part, own, items, ABLE.exchange.form, random)
         total = channel.sum("update", term, ABLE.exchange.form)
-        return exchange.step(Common(before, *NO_ADAM), total, None, ABLE.exchange).network
+        everything = np.arange(items, dtype=np.int32)
+        return exchange.step(Common(before, *NO_ADAM), total, everything, None, ABLE.exchange).network
 
     for number in range(rounds):
         plan = RoundPlan(run="read", number=number, cohort=tuple(names))
