@@ -11,23 +11,29 @@ from recommenders.metrics import ideal_gain
 
 
 class Labelled(NamedTuple):
-    """A part's rows: features (n, f) and labels (n,); each query's number of rows and of relevant items."""
+    """A part's rows: features (n, f) and labels (n,); each query's number of rows and of relevant items.
+
+    All weigh `weight`, above 0 and up to 1.
+    """
 
     values: NDArray[np.float32]
     labels: NDArray[np.bool_]
     sizes: NDArray[np.int64]
     relevant: NDArray[np.int64]
+    weight: float = 1.0
 
 
 def training_rows(parts: Iterable[Labelled], k: int) -> Rows:
     """The rows of the queries that have a relevant candidate: others teach no order.
 
-    Each weighs what a hit brings of its query's NDCG at `k`: 1 over the ideal.
+    Each weighs its part's weight times what a hit brings of its query's NDCG at `k`: 1 over the ideal.
     """
-    values, labels, sizes, relevant = zip(*(_with_a_hit(part) for part in parts), strict=True)
-    weights = np.repeat(1.0 / ideal_gain(np.concatenate(relevant), k), np.concatenate(sizes))
-    features, hits = (np.concatenate(each, dtype=np.float64) for each in (values, labels))
-    return Rows(features, hits, np.concatenate(sizes, dtype=np.int64), weights)
+    found = [_with_a_hit(part) for part in parts]
+    weights = [np.repeat(each.weight / ideal_gain(each.relevant, k), each.sizes) for each in found]
+    features = np.concatenate([each.values for each in found], dtype=np.float64)
+    hits = np.concatenate([each.labels for each in found], dtype=np.float64)
+    sizes = np.concatenate([each.sizes for each in found], dtype=np.int64)
+    return Rows(features, hits, sizes, np.concatenate(weights))
 
 
 def ordered(
@@ -53,4 +59,10 @@ def _with_a_hit(part: Labelled) -> Labelled:
     asked = np.repeat(np.arange(len(part.sizes)), part.sizes)
     hit = np.bincount(asked, part.labels, len(part.sizes)) > 0
     rows = hit[asked]
-    return Labelled(part.values[rows], part.labels[rows], part.sizes[hit], part.relevant[hit])
+    values, labels, sizes, relevant = (
+        part.values[rows],
+        part.labels[rows],
+        part.sizes[hit],
+        part.relevant[hit],
+    )
+    return Labelled(values, labels, sizes, relevant, part.weight)

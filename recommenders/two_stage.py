@@ -9,11 +9,11 @@ user had lately.  All that comes from others comes from sums.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from scipy import sparse
 
 from federation.frozen import Frozen
@@ -77,6 +77,11 @@ class TwoStage(Frozen):
         2,
         description="windows before validation, each of as many events as it, whose labels train the ranker",
     )
+    weighting: Literal["rows", "quality"] = Field(
+        "rows",
+        description="how the rows of participants weigh: all alike; or by quality, each by the share of its "
+        "participant's events that passed cleaning",
+    )
     trees_per_round: Annotated[int, Field(ge=1)] = Field(
         20, description="trees of a federated round; then the consortium's validation parts are scored"
     )
@@ -99,6 +104,15 @@ class TwoStage(Frozen):
     @classmethod
     def _beside_the_defaults(cls, given: Any) -> Any:
         return {**_BOOSTING, **given} if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _weights_are_taken(self) -> "TwoStage":
+        if self.weighting != "rows" and self.boosting.objective == "lambdarank":
+            raise ValueError(
+                "weighting: found quality with boosting.objective lambdarank, which weighs queries itself; "
+                "expected rows, or binary"
+            )
+        return self
 
 
 class Retriever(NamedTuple):

@@ -75,8 +75,7 @@ def cuts(room: Room, told: Told, channel: Channel) -> Told:
 def train(room: Room, told: Told, _: Channel) -> Told:
     """The own term of the round's sums, kept until it is gathered."""
     sequences.require_torch(room.name, room.membership.model)
-    quality = room.manifest(told["version"]).report.quality
-    terms.keep_terms(room, room.as_told(told), told["run"], told["number"], quality)
+    terms.keep_terms(room, room.as_told(told), told["run"], told["number"])
     return {}
 
 

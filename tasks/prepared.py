@@ -22,7 +22,8 @@ class Prepared:
     Part 0 is only learned from; the last part is the test, the one before it validation, and those between
     train a ranker by what was had in them.  `moments` (microseconds since 1970) are when parts 1, 2, ...
     begin; empty where the split has no cut in time.  `known_at` (events,) is when each event had both
-    happened and become known.  `content` is that of the catalogue's items, where it is told.
+    happened and become known.  `content` is that of the catalogue's items, where it is told.  `quality` is
+    the share of the rows that passed cleaning.
     """
 
     data: Interactions
@@ -32,6 +33,7 @@ class Prepared:
     known_at: NDArray[np.int64]
     history: Events
     content: Content = NOTHING
+    quality: float = 1.0
 
     @property
     def validation(self) -> int:

@@ -161,6 +161,7 @@ class Room:
             known_at=times_of(events).visible_from()[known],
             history=events_of(events, codes, items, len(catalogue)),
             content=self._content(catalogue),
+            quality=self.manifest(version).report.quality,
         )
 
     def _content(self, catalogue: pa.Array) -> Content:

@@ -25,7 +25,10 @@ TOGETHER, ALONE = "together", "alone"
 
 @dataclass(frozen=True)
 class Table:
-    """The n candidates of a part's queries: `sizes` (queries,), features (n, f), items and labels (n,)."""
+    """The n candidates of a part's queries: `sizes` (queries,), features (n, f), items and labels (n,).
+
+    `quality` is the share of the participant's events that passed cleaning.
+    """
 
     sizes: NDArray[np.int64]
     features: Floats
@@ -33,6 +36,7 @@ class Table:
     labels: NDArray[np.bool_]
     relevant_starts: NDArray[np.int64]
     relevant_items: NDArray[np.int32]
+    quality: float = 1.0
 
     @property
     def queries(self) -> Queries:
@@ -78,6 +82,7 @@ def table(
     return Table(
         listed.sizes, two_stage.features(found, listed, store, had), listed.items,
         relevant_to(queries, listed.queries, listed.items), queries.relevant_starts, queries.relevant_items,
+        prepared.quality,
     )  # fmt: skip
 
 
@@ -89,10 +94,14 @@ def training(room: Room, run: str, number: int, arm: str, parts: range) -> Rows:
 
 def teaching(tables: Iterable[Table], model: ModelConfig) -> Rows:
     """The rows of `tables` that teach something; lambdarank weighs them itself."""
+    by_quality = model.two_stage.weighting == "quality"
     parts = (
-        query_rows.Labelled(each.features, each.labels, each.sizes, np.diff(each.relevant_starts))
+        query_rows.Labelled(
+            each.features, each.labels, each.sizes, np.diff(each.relevant_starts),
+            each.quality if by_quality else 1.0,
+        )
         for each in tables
-    )
+    )  # fmt: skip
     rows = query_rows.training_rows(parts, model.top)
     return rows._replace(weights=None) if model.two_stage.boosting.objective == "lambdarank" else rows
 

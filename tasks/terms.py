@@ -26,11 +26,8 @@ from tasks.prepared import Prepared
 from tasks.room import Room
 
 
-def keep_terms(room: Room, prepared: Prepared, run: str, number: int, quality: float = 1.0) -> None:
-    """Write the own terms of the round's sums: popularity, X'X, what weighs in means, what was shown.
-
-    `quality` is the share of its rows that passed cleaning.
-    """
+def keep_terms(room: Room, prepared: Prepared, run: str, number: int) -> None:
+    """Write the own terms of the round's sums: popularity, X'X, what weighs in means, what was shown."""
     folder, model = room.work(run, number), room.membership.model
     if number == 0:
         exploring.keep_term(room, prepared, folder)
@@ -40,7 +37,7 @@ def keep_terms(room: Room, prepared: Prepared, run: str, number: int, quality: f
         data = prepared.before(part)
         save(folder / f"popularity-{part}.npy", counts(data, prepared.begins(part), model).ravel())
         if model.kind == "sequence":
-            save(folder / f"weights-{part}.npy", weights(room, data, quality))
+            save(folder / f"weights-{part}.npy", weights(room, data, prepared.quality))
         if model.sums_pairs:
             for place, block in enumerate(item_to_item.gram_blocks(data)):
                 save(folder / f"gram-{part}-{place}.npy", _form(room).encode(block))

@@ -188,6 +188,20 @@ def test_a_ranker_grows_by_every_objective_that_orders(objective, monkeypatch):
     assert len(asked) == 2  # the consortium's and the own, whatever the number of shares
 
 
+@pytest.mark.parametrize(("weighting", "expected"), [("rows", [1, 1, 1, 1]), ("quality", [0.5, 0.5, 1, 1])])
+def test_rows_weigh_by_the_quality_of_their_organisations_data(weighting, expected):
+    model = ModelConfig.model_validate({"two_stage": {"weighting": weighting}})
+    features = np.zeros((2, len(two_stage.names(model.windows))), np.float32)
+    asked = [2], features, np.arange(2, dtype=np.int32), np.array([True, False]), [0, 1], [0]
+    tables = [Table(*map(np.array, asked), quality=each) for each in (0.5, 1.0)]
+    assert teaching(tables, model).weights.tolist() == expected
+
+
+def test_lambdarank_takes_no_quality():
+    with pytest.raises(ValueError, match=r"weighting: found quality with boosting\.objective"):
+        TwoStage.model_validate({"weighting": "quality", "boosting": {"objective": "lambdarank"}})
+
+
 def test_the_ranker_keeps_its_defaults_beside_what_is_given():
     given = TwoStage.model_validate({"boosting": {"trees": 7}}).boosting
     assert (given.trees, given.objective, given.max_bin) == (7, "binary", TwoStage().boosting.max_bin)
