@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from federation.averaging import Weighting
 from federation.channel import Vector
 from federation.errors import Refused
 from federation.fixed_point import FixedPoint
 from federation.frozen import Frozen
 from recommenders.attention import Floats, Network
+
+Weighting = Literal["equal", "rows", "quality", "contribution"]
 
 BOUND = 1.75
 """The largest magnitude of a change that is said."""
@@ -43,8 +44,9 @@ class ExchangeConfig(Frozen):
 
     weighting: Weighting = Field(
         default="rows",
-        description="how participants weigh in a mean: equal; by rows, their events; or by quality, events "
-        "times the share of rows that passed cleaning. Of the row of an item only those count who had it",
+        description="how participants weigh in a mean: equal; by rows, their events; by quality, events "
+        "times the share of rows that passed cleaning; by contribution, events times how near its changes "
+        "were to everybody's (Wu and Wang 2021). Of the row of an item only those count who had it",
     )
     together: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0,
@@ -84,6 +86,15 @@ class ExchangeConfig(Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _contributions_to_one_mean(self) -> "ExchangeConfig":
+        if self.weighting == "contribution" and self.together < 1:
+            raise ValueError(
+                f"weighting: found contribution with together {self.together:g}, expected together 1: shares "
+                "are of what all weigh in a sum"
+            )
+        return self
+
     @property
     def form(self) -> FixedPoint:
         """How a change travels."""
@@ -109,10 +120,11 @@ def weights(counts: NDArray[np.int64], weighting: Weighting, passed: float) -> N
     """What a participant weighs in the mean of each item's row, and last in that of all else, (items + 1,).
 
     `counts` (items,) are its events, of which the share `passed` cleaning; by quality it is in 1,024ths.
+    What it contributes is not known yet.
     """
     if weighting == "equal":
         return np.append(counts > 0, counts.any()).astype(np.int64)
-    scale = {"rows": 1, "quality": round(1024 * passed)}[weighting]
+    scale = round(1024 * passed) if weighting == "quality" else 1
     return scale * np.append(counts, counts.sum())
 
 

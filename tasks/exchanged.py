@@ -16,7 +16,7 @@ from federation.channel import Channel, Vector
 from federation.errors import Refused
 from federation.files import read_json, save, write_json
 from federation.told import digest
-from recommenders import exchange, sequence
+from recommenders import contribution, exchange, sequence
 from recommenders.attention import Floats, Network
 from recommenders.exchange import Versions
 from recommenders.sequence import SequenceConfig
@@ -79,8 +79,7 @@ class Exchanged:
     def add(
         self, step: int, networks: Told, told: Told, own: NDArray[np.int32], share: NDArray[np.float64]
     ) -> None:
-        """Add the newest change of the `own` ones of the rows that are learned to sum `step`, as a `share` of
-        the mean.
+        """Add the newest change, of the `own` rows that are learned, to sum `step`, as a `share` of the mean.
 
         Raises `Refused` where the work was told something else than all are told now, `BadInput` where it is
         gone.
@@ -94,10 +93,21 @@ class Exchanged:
         config = self._config.exchange
         part = config.late(step - kept["begins"]) * share
         random = np.random.default_rng((*self._names, step, *self._name.encode()))
-        learned = self.learned
-        places = np.searchsorted(learned, own).astype(np.int32)
-        term = exchange.term(load(path.parent), part, places, len(learned), config.form, random)
-        save(self._heard(str(step)), self._channel.sum(f"sequence/{step}", term, config.form))
+        places, rows = np.searchsorted(self.learned, own).astype(np.int32), len(self.learned)
+        term = exchange.term(change := load(path.parent), part, places, rows, config.form, random)
+        total = self._channel.sum(f"sequence/{step}", term, config.form)
+        self._measure(change, step, np.split(total, [change.dense.size]), places)
+        save(self._heard(str(step)), total)
+
+    def _measure(self, change: Network, step: int, total: list[Vector], places: NDArray[np.int32]) -> None:
+        dense, table = total
+        mean = Network(dense, table.reshape(-1, change.table.shape[1])[places])
+        write_json(self._folder / f"angle-{step}.json", {"radians": contribution.angle(change, mean)})
+
+    def angles(self, sums: int) -> list[float]:
+        """Between its changes and everybody's in the first so many sums, in radians, of those it was in."""
+        paths = (self._folder / f"angle-{step}.json" for step in range(sums))
+        return [read_json(path)["radians"] for path in paths if path.is_file()]
 
     def _bind(self, step: int, change: Told) -> None:
         """A change goes into one sum, and a sum has one change: the difference of two would be its own.

@@ -1,6 +1,7 @@
 """A transformer through the pipeline: real processes, a kill in the middle, the registered model."""
 
 import json
+import math
 import os
 import signal
 import time
@@ -29,7 +30,8 @@ participants:
 model:
   kind: sequence
   content: [place]
-  sequence: {{width: 16, length: 20, blocks: 1, epochs: 6, rounds: 4, patience: 2, batch: 32}}
+  sequence: {{width: 16, length: 20, blocks: 1, epochs: 6, rounds: 4, patience: 2, batch: 32,
+    exchange: {{weighting: contribution}}}}
 """
 ITEMS = 60
 
@@ -66,7 +68,7 @@ def asynchronous(small, large, keep=1.0):
     text = path.read_text().replace("model:\n", west + "model:\n")
     for line in ("catalogue: items.parquet\n", "content: items.parquet\n", "  content: [place]\n"):
         text = text.replace(line, "")
-    path.write_text(text.replace("batch: 32", f"batch: 32, exchange: {{together: 0.7, keep: {keep}}}"))
+    path.write_text(text.replace("weighting: contribution", f"together: 0.7, keep: {keep}"))
     return path
 
 
@@ -94,6 +96,9 @@ def test_the_rounds_learn_and_are_told(ran):
     assert f"federated round {len(steps)}, NDCG {ndcg[-1]:.4f} on validation" in ran.done.stderr
     assert len([*(ran.run / "round-0001").glob("learned-*.json")]) == figures["federated_rounds"]
     assert {len(set(step["bytes_up"].values())) for step in steps} == {1}  # whoever has more says no more
+    weights, events = ([np.load(ran.run / path) for path in found] for found in _weights(ran))
+    assert np.array_equal(weights[0], round(1024 * math.e ** (5 * (1 - math.exp(-1)))) * events[0])
+    assert not np.array_equal(weights[1], weights[0])  # by then each knows how near it is to the others
 
 
 def test_the_registered_model_reads_a_history_in_order(ran):
@@ -168,6 +173,14 @@ def test_a_killed_training_and_a_part_that_is_done_again_end_in_the_same_bits(ra
     assert ours["participants"] == theirs["participants"]
     last = f"round-0001/sequence/{ours['federated_rounds'] - 1}.npy"
     assert (small.run / last).read_bytes() == (ran.run / last).read_bytes()
+
+
+def _weights(small):
+    """Of round 0 the sums of weights by contribution, by step, and of those by events."""
+    return (
+        [small.run / f"round-0000/contributions/{step}.npy" for step in range(2)],
+        sorted((small.run / "round-0000/weights").glob("*.npy")),
+    )
 
 
 def _steps(small):
