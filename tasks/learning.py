@@ -42,11 +42,9 @@ def learn_together(number: int, work: Mapping[str, quote[Work]], run: Run) -> di
         lost |= silent
         _require(told, silent, run)
         work = {name: each for name, each in work.items() if name not in lost}
-        begins, over = (
-            {name: begun[name].sums for name in told},
-            work.keys() <= _since_look(steps) | told.keys(),
-        )
-        add(number, begins, over, began, run)
+        begins = {name: begun[name].sums for name in told}
+        over = work.keys() <= _since_look(steps) | told.keys()
+        add(number, begins, {name: each["seconds"] for name, each in told.items()}, over, began, run)
         begun = {name: each for name, each in begun.items() if name not in ended}
     arrived({name: each.future for name, each in begun.items()})  # what comes now is too late
     return lost
@@ -65,11 +63,19 @@ def learn(work: Work, begins: int, turn: int) -> Disclosed:
 
 
 @task(name="add changes", task_run_name="add changes, round {number}", cache_policy=NO_CACHE)
-def add(number: int, begins: Mapping[str, int], over: bool, began: float, run: Run) -> None:
+def add(
+    number: int,
+    begins: Mapping[str, int],
+    seconds: Mapping[str, float],
+    over: bool,
+    began: float,
+    run: Run,
+) -> None:
     """Add what training has changed, by the participants and after how many sums they began; checkpointed.
 
-    Then, where a federated round is `over`, look at what the network does on validation.  Seconds are those
-    since the clock showed `began`, when it was last waited for training.
+    `seconds` is how long each has trained.  Then, where a federated round is `over`, look at what the network
+    does on validation; seconds of the record are those since the clock showed `began`, when it was last
+    waited for training.
     """
     step = len(run.folder.steps(number, "learned"))
     cuts, plan = run.folder.facts["cuts"], run.plan(number, tuple(begins))
@@ -78,6 +84,7 @@ def add(number: int, begins: Mapping[str, int], over: bool, began: float, run: R
     run.folder.note(adding={"number": number, "step": step, "begins": begins})
     reply = run.sum(plan, "average", cuts=cuts, step=step, apart=apart, networks=networks)
     record: dict[str, Any] = {**summary(reply, began), "over": over}
+    record["trained"] = dict(seconds)
     record["late"] = {name: step - begins[name] for name in reply.cohort}
     record["network"] = learned.after(step + 1, number, run).digest()
     if over and number == 0:

@@ -41,7 +41,8 @@ def checkpoint(
             "this one's; start a new run"
         )
     cohort, scored = figures["cohort"], worked[-1]
-    seconds = _added(*({name: told["seconds"] for name, told in step.items()} for step in worked))
+    trained = (step["trained"] for step in run.folder.steps(number, "learned"))
+    seconds = _added(*({name: told["seconds"] for name, told in step.items()} for step in worked), *trained)
     steps = [*(step for kind in STEPS for step in run.folder.steps(number, kind)), figures]
     exposed = {name for step in steps for name in step["exposed"]}
     record = {

@@ -101,6 +101,15 @@ def test_the_rounds_learn_and_are_told(ran):
     assert not np.array_equal(weights[1], weights[0])  # by then each knows how near it is to the others
 
 
+def test_a_participants_seconds_are_those_of_its_training_too(ran):
+    for number in (0, 1):
+        folder = ran.run / f"round-{number:04}"
+        steps = [json.loads(path.read_text()) for path in folder.glob("learned-*.json")]
+        trained = {name: sum(step["trained"][name] for step in steps) for name in ("east", "north", "south")}
+        told = json.loads((folder / "record.json").read_text())["participants"]
+        assert all(told[name]["seconds"] > seconds > 0 for name, seconds in trained.items())
+
+
 def test_the_registered_model_reads_a_history_in_order(ran):
     """By arrays and a file of code, without torch: `chorus recommend` asks it where there is no user."""
     assert "WARNING" not in ran.done.stderr
