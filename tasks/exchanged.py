@@ -19,6 +19,7 @@ from federation.told import digest
 from recommenders import contribution, exchange, sequence
 from recommenders.attention import Floats, Network
 from recommenders.exchange import Versions
+from recommenders.metrics import COUNTS
 from recommenders.sequence import SequenceConfig
 from tasks import terms
 from tasks.room import Room
@@ -76,6 +77,13 @@ class Exchanged:
             if each != folder:
                 shutil.rmtree(each)
 
+    def weigh(self, own: NDArray[np.int64], step: int) -> tuple[NDArray[np.int64], Vector]:
+        """What the participant, whose weights are `own`, weighs in sum `step`, and what all do."""
+        if self._config.exchange.weighting != "contribution":
+            return own, self._channel.read(self._weights)
+        own = contribution.weighed(own, self._angles(step))
+        return own, self._channel.sum(f"contributions/{step}", own, COUNTS)
+
     def add(
         self, step: int, networks: Told, told: Told, own: NDArray[np.int32], share: NDArray[np.float64]
     ) -> None:
@@ -104,7 +112,7 @@ class Exchanged:
         mean = Network(dense, table.reshape(-1, change.table.shape[1])[places])
         write_json(self._folder / f"angle-{step}.json", {"radians": contribution.angle(change, mean)})
 
-    def angles(self, sums: int) -> list[float]:
+    def _angles(self, sums: int) -> list[float]:
         """Between its changes and everybody's in the first so many sums, in radians, of those it was in."""
         paths = (self._folder / f"angle-{step}.json" for step in range(sums))
         return [read_json(path)["radians"] for path in paths if path.is_file()]

@@ -14,16 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from federation.channel import Channel, Vector
+from federation.channel import Channel
 from federation.errors import BadInput, Refused
 from federation.files import write_json
 from federation.frozen import Frozen
 from recommenders import exchange, sequence
 from recommenders.attention import Floats, Network
 from recommenders.choice import Choice, choose
-from recommenders.contribution import weighed
 from recommenders.interpolation import choose_share
-from recommenders.metrics import COUNTS, SUMS, metric_sums, metrics, per_query
+from recommenders.metrics import SUMS, metric_sums, metrics, per_query
 from recommenders.sequence import Reader
 from tasks.exchanged import Exchanged, bound_to, keep, load
 from tasks.model import ModelConfig
@@ -94,8 +93,8 @@ class Learner:
         self.known = snapshot(room, prepared, self._part, channel, prepared.listable(self._part))
         self.data, self.items = self.known.data, self.known.own_items
         self.content = prepared.embeddings(self.model.content)
-        self._weights = f"{number}/weights/{self._part}"
-        self.exchanged = Exchanged(room, run, number, self._all_rows, self._weights, channel)
+        weights = f"{number}/weights/{self._part}"
+        self.exchanged = Exchanged(room, run, number, self._all_rows, weights, channel)
 
     def learn(self, begins: int, turn: int, told: dict[str, Any]) -> None:
         """Train from the network after `begins` sums, and alone; what has changed is kept until it is added.
@@ -116,19 +115,11 @@ class Learner:
         if apart != (agreed := self.config.exchange.together < 1):
             cohorts = "cohorts of their own" if agreed else "the same participants"
             raise Refused(f"{self._room.name}: agreed to sums among {cohorts} only")
-        share, items = exchange.shares(*self._weigh(step)), self._learned
+        (path,) = kept(self._room, self._run, self._number, f"weights-{self._part}.npy")
+        share, items = exchange.shares(*self.exchanged.weigh(np.load(path), step)), self._learned
         of_numbers = np.repeat(share[-1], self.content.shape[1])  # of which all events tell
         each = np.concatenate([share[items], of_numbers, share[-1:]])
         self.exchanged.add(step, networks, told, sequence.rows(items, self.content), each)
-
-    def _weigh(self, step: int) -> tuple[NDArray[np.int64], Vector]:
-        """What the participant weighs in sum `step`, and what all do."""
-        (path,) = kept(self._room, self._run, self._number, f"weights-{self._part}.npy")
-        own = np.load(path)
-        if self.config.exchange.weighting != "contribution":
-            return own, self._channel.read(self._weights)
-        own = weighed(own, self.exchanged.angles(step))
-        return own, self._channel.sum(f"contributions/{step}", own, COUNTS)
 
     def look(self, sums: int, networks: dict[str, str]) -> dict[str, Any]:
         """The consortium's figures by the network after so many sums, at the trust that does best.
