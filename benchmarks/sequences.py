@@ -68,7 +68,7 @@ class Organisation:
         share = exchange.shares(self.weights, total)
         own = late * np.append(share[items], share[-1])
         change = train(network.of(items), self.config, self.data, items, DAYS, random, basis=basis)
-        return exchange.term(change, own, places.astype(np.int32), len(learned), config.form, random)
+        return exchange.term(change, own, places.astype(np.int32), len(learned), config, random)
 
 
 def run(

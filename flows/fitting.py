@@ -25,6 +25,16 @@ def participants_fit(consortium: "Consortium") -> None:
         )
 
 
+def words_have_room(consortium: "Consortium") -> None:
+    """A sum of everybody's changes fits the words in which it travels."""
+    exchange, many = consortium.model.sequence.exchange, len(consortium.participants)
+    if consortium.model.kind == "sequence" and many > exchange.largest_cohort:
+        raise ValueError(
+            f"model.sequence.exchange.bits: found {exchange.bits}, which have room for the changes of "
+            f"{exchange.largest_cohort} participants; expected more for {many}"
+        )
+
+
 def coordinator_is_found(consortium: "Consortium") -> None:
     """Who connects from another machine knows where to."""
     if consortium.coordinator is None and consortium.remote:
@@ -95,6 +105,7 @@ def split_finds_what_it_needs(consortium: "Consortium") -> None:
 
 CHECKS = (
     participants_fit,
+    words_have_room,
     coordinator_is_found,
     one_says_when,
     ranker_needs_times,

@@ -22,15 +22,12 @@ from recommenders.attention import Floats, Network
 
 Weighting = Literal["equal", "rows", "quality", "contribution"]
 
-BOUND = 1.75
-"""The largest magnitude of a change that is said."""
-
 FORMS = {
-    16: FixedPoint(width=16, fraction_bits=14, terms=None),
-    32: FixedPoint(width=32, fraction_bits=24, terms=None),
+    8: (FixedPoint(width=8, fraction_bits=7, terms=None), 0.5),
+    16: (FixedPoint(width=16, fraction_bits=14, terms=None), 1.75),
+    32: (FixedPoint(width=32, fraction_bits=24, terms=None), 1.75),
 }
-"""How a change travels.  Shares add up to 1, so a sum is within `BOUND` but for a unit of each term: 16 bits
-have room for that in cohorts of up to 4,095."""
+"""How a change travels, and the largest magnitude that is said of one."""
 
 LARGEST = 64.0
 """Change of a parameter; beyond it training has gone wrong."""
@@ -65,7 +62,9 @@ class ExchangeConfig(Frozen):
     rate: Annotated[float, Field(gt=0, le=10)] = Field(
         default=1.0, description="what a step is multiplied by; for adam about 0.03"
     )
-    bits: Literal[16, 32] = Field(default=16, description="of a number in a sum")
+    bits: Literal[8, 16, 32] = Field(
+        default=16, description="of a number in a sum; 8 are enough for up to 63 participants, better for few"
+    )
     keep: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0,
         description="share of the items that the network knows, those that weigh most in the mean; the "
@@ -98,7 +97,17 @@ class ExchangeConfig(Frozen):
     @property
     def form(self) -> FixedPoint:
         """How a change travels."""
-        return FORMS[self.bits]
+        return FORMS[self.bits][0]
+
+    @property
+    def bound(self) -> float:
+        """The largest magnitude of a change that is said."""
+        return FORMS[self.bits][1]
+
+    @property
+    def largest_cohort(self) -> int:
+        """Shares add up to 1, so a sum is within `bound` but for a unit of each term; so many fit a word."""
+        return self.form.limit - round(self.bound * (1 << self.form.fraction_bits))
 
     def late(self, steps: int) -> float:
         """The weight of a change that comes so many steps late."""
@@ -148,7 +157,7 @@ def term(
     share: NDArray[np.float64],
     own: NDArray[np.int32],
     items: int,
-    form: FixedPoint,
+    config: ExchangeConfig,
     random: np.random.Generator,
 ) -> Vector:
     """A participant's term: the `share` of the mean that its `change` of the `own` of all `items`' rows has.
@@ -163,10 +172,11 @@ def term(
             "expected a smaller model.sequence.learning_rate"
         )
     rows = np.zeros((items, change.table.shape[1]))
-    rows[own] = share[:-1, None] * np.clip(change.table, -BOUND, BOUND)
-    dense = share[-1] * np.clip(change.dense, -BOUND, BOUND)
-    units = np.concatenate([dense, rows.ravel()]) * 2.0**form.fraction_bits
-    found: Vector = np.floor(units + random.random(units.size)) / 2.0**form.fraction_bits
+    rows[own] = share[:-1, None] * np.clip(change.table, -config.bound, config.bound)
+    dense = share[-1] * np.clip(change.dense, -config.bound, config.bound)
+    scale = 2.0**config.form.fraction_bits
+    units = np.concatenate([dense, rows.ravel()]) * scale
+    found: Vector = np.floor(units + random.random(units.size)) / scale
     return found
 
 

@@ -102,7 +102,7 @@ class Exchanged:
         part = config.late(step - kept["begins"]) * share
         random = np.random.default_rng((*self._names, step, *self._name.encode()))
         places, rows = np.searchsorted(self.learned, own).astype(np.int32), len(self.learned)
-        term = exchange.term(change := load(path.parent), part, places, rows, config.form, random)
+        term = exchange.term(change := load(path.parent), part, places, rows, config, random)
         total = self._channel.sum(f"sequence/{step}", term, config.form)
         self._measure(change, step, np.split(total, [change.dense.size]), places)
         save(self._heard(str(step)), total)

@@ -1,5 +1,6 @@
 """consortium.yaml: what is wrong is told with file, key, what was found and what was expected."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -310,6 +311,17 @@ def test_a_pattern_is_of_the_files_not_of_the_folder_that_they_lie_in(tmp_path):
         (folder / "a-1.csv").touch()
     pattern, whole, _ = read_consortium(path, meant.parent).memberships
     assert pattern.source.files() == whole.source.files() == [meant]
+
+
+@pytest.mark.parametrize(("many", "fits"), [(63, True), (64, False)])
+def test_words_of_changes_have_room_for_everybody(many, fits, tmp_path):
+    each = "  - {name: p%d, events: {path: a.csv, columns: {user: u, item: i, time: t}}}"
+    lines = ["name: many", "participants:", *(each % place for place in range(many))]
+    path = tmp_path / "consortium.yaml"
+    path.write_text("\n".join([*lines, "model: {kind: sequence, sequence: {exchange: {bits: 8}}}"]))
+    told = "exchange.bits: found 8, which have room for the changes of 63 participants; expected more for 64"
+    with nullcontext() if fits else pytest.raises(BadInput, match=told):
+        assert len(read_consortium(path).names) == many
 
 
 def test_where_things_lie_does_not_decide_the_model_and_settings_do(tmp_path):

@@ -12,7 +12,7 @@ from federation.plan import RoundPlan
 from federation.simulate import simulate
 from recommenders import exchange
 from recommenders.attention import Network
-from recommenders.exchange import BOUND, FORMS, Common, ExchangeConfig, Versions
+from recommenders.exchange import FORMS, Common, ExchangeConfig, Versions
 from recommenders.sequence import SequenceConfig
 
 ITEMS, WIDTH, DENSE = 7, 3, 5
@@ -32,12 +32,12 @@ def terms(changes, counts, config, weighting="rows"):
     own = [exchange.weights(each, weighting, 1.0) for each in counts]
     shares = [exchange.shares(each, np.sum(own, axis=0)) for each in own]
     return [
-        exchange.term(change, share, EVERYTHING, ITEMS, config.form, np.random.default_rng(place))
+        exchange.term(change, share, EVERYTHING, ITEMS, config, np.random.default_rng(place))
         for place, (change, share) in enumerate(zip(changes, shares, strict=True))
     ]
 
 
-@given(COUNTS, st.sampled_from([16, 32]))
+@given(COUNTS, st.sampled_from([8, 16, 32]))
 def test_the_sum_is_the_mean_by_events_and_that_of_an_item_by_its_own(counts, bits):
     """Against means of float64; whoever has no event of an item has no say about its row."""
     config, before = ExchangeConfig(bits=bits), noise(99)
@@ -56,27 +56,32 @@ def test_the_sum_is_the_mean_by_events_and_that_of_an_item_by_its_own(counts, bi
         assert found.network.table[item] == pytest.approx(before.table[item] + mean, **near)
 
 
-@given(COUNTS, st.sampled_from([16, 32]), st.integers(0, 2**32 - 1))
+@given(COUNTS, st.sampled_from([8, 16, 32]), st.integers(0, 2**32 - 1))
 def test_no_sum_overflows_however_large_the_changes_are(counts, bits, seed):
     config, spread = ExchangeConfig(bits=bits), 5.0
     said = terms([noise([seed, place], spread) for place in range(len(counts))], counts, config)
     whole = np.sum(said, axis=0)
     assert np.array_equal(config.form.decode(sum(config.form.encode(each) for each in said)), whole)
-    assert (np.abs(whole) <= BOUND + len(counts) * 2.0**-config.form.fraction_bits).all()
+    assert (np.abs(whole) <= config.bound + len(counts) * 2.0**-config.form.fraction_bits).all()
 
 
-def test_a_sum_of_the_largest_cohort_fits_into_16_bits():
+@pytest.mark.parametrize(("bits", "largest"), [(8, 63), (16, 4_095), (32, 2_118_123_519)])
+def test_a_sum_of_the_largest_cohort_fits_a_word(bits, largest):
     """Each term may be rounded away from 0 by a unit."""
-    form = FORMS[16]
-    assert BOUND * 2**form.fraction_bits + 4_095 <= form.limit
+    config = ExchangeConfig(bits=bits)
+    assert config.largest_cohort == largest
+    form, whole = config.form, config.bound + largest * 2.0**-config.form.fraction_bits
+    assert form.encode(np.array([whole, -whole])).size == 2
+    with pytest.raises(Refused):
+        form.encode(np.array([whole + 2.0**-form.fraction_bits]))
 
 
 def test_rounding_keeps_the_mean():
     """Of changes far below a unit, too, which rounding to the nearest would lose."""
-    unit, share = 2.0 ** -FORMS[16].fraction_bits, np.ones(ITEMS + 1)
+    unit, share = 2.0 ** -FORMS[16][0].fraction_bits, np.ones(ITEMS + 1)
     change = Network(np.full(DENSE, 0.1 * unit, np.float32), np.full((ITEMS, WIDTH), -0.3 * unit, np.float32))
     random = np.random.default_rng(0)
-    said = [exchange.term(change, share, EVERYTHING, ITEMS, FORMS[16], random) for _ in range(4000)]
+    said = [exchange.term(change, share, EVERYTHING, ITEMS, ExchangeConfig(), random) for _ in range(4000)]
     assert set(np.unique(said)) == {-unit, 0, unit}
     assert np.mean(said, axis=0) == pytest.approx(flat(change), abs=4 * unit / np.sqrt(4000) / 2)
 
@@ -87,7 +92,7 @@ def flat(network):
 
 def test_who_has_some_items_only_adds_to_their_rows():
     own, change, share = np.array([1, 4], np.int32), noise(0, items=2), np.array([0.5, 1.0, 0.25])
-    said = exchange.term(change, share, own, ITEMS, FORMS[16], np.random.default_rng(0))
+    said = exchange.term(change, share, own, ITEMS, ExchangeConfig(), np.random.default_rng(0))
     told = said[DENSE:].reshape(ITEMS, WIDTH)
     assert told[own] == pytest.approx(share[:2, None] * change.table, abs=2**-14)
     assert not told[[0, 2, 3, 5, 6]].any()
@@ -163,7 +168,9 @@ def test_a_network_that_training_has_spoilt_is_not_added(value):
     with pytest.raises(
         Refused, match=r"changes a parameter by more than 64, .* a smaller model\.sequence\.learning_rate"
     ):
-        exchange.term(spoilt, np.ones(ITEMS + 1), EVERYTHING, ITEMS, FORMS[16], np.random.default_rng(0))
+        exchange.term(
+            spoilt, np.ones(ITEMS + 1), EVERYTHING, ITEMS, ExchangeConfig(), np.random.default_rng(0)
+        )
 
 
 def test_who_comes_late_weighs_less():

@@ -47,7 +47,7 @@ def federated(parts, rounds, masks=True):
         counts = exchange.weights(np.bincount(data.items, minlength=items), "rows", 1.0)
         share = exchange.shares(counts, channel.sum("weights", counts, COUNTS))
         part = np.append(share[own], share[-1])
-        term = exchange.term(change, part, own, items, ABLE.exchange.form, random)
+        term = exchange.term(change, part, own, items, ABLE.exchange, random)
         total = channel.sum("update", term, ABLE.exchange.form)
         everything = np.arange(items, dtype=np.int32)
         return exchange.step(Common(before, *NO_ADAM), total, everything, None, ABLE.exchange).network
