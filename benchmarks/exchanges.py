@@ -23,10 +23,11 @@ from sequences import Organisation, withheld
 from federation.channel import Vector
 from recommenders import exchange, sequence
 from recommenders.attention import Network
-from recommenders.exchange import ExchangeConfig, Versions
+from recommenders.exchange import ExchangeConfig
 from recommenders.interactions import Interactions
 from recommenders.metrics import per_query
 from recommenders.sequence import SequenceConfig
+from recommenders.versions import Versions
 
 MARKETS = ("ca", "de", "fr", "in", "jp", "mx", "uk")
 LEAST = 3  # participants in a sum

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from federation.channel import Vector
 from recommenders import exchange, sequence
 from recommenders.attention import Network
-from recommenders.exchange import ExchangeConfig, Versions
+from recommenders.exchange import ExchangeConfig
 from recommenders.interactions import Interactions
 from recommenders.metrics import Queries, per_query
 from recommenders.sequence import Reader, SequenceConfig
 from recommenders.transformer import train
+from recommenders.versions import Versions
 
 EVERY = 5  # rounds, between two looks at the figures
 DAYS = 3650  # of popularity: all

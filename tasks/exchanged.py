@@ -18,9 +18,9 @@ from federation.files import read_json, save, write_json
 from federation.told import digest
 from recommenders import contribution, exchange, sequence
 from recommenders.attention import Floats, Network
-from recommenders.exchange import Versions
 from recommenders.metrics import COUNTS
 from recommenders.sequence import SequenceConfig
+from recommenders.versions import Versions
 from tasks import terms
 from tasks.room import Room
 

@@ -7,8 +7,9 @@ from federation.channel import Vector
 from federation.stopping import Decision, StopRule, decide
 from recommenders import sequence
 from recommenders.attention import Network
-from recommenders.exchange import Versions, learned
+from recommenders.exchange import learned
 from recommenders.sequence import SequenceConfig
+from recommenders.versions import Versions
 from tasks.run import Run
 from tasks.runs import RunFolder
 

@@ -12,8 +12,9 @@ from federation.plan import RoundPlan
 from federation.simulate import simulate
 from recommenders import exchange
 from recommenders.attention import Network
-from recommenders.exchange import FORMS, Common, ExchangeConfig, Versions
+from recommenders.exchange import FORMS, ExchangeConfig
 from recommenders.sequence import SequenceConfig
+from recommenders.versions import Common, Versions, step
 
 ITEMS, WIDTH, DENSE = 7, 3, 5
 EVERYTHING = np.arange(ITEMS, dtype=np.int32)
@@ -43,9 +44,7 @@ def test_the_sum_is_the_mean_by_events_and_that_of_an_item_by_its_own(counts, bi
     config, before = ExchangeConfig(bits=bits), noise(99)
     changes = [noise(seed) for seed in range(len(counts))]
     words = sum(config.form.encode(each) for each in terms(changes, counts, config))
-    found = exchange.step(
-        Common(before, *[np.zeros(0)] * 2), config.form.decode(words), EVERYTHING, None, config
-    )
+    found = step(Common(before, *[np.zeros(0)] * 2), config.form.decode(words), EVERYTHING, None, config)
     near = {"abs": 2e-7 + len(counts) * 2.0**-config.form.fraction_bits}
     weights = counts.sum(axis=1)
     mean = np.average([each.dense for each in changes], axis=0, weights=weights) if weights.any() else 0
@@ -134,7 +133,7 @@ def test_rows_in_few_directions_are_rows_of_the_table():
     assert not all(np.array_equal(config.basis(WIDTH, 1, 0, other), basis) for other in range(5))
     assert np.abs(basis) == pytest.approx(1 / np.sqrt(2))
     total = np.concatenate([noise(3).dense, rows.ravel()])
-    found = exchange.step(Common(before, *[np.zeros(0, np.float32)] * 2), total, EVERYTHING, basis, config)
+    found = step(Common(before, *[np.zeros(0, np.float32)] * 2), total, EVERYTHING, basis, config)
     assert found.network.table == pytest.approx(before.table + rows @ basis, abs=1e-6)
     assert found.network.dense == pytest.approx(before.dense + noise(3).dense, abs=1e-6)
 
@@ -194,7 +193,7 @@ def test_adam_steps_as_torch_does():
     }
     for number in range(6):
         total = flat(noise(number))
-        common = exchange.step(common, total, EVERYTHING, None, config)
+        common = step(common, total, EVERYTHING, None, config)
         theta.grad = torch.tensor(-total)
         adam.step()
         assert flat(common.network) == pytest.approx(theta.numpy(), abs=1e-5)

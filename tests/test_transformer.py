@@ -14,10 +14,10 @@ from federation.plan import RoundPlan
 from federation.simulate import simulate
 from recommenders import exchange, sequence
 from recommenders.attention import scores
-from recommenders.exchange import Common
 from recommenders.metrics import COUNTS, Queries, per_query
 from recommenders.popularity import DAY
 from recommenders.sequence import Histories, SequenceConfig
+from recommenders.versions import Common, step
 from tasks.sequences import by
 
 pytest.importorskip("torch")
@@ -50,7 +50,7 @@ def federated(parts, rounds, masks=True):
         term = exchange.term(change, part, own, items, ABLE.exchange, random)
         total = channel.sum("update", term, ABLE.exchange.form)
         everything = np.arange(items, dtype=np.int32)
-        return exchange.step(Common(before, *NO_ADAM), total, everything, None, ABLE.exchange).network
+        return step(Common(before, *NO_ADAM), total, everything, None, ABLE.exchange).network
 
     for number in range(rounds):
         plan = RoundPlan(run="read", number=number, cohort=tuple(names))
