@@ -39,7 +39,8 @@ class ExchangeConfig(Frozen):
         default="rows",
         description="how participants weigh in a mean: equal; by rows, their events; by quality, events "
         "times the share of rows that passed cleaning; by contribution, events times how near its changes "
-        "were to everybody's (Wu and Wang 2021). Of the row of an item only those count who had it",
+        "were to everybody's (Wu and Wang 2021). Of the row of an item only those count who had it, and by "
+        "contribution by their events",
     )
     together: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0,

@@ -77,12 +77,14 @@ class Exchanged:
             if each != folder:
                 shutil.rmtree(each)
 
-    def weigh(self, own: NDArray[np.int64], step: int) -> tuple[NDArray[np.int64], Vector]:
-        """What the participant, whose weights are `own`, weighs in sum `step`, and what all do."""
-        if self._config.exchange.weighting != "contribution":
-            return own, self._channel.read(self._weights)
-        own = contribution.weighed(own, self._angles(step))
-        return own, self._channel.sum(f"contributions/{step}", own, COUNTS)
+    def shares(self, own: NDArray[np.int64], step: int) -> NDArray[np.float64]:
+        """The part that the participant, whose weights are `own`, has of sum `step`, (items + 1,)."""
+        found = exchange.shares(own, self._channel.read(self._weights))
+        if self._config.exchange.weighting == "contribution":
+            weight = np.array([contribution.weight(int(own[-1]), self._angles(step))])
+            total = self._channel.sum(f"contributions/{step}", weight, COUNTS)
+            found[-1:] = exchange.shares(weight, total)
+        return found
 
     def add(
         self, step: int, networks: Told, told: Told, own: NDArray[np.int32], share: NDArray[np.float64]

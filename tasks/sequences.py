@@ -18,7 +18,7 @@ from federation.channel import Channel
 from federation.errors import BadInput, Refused
 from federation.files import write_json
 from federation.frozen import Frozen
-from recommenders import exchange, sequence
+from recommenders import sequence
 from recommenders.attention import Floats, Network
 from recommenders.choice import Choice, choose
 from recommenders.interpolation import choose_share
@@ -116,7 +116,7 @@ class Learner:
             cohorts = "cohorts of their own" if agreed else "the same participants"
             raise Refused(f"{self._room.name}: agreed to sums among {cohorts} only")
         (path,) = kept(self._room, self._run, self._number, f"weights-{self._part}.npy")
-        share, items = exchange.shares(*self.exchanged.weigh(np.load(path), step)), self._learned
+        share, items = self.exchanged.shares(np.load(path), step), self._learned
         of_numbers = np.repeat(share[-1], self.content.shape[1])  # of which all events tell
         each = np.concatenate([share[items], of_numbers, share[-1:]])
         self.exchanged.add(step, networks, told, sequence.rows(items, self.content), each)

@@ -87,6 +87,25 @@ def test_a_sum_has_the_rows_that_are_learned_and_no_others(learner):
     assert not rows[~np.isin(learned, own)].any()
 
 
+def test_by_contribution_rows_weigh_by_events_and_one_number_is_said(learner):
+    """Weights of items, opened with other factors each time, could be factored into everybody's counts."""
+    exchanged, said = learner.exchanged, []
+    config = exchanged._config.exchange.model_copy(update={"weighting": "contribution"})
+    exchanged._config = exchanged._config.model_copy(update={"exchange": config})
+
+    def opened(name, term, form):
+        said.append(term)
+        return 4 * term
+
+    totals = np.full(len(exchanged.network(0).table) + 1, 8.0)
+    exchanged._channel = SimpleNamespace(read=lambda name: totals, sum=opened)
+    own = np.arange(len(totals))
+    found = exchanged.shares(own, 0)
+    assert found[:-1].tolist() == (own[:-1] / 8).tolist()
+    assert found[-1] == 1 / 4
+    assert [term.size for term in said] == [1]
+
+
 def test_a_change_goes_into_one_sum_and_a_sum_has_one_change(learner):
     """Whatever the coordinator asks for: the difference of two sums would be the participant's own."""
     exchanged, told = learner.exchanged, {"cuts": []}

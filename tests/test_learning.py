@@ -97,8 +97,10 @@ def test_the_rounds_learn_and_are_told(ran):
     assert len([*(ran.run / "round-0001").glob("learned-*.json")]) == figures["federated_rounds"]
     assert {len(set(step["bytes_up"].values())) for step in steps} == {1}  # whoever has more says no more
     weights, events = ([np.load(ran.run / path) for path in found] for found in _weights(ran))
-    assert np.array_equal(weights[0], round(1024 * math.e ** (5 * (1 - math.exp(-1)))) * events[0])
-    assert not np.array_equal(weights[1], weights[0])  # by then each knows how near it is to the others
+    assert weights[0] == [round(1024 * math.e ** (5 * (1 - math.exp(-1)))) * events[0][-1]]
+    assert (
+        weights[1] > weights[0]
+    )  # by then each knows how near it is to the others; of items nothing is said
 
 
 def test_a_participants_seconds_are_those_of_its_training_too(ran):
