@@ -64,8 +64,8 @@ class ExchangeConfig(Frozen):
     )
     keep: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0,
-        description="share of the items that the network knows, those that weigh most in the mean; the "
-        "others it neither reads nor scores: popularity alone tells of them, and nothing travels (pruning)",
+        description="share of the items that have rows, those that weigh most in the mean; of the others "
+        "popularity alone tells, and content, and nothing of them travels (pruning)",
     )
     rank: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
